@@ -1,0 +1,84 @@
+"""Evaluate and initialise many INRs at once."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightning_dws.randomness import hashed_uniform
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+
+def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
+    """Evaluate every INR of a batch.
+
+    Args:
+        batch: B INRs.
+        coordinates: (N, d) points for all INRs, or (B, N, d) each INR's own.
+
+    Returns:
+        (B, N, out), the architecture's output offset included. Differentiable.
+
+    Raises:
+        ValueError: The coordinates do not have the INRs' number of inputs, or are for another
+            number of INRs.
+    """
+    architecture = batch.architecture
+    own_points = coordinates.ndim == 3
+    if (
+        coordinates.ndim not in (2, 3)
+        or coordinates.shape[-1] != architecture.in_features
+        or (own_points and len(coordinates) != len(batch))
+    ):
+        raise ValueError(
+            f"coordinates must have shape (N, {architecture.in_features}) or "
+            f"({len(batch)}, N, {architecture.in_features}), got {tuple(coordinates.shape)}"
+        )
+    hidden = coordinates if own_points else coordinates.expand(len(batch), *coordinates.shape)
+    for layer, (weight, bias) in enumerate(zip(batch.weights, batch.biases, strict=True)):
+        hidden = torch.baddbmm(bias[:, None, :], hidden, weight.mT)
+        if layer < architecture.num_layers - 1:
+            sine = architecture.activation == "sine"
+            hidden = torch.sin(architecture.w0 * hidden) if sine else torch.relu(hidden)
+    return hidden + architecture.output_offset
+
+
+def initialise_inrs(
+    architecture: INRArchitecture,
+    *,
+    seed: int,
+    object_id: Tensor,
+    view: Tensor,
+    first_layer_bound: float | None = None,
+) -> WeightBatch:
+    """Draw initial weights that depend on (seed, object, view) alone, for every device and batch.
+
+    The scheme of the published 2-D INR datasets: weights uniform in
+    ``± sqrt(6 / fan_in) / w0`` in hidden layers, the first included, hidden biases zero, the
+    last layer uniform in ``± 1 / sqrt(fan_in)`` as ``nn.Linear``. For ``relu``, ``w0`` counts as 1.
+
+    Args:
+        architecture: The INRs' architecture.
+        seed: The recipe's seed.
+        object_id: (B,) int64, unique over all splits.
+        view: (B,) int64.
+        first_layer_bound: Other bound for the first layer's weights; Sitzmann et al. (2020) use
+            ``1 / in_features``.
+
+    Returns:
+        B INRs in float32, with labels 0.
+    """
+    uniform = hashed_uniform(seed, (object_id, view), architecture.num_parameters)
+    bounds = torch.zeros(architecture.num_parameters)
+    w0 = architecture.w0 if architecture.activation == "sine" else 1.0
+    slices = zip(architecture.weight_slices, architecture.bias_slices, strict=True)
+    for layer, (weight, bias) in enumerate(slices):
+        fan_in = architecture.widths[layer]
+        if layer == architecture.num_layers - 1:
+            bounds[weight] = bounds[bias] = 1 / math.sqrt(fan_in)
+        elif layer == 0 and first_layer_bound is not None:
+            bounds[weight] = first_layer_bound
+        else:
+            bounds[weight] = math.sqrt(6 / fan_in) / w0
+    parameters = (2 * uniform - 1) * bounds.to(uniform.device)
+    return WeightBatch.from_parameters(architecture, parameters, object_id=object_id, view=view)
