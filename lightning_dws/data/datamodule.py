@@ -1,0 +1,232 @@
+"""The LightningDataModule over a store of INRs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lightning_dws.data.sampler import EpochSampler, SequentialSampler
+from lightning_dws.data.table import (
+    DeviceTable,
+    MappedTable,
+    ResumableTableLoader,
+    Table,
+    TableLoader,
+    free_memory,
+)
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
+from lightning_dws.inrs.store import INRStore
+from lightning_dws.randomness import make_generator
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+_MEMORY_SHARE = 0.6  # of the free memory that the training table may take
+
+
+class BatchTransform(Protocol):
+    """What may stand in ``augmentations``: a batch and a generator in, a new batch out."""
+
+    def __call__(self, batch: WeightBatch, generator: torch.Generator) -> WeightBatch: ...
+
+
+class INRDataModule(pl.LightningDataModule):
+    """INRs from a store, fitted first where they are missing, augmented on the device.
+
+    Args:
+        dataset: What the INRs are. None opens the store ``store`` as it is, e.g. an imported one.
+        root: Folder under which stores live.
+        store: The store's folder under ``root``. Default: a name made from ``dataset``, so that
+            other settings never meet in one store.
+        batch_size: INRs per batch and device.
+        eval_batch_size: INRs per batch and device in validation, test and prediction.
+        views: Neural views of each training object; validation and test use the first.
+        num_train_objects: Train on the first so many objects of the training split's stratified
+            order; None for all.
+        num_val_objects: Likewise for validation.
+        num_test_objects: Likewise for test.
+        augmentations: Applied one after another to training batches, on their device.
+        table: Where the training INRs live: on the ``device``, or ``mapped`` from disk; ``auto``
+            maps them where they would take more than 60 % of the device's free memory.
+        fitting_device: Where missing INRs are fitted; ``auto`` is a GPU where there is one.
+        drop_last: Leave out an epoch's last batch when it is not full.
+        seed: Of the order of batches and of augmentations.
+
+    Raises:
+        ValueError: Neither ``dataset`` nor ``store`` is given, or a number is out of range.
+        DataError: The store cannot be used; the message says why.
+    """
+
+    def __init__(
+        self,
+        dataset: INRDatasetSpec | None = None,
+        root: str = "data",
+        store: str | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        views: int = 1,
+        num_train_objects: int | None = None,
+        num_val_objects: int | None = None,
+        num_test_objects: int | None = None,
+        augmentations: Sequence[BatchTransform] = (),
+        table: Literal["auto", "device", "mapped"] = "auto",
+        fitting_device: str = "auto",
+        drop_last: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if dataset is None and store is None:
+            raise ValueError("give a dataset to fit, or the store of one that exists")
+        counts = {"train": num_train_objects, "val": num_val_objects, "test": num_test_objects}
+        for split, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"num_{split}_objects must be at least 1, got {count}")
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if views < 1:
+            raise ValueError(f"views must be at least 1, got {views}")
+        self.dataset = dataset
+        self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.views = views
+        self.num_objects = counts
+        self.augmentations = list(augmentations)
+        self.table = table
+        self.fitting_device = fitting_device
+        self.drop_last = drop_last
+        self.seed = seed
+        self._store: INRStore | None = None
+        self._tables: dict[str, Table] = {}
+        self._batches_augmented = 0
+
+    @property
+    def architecture(self) -> INRArchitecture:
+        """Of the INRs; known before they are fitted."""
+        return self.dataset.architecture if self.dataset else self.store.architecture
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.dataset.signals.classes) if self.dataset else self.store.classes
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def store(self) -> INRStore:
+        """The store on disk, opened and checked when it is first asked for."""
+        if self._store is None:
+            self._store = INRStore(self.directory)
+        return self._store
+
+    def prepare_data(self) -> None:
+        """Fit the objects and views that this run needs and the store lacks."""
+        if self.dataset is None:
+            return
+        device = self.fitting_device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = Wanted(num_objects=self.num_objects, views={"train": self.views})
+        prepare_store(self.directory, self.dataset, wanted, device=device)
+        self._store = None
+
+    def setup(self, stage: str) -> None:
+        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        for split in splits.get(stage, ("test",)):
+            if split not in self._tables:
+                self._tables[split] = self._load(split)
+
+    def _load(self, split: str) -> Table:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        views = self.views if split == "train" else 1
+        wanted = self.num_objects[split]
+        if self._is_mapped(split, device):
+            table: Table = MappedTable(self.store, split, wanted, views, device.type == "cuda")
+        else:
+            table = DeviceTable(
+                self.store.split(split, num_objects=wanted, views=views, device=device)
+            )
+        if split == "train":
+            self._check_classes(table)
+        return table
+
+    def _is_mapped(self, split: str, device: torch.device) -> bool:
+        if split != "train" or self.table != "auto":
+            return split == "train" and self.table == "mapped"
+        wanted = self.num_objects["train"] or self.store.num_objects("train")
+        num_bytes = 4 * wanted * self.views * self.architecture.num_parameters
+        return num_bytes > _MEMORY_SHARE * free_memory(device)
+
+    def _check_classes(self, table: Table) -> None:
+        label = torch.cat([part.label for part in table.chunks()])
+        counts = torch.bincount(label.cpu(), minlength=self.num_classes)
+        missing = [name for name, count in zip(self.classes, counts, strict=True) if count == 0]
+        if missing:
+            raise DataError(
+                f"{self.directory}: the {len(table)} training INRs of this run hold none of the "
+                f"class {', '.join(missing)}; every class needs at least one"
+            )
+
+    def train_parameters(self) -> list[Tensor]:
+        """Give the raw training rows in pieces (n, P), to fill a model's standardisation from."""
+        return [part.parameters for part in self._tables["train"].chunks()]
+
+    def train_dataloader(self) -> ResumableTableLoader:
+        table = self._tables["train"]
+        rank, world_size = self._place()
+        sampler = EpochSampler(
+            len(table),
+            self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=self.drop_last,
+        )
+        return ResumableTableLoader(table, sampler)
+
+    def val_dataloader(self) -> TableLoader:
+        return self._eval_dataloader("val")
+
+    def test_dataloader(self) -> TableLoader:
+        return self._eval_dataloader("test")
+
+    def predict_dataloader(self) -> TableLoader:
+        return self._eval_dataloader("test")
+
+    def _eval_dataloader(self, split: str) -> TableLoader:
+        table = self._tables[split]
+        rank, world_size = self._place()
+        sampler = SequentialSampler(
+            len(table), self.eval_batch_size, rank=rank, world_size=world_size
+        )
+        return TableLoader(table, sampler)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def on_after_batch_transfer(self, batch: WeightBatch, dataloader_idx: int) -> WeightBatch:
+        """Augment a training batch on its device, with numbers of (seed, rank, batch) alone."""
+        if self.trainer is None or not self.trainer.training or not self.augmentations:
+            return batch
+        for position, augmentation in enumerate(self.augmentations):
+            generator = make_generator(
+                self.seed,
+                rank=self.trainer.global_rank,
+                counter=self._batches_augmented,
+                stream=f"augmentation {position}",
+                device=batch.device,
+            )
+            batch = augmentation(batch, generator)
+        self._batches_augmented += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches_augmented": self._batches_augmented}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._batches_augmented = state_dict["batches_augmented"]
+

@@ -1,0 +1,24 @@
+"""From signals to weights: INR datasets, fitted, stored and evaluated."""
+
+from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.images import Digits, FashionMNIST
+from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
+from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.signals import ImageSignals, SignalDataset
+from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.store import INRStore
+
+__all__ = [
+    "RECIPES",
+    "Digits",
+    "FashionMNIST",
+    "INRDatasetSpec",
+    "INRStore",
+    "ImageSignals",
+    "Recipe",
+    "SignalDataset",
+    "Wanted",
+    "evaluate_inrs",
+    "fit_inrs",
+    "prepare_store",
+]

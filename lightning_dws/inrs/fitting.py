@@ -1,0 +1,349 @@
+"""Fit many INRs at once.
+
+One INR is far too small to keep a machine busy, so INRs are fitted in chunks: every operation
+works on all INRs of a chunk, without autograd, into buffers made once. On a CPU a chunk is small
+enough to stay in the cache, every operation runs on one thread, and threads share out the chunks;
+on a GPU a chunk is large.
+
+On CPUs an INR's result is the same, bit for bit, whatever it is fitted together with, in which
+order, in chunks of which size, and on how many threads. See ``_Chunk`` for what that takes.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.recipes import Recipe
+from lightning_dws.inrs.siren import initialise_inrs
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+Progress = Callable[[int, Tensor], None]
+
+_MAX_PSNR = 150.0
+_ADAM_EPSILON = 1e-8
+_CPU_CHUNK_BYTES = 4 * 2**20
+_GPU_MEMORY_SHARE = 0.25
+_MAX_GPU_CHUNK = 16384
+
+
+def fit_inrs(
+    signals: Tensor,
+    coordinates: Tensor,
+    architecture: INRArchitecture,
+    *,
+    recipe: Recipe,
+    seed: int,
+    object_id: Tensor,
+    view: Tensor,
+    chunk_size: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[WeightBatch, Tensor]:
+    """Fit one INR to every signal, on the device that the signals are on.
+
+    An INR's initial weights depend on (seed, object, view) alone, and on CPUs so do its fitted
+    weights, given its signal: batch, order, chunk size and number of threads play no part.
+
+    Args:
+        signals: (B, N, out) values at the points, in their own range; PSNR takes 1 as the peak.
+        coordinates: (N, d) points for all INRs, or (B, N, d) each INR's own.
+        architecture: The INRs' architecture.
+        recipe: How to fit.
+        seed: The seed of the initial weights.
+        object_id: (B,) int64, unique over all splits.
+        view: (B,) int64.
+        chunk_size: INRs fitted at once, per thread; None chooses from sizes and device.
+        progress: Called after every chunk with the number of INRs fitted and their PSNR.
+
+    Returns:
+        B INRs in float32, with labels 0, and the PSNR in dB of exactly these weights, (B,)
+        float32, at most 150.
+
+    Raises:
+        DataError: The tensors do not fit together, are not finite, or a fit diverged.
+        ValueError: ``chunk_size`` is below 1.
+    """
+    _check_inputs(signals, coordinates, architecture, object_id, view)
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    device = signals.device
+    signals, coordinates = signals.float(), coordinates.to(device, torch.float32)
+    object_id, view = object_id.to(device), view.to(device)
+    fitted = initialise_inrs(
+        architecture,
+        seed=seed,
+        object_id=object_id,
+        view=view,
+        first_layer_bound=recipe.first_layer_bound,
+    )
+    num_inrs, num_points = signals.shape[:2]
+    psnr = torch.empty(num_inrs, device=device)
+    if num_inrs == 0:
+        return fitted, psnr
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    if chunk_size is None:
+        chunk_size = _choose_chunk_size(architecture, num_points, device)
+        chunk_size = min(chunk_size, math.ceil(num_inrs / workers))
+
+    def fit_chunk(start: int) -> Tensor:
+        rows = torch.arange(start, min(start + chunk_size, num_inrs), device=device)
+        size = len(rows)
+        padded = torch.cat([rows, rows[-1:].expand(max(2, size + size % 2) - size)])
+        chunk = _Chunk(
+            architecture,
+            fitted.parameters[padded],
+            signals[padded],
+            coordinates if coordinates.ndim == 2 else coordinates[padded],
+        )
+        try:
+            parameters, chunk_psnr = chunk.fit(recipe)
+        except _DivergedError as error:
+            row = int(padded[error.row])
+            raise DataError(
+                f"the fit of object_id {int(object_id[row])}, view {int(view[row])} diverged by "
+                f"step {error.step}: its loss is not finite (learning_rate "
+                f"{recipe.learning_rate})"
+            ) from None
+        fitted.parameters[start : start + size] = parameters[:size]
+        psnr[start : start + size] = chunk_psnr[:size]
+        return psnr[start : start + size]
+
+    starts = range(0, num_inrs, chunk_size)
+    with _one_thread_per_operation(device):
+        for chunk_psnr in _map_on_threads(fit_chunk, starts, workers):
+            if progress is not None:
+                progress(len(chunk_psnr), chunk_psnr)
+    return fitted, psnr
+
+
+def _check_inputs(
+    signals: Tensor,
+    coordinates: Tensor,
+    architecture: INRArchitecture,
+    object_id: Tensor,
+    view: Tensor,
+) -> None:
+    out, d = architecture.out_features, architecture.in_features
+    if signals.ndim != 3 or signals.shape[1] < 1 or signals.shape[2] != out:
+        raise DataError(
+            f"signals must have shape (B, N, {out}) for widths {architecture.widths}, "
+            f"got {tuple(signals.shape)}"
+        )
+    num_inrs, num_points = signals.shape[:2]
+    if tuple(coordinates.shape) not in ((num_points, d), (num_inrs, num_points, d)):
+        raise DataError(
+            f"coordinates must have shape ({num_points}, {d}) or ({num_inrs}, {num_points}, {d}), "
+            f"got {tuple(coordinates.shape)}"
+        )
+    for name, field in (("signals", signals), ("coordinates", coordinates)):
+        if not field.is_floating_point():
+            raise DataError(f"{name} must be floating point, got {field.dtype}")
+    for name, field in (("object_id", object_id), ("view", view)):
+        if field.shape != (num_inrs,) or field.dtype != torch.int64:
+            raise DataError(
+                f"{name} must be int64 of shape ({num_inrs},), "
+                f"got {field.dtype} of shape {tuple(field.shape)}"
+            )
+    if not bool(coordinates.isfinite().all()):
+        raise DataError("coordinates must be finite, found a value that is not")
+    finite = signals.isfinite().flatten(1).all(dim=1)
+    if not bool(finite.all()):
+        row = int(finite.logical_not().nonzero()[0])
+        raise DataError(
+            f"signals must be finite, found a value that is not in that of "
+            f"object_id {int(object_id[row])}, view {int(view[row])}"
+        )
+
+
+def _choose_chunk_size(architecture: INRArchitecture, num_points: int, device: torch.device) -> int:
+    bytes_per_inr = 4 * num_points * 3 * sum(architecture.widths)
+    if device.type == "cpu":
+        return max(2, _CPU_CHUNK_BYTES // bytes_per_inr)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 2**31
+    return max(2, min(_MAX_GPU_CHUNK, int(free * _GPU_MEMORY_SHARE) // bytes_per_inr))
+
+
+@contextmanager
+def _one_thread_per_operation(device: torch.device) -> Iterator[None]:
+    """Keep torch from splitting operations over threads, which would change their results."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _map_on_threads(
+    function: Callable[[int], Tensor], items: range, workers: int
+) -> Iterator[Tensor]:
+    if workers == 1 or len(items) == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(min(workers, len(items))) as pool:
+        try:
+            yield from pool.map(function, items)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _DivergedError(Exception):
+    def __init__(self, row: int, step: int) -> None:
+        super().__init__(row, step)
+        self.row, self.step = row, step
+
+
+class _Chunk:
+    """INRs fitted together: their weights, Adam's moments and buffers for one pass.
+
+    Activations are (B, n + 1, N): a row of ones below each layer's n neurons makes biases a
+    column of the weights, (B, out, in + 1), and their gradients part of the same product.
+
+    For results that depend on nothing else in the chunk, no element may meet another instruction
+    sequence in another place: element-wise operations treat the end of an array that is no
+    multiple of two SIMD registers differently, and a product of a single matrix goes through
+    another kernel than batched products. So points are padded to a multiple of 16 (with zero
+    error), weights to a multiple of 64, and a chunk holds an even number of INRs.
+    """
+
+    def __init__(
+        self,
+        architecture: INRArchitecture,
+        parameters: Tensor,
+        signals: Tensor,
+        coordinates: Tensor,
+    ) -> None:
+        self.architecture = architecture
+        size, num_points = signals.shape[:2]
+        padded = 16 * math.ceil(num_points / 16)
+        new = parameters.new_zeros
+        self.sine = architecture.activation == "sine"
+        self.frequency = architecture.w0 if self.sine else 1.0
+        self.mean_factor = 1 / (num_points * architecture.out_features)
+
+        points = new(size, architecture.in_features + 1, padded)
+        points[:, :-1, :num_points] = coordinates.mT
+        points[:, -1] = 1
+        self.inputs = [points]
+        self.slopes = []
+        self.deltas = []
+        for width in architecture.hidden_widths:
+            hidden = new(size, width + 1, padded)
+            hidden[:, -1] = 1
+            self.inputs.append(hidden)
+            self.slopes.append(new(size, width, padded))
+            self.deltas.append(new(size, width, padded))
+        self.output = new(size, architecture.out_features, padded)
+        self.error = new(size, architecture.out_features, padded)
+        self.target = (signals - architecture.output_offset).mT.contiguous()
+        self.num_points = num_points
+
+        total = 64 * math.ceil(parameters.numel() / 64)
+        self.flat, self.gradient, self.mean, self.square, self.scratch = (
+            new(total) for _ in range(5)
+        )
+        self.weights = self._split_layers(self.flat, size)
+        self.gradients = self._split_layers(self.gradient, size)
+        layers = zip(
+            self.weights, architecture.weight_slices, architecture.bias_slices, strict=True
+        )
+        for weight, weight_slice, bias_slice in layers:
+            weight[:, :, :-1] = parameters[:, weight_slice].view_as(weight[:, :, :-1])
+            weight[:, :, -1] = parameters[:, bias_slice]
+
+    def _split_layers(self, flat: Tensor, size: int) -> list[Tensor]:
+        shapes = [(size, n_out, n_in + 1) for n_out, n_in in self.architecture.weight_shapes]
+        starts = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
+        return [
+            flat[start : start + math.prod(shape)].view(shape)
+            for start, shape in zip(starts, shapes, strict=False)
+        ]
+
+    def parameters(self) -> Tensor:
+        """Give the present weights as rows, (B, P)."""
+        columns = []
+        for weight in self.weights:
+            columns += [weight[:, :, :-1].flatten(1), weight[:, :, -1]]
+        return torch.cat(columns, dim=1)
+
+    def forward(self) -> None:
+        """Compute the activations, their slopes and the error at every point."""
+        hidden = zip(self.weights, self.inputs, self.inputs[1:], self.slopes, strict=False)
+        for weight, below, above, slope in hidden:
+            torch.baddbmm(slope, weight, below, beta=0, alpha=self.frequency, out=slope)
+            if self.sine:
+                torch.sin(slope, out=above[:, :-1])
+                torch.cos(slope, out=slope)
+            else:
+                torch.clamp_min(slope, 0, out=above[:, :-1])
+                slope.gt_(0)
+        torch.bmm(self.weights[-1], self.inputs[-1], out=self.output)
+        valid = slice(0, self.num_points)
+        torch.sub(self.output[:, :, valid], self.target, out=self.error[:, :, valid])
+
+    def backward(self) -> None:
+        """Compute the gradient of the mean squared error of the last forward pass."""
+        delta, factor = self.error, 2 * self.mean_factor
+        for layer in reversed(range(self.architecture.num_layers)):
+            gradient = self.gradients[layer]
+            torch.baddbmm(
+                gradient, delta, self.inputs[layer].mT, beta=0, alpha=factor, out=gradient
+            )
+            if layer == 0:
+                break
+            above, delta = delta, self.deltas[layer - 1]
+            weight = self.weights[layer][:, :, :-1].mT
+            torch.baddbmm(delta, weight, above, beta=0, alpha=factor, out=delta)
+            delta.mul_(self.slopes[layer - 1])
+            factor = self.frequency
+
+    def update(self, step: int, learning_rate: float, betas: tuple[float, float]) -> None:
+        """Take one step of Adam, counted from 1."""
+        beta1, beta2 = betas
+        correction = 1 / math.sqrt(1 - beta2**step)
+        self.mean.lerp_(self.gradient, 1 - beta1)
+        self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
+        torch.sqrt(self.square, out=self.scratch)
+        self.scratch.mul_(correction).add_(_ADAM_EPSILON)
+        self.flat.addcdiv_(self.mean, self.scratch, value=-learning_rate / (1 - beta1**step))
+
+    def mean_squared_error(self) -> Tensor:
+        """Give the error of the last forward pass, (B,)."""
+        return self.error.square().flatten(1).sum(dim=1) * self.mean_factor
+
+    def fit(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """Take all steps; give the weights (B, P) and their PSNR (B,)."""
+        target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
+        self.forward()
+        best, best_error = self.parameters(), self.mean_squared_error()
+        running = torch.ones_like(best_error, dtype=torch.bool)
+        for step in range(1, recipe.steps + 1):
+            self.backward()
+            self.update(step, recipe.learning_rate_at(step), recipe.betas)
+            self.forward()
+            last = step == recipe.steps
+            if step % recipe.check_every and not last:
+                continue
+            error = self.mean_squared_error()
+            diverged = running & ~error.isfinite()
+            stopping = running & ((error <= target_error) | last)
+            any_diverged, any_stopping = torch.stack([diverged.any(), stopping.any()]).tolist()
+            if any_diverged:
+                raise _DivergedError(int(diverged.nonzero()[0]), step)
+            if any_stopping:
+                best = torch.where(stopping[:, None], self.parameters(), best)
+                best_error = torch.where(stopping, error, best_error)
+                running &= ~stopping
+                if not bool(running.any()):
+                    break
+        floor = 10 ** (-_MAX_PSNR / 10)
+        return best, -10 * torch.log10(best_error.clamp_min(floor))

@@ -1,0 +1,255 @@
+"""Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from lightning_dws import weight_space
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.progress import FittingProgress
+from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.signals import SPLITS, SignalDataset
+from lightning_dws.inrs.store import (
+    INDEX_NAME,
+    INRStore,
+    Shard,
+    ShardRange,
+    StoreHeader,
+    read_shard,
+    read_unlisted_shard,
+    write_index,
+    write_shard,
+)
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+SHARD_SIZE = 512  # objects; decides the shards' boundaries, so changing it changes the format
+
+
+@dataclass(frozen=True)
+class INRDatasetSpec:
+    """What decides the INRs of a dataset: equal specs give equal INRs.
+
+    Attributes:
+        signals: What the INRs are fitted to.
+        architecture: Of every INR.
+        recipe: How they are fitted: a name (``published``, ``fast``) or the settings themselves.
+        seed: Of the initialisation.
+    """
+
+    signals: SignalDataset
+    architecture: INRArchitecture = field(default_factory=lambda: INRArchitecture((2, 32, 32, 1)))
+    recipe: str | Recipe = "fast"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.recipe, str) and self.recipe not in RECIPES:
+            raise ValueError(f"recipe must be one of {sorted(RECIPES)}, got {self.recipe!r}")
+
+    @property
+    def recipe_settings(self) -> Recipe:
+        return RECIPES[self.recipe] if isinstance(self.recipe, str) else self.recipe
+
+    @property
+    def header(self) -> StoreHeader:
+        return StoreHeader(
+            architecture=self.architecture,
+            classes=tuple(self.signals.classes),
+            signals=self.signals.name,
+            grid_shape=tuple(self.signals.grid_shape),
+            recipe=asdict(self.recipe_settings),
+            seed=self.seed,
+        )
+
+    @property
+    def store_name(self) -> str:
+        """A folder name that differs wherever the INRs would: readable, then a hash."""
+        widths = "-".join(map(str, self.architecture.widths))
+        recipe = self.recipe if isinstance(self.recipe, str) else "custom"
+        return f"{self.signals.name}_{widths}_{recipe}_{self.header.fingerprint[:8]}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How much of each split is wanted: the first so many objects, so many views of each.
+
+    Attributes:
+        num_objects: Per split; None for all.
+        views: Per split.
+    """
+
+    num_objects: dict[str, int | None]
+    views: dict[str, int]
+
+    def ranges(self, signals: SignalDataset) -> list[ShardRange]:
+        """Cut what is wanted into shards whose boundaries depend on the objects' order alone."""
+        ranges = []
+        for split in SPLITS:
+            available = len(signals.split(split))
+            wanted = self.num_objects.get(split)
+            count = available if wanted is None else wanted
+            if count > available:
+                raise DataError(
+                    f"{signals.name} has {available} objects in split {split!r}, "
+                    f"{count} are asked for"
+                )
+            for view in range(self.views.get(split, 1)):
+                ranges += [
+                    ShardRange(split, view, start, min(start + SHARD_SIZE, count))
+                    for start in range(0, count, SHARD_SIZE)
+                ]
+        return ranges
+
+
+def prepare_store(
+    directory: str | Path,
+    spec: INRDatasetSpec,
+    wanted: Wanted,
+    *,
+    device: torch.device | str = "cpu",
+    show_progress: bool = True,
+) -> INRStore:
+    """Make sure that a store holds what is wanted: open it, fit it, or extend it.
+
+    What is fitted already is kept. Killed at any moment and called again, it continues behind
+    the last finished shard, and the store ends up with the same bytes. Of several processes that
+    call it at once, one fits and the others wait.
+
+    Args:
+        directory: The store's folder, made if missing.
+        spec: What the INRs are.
+        wanted: How many objects and views; what the store has beyond that stays.
+        device: Where the INRs are fitted.
+        show_progress: Show a progress bar with INRs per second, mean PSNR and time left.
+
+    Raises:
+        DataError: The folder holds a store of something else, a fit diverged, a shard is
+            damaged, or the disk cannot be written.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be made ({error.strerror})") from error
+    with _lock(directory):
+        existing = _find_finished(directory, spec.header)
+        ranges = wanted.ranges(spec.signals)
+        plan = [where for where in ranges if _covering(where, existing) is None]
+        if plan or not (directory / INDEX_NAME).is_file():
+            _fit_shards(directory, spec, plan, existing, device, show_progress)
+    return INRStore(directory)
+
+
+def _lock(directory: Path) -> AbstractContextManager[object]:
+    """Let one process at a time write; a folder that cannot be written is only read."""
+    lock = FileLock(directory / ".lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        if (directory / INDEX_NAME).is_file():
+            return nullcontext()
+        raise DataError(f"{directory}: cannot be written ({error.strerror})") from error
+    lock.release()
+    return lock
+
+
+def _fit_shards(
+    directory: Path,
+    spec: INRDatasetSpec,
+    plan: list[ShardRange],
+    existing: dict[ShardRange, Shard],
+    device: torch.device | str,
+    show_progress: bool,
+) -> None:
+    for leftover in directory.glob(".*.partial"):
+        leftover.unlink()
+    header = spec.header
+    todo = [(where, _longest_prefix(where, existing)) for where in plan]
+    total = sum(len(where) - (len(prefix) if prefix else 0) for where, prefix in todo)
+    with FittingProgress(total, spec.signals.name, show_progress) as progress:
+        for where, prefix in todo:
+            first = prefix.stop if prefix else where.start
+            batch, psnr = _fit_range(spec, where, first, device, progress.advance)
+            if prefix:
+                known, known_psnr = read_shard(directory / prefix.file_name, prefix, header)
+                batch = weight_space.cat([known, batch.to("cpu")])
+                psnr = torch.cat([known_psnr, psnr.cpu()])
+            existing[where] = write_shard(directory, where, batch, psnr, header.fingerprint)
+    superseded = [
+        where
+        for where in existing
+        if any(other != where and _covers(other, where) for other in existing)
+    ]
+    write_index(directory, header, (s for r, s in existing.items() if r not in superseded))
+    for where in superseded:
+        (directory / where.file_name).unlink()
+
+
+def _fit_range(
+    spec: INRDatasetSpec,
+    where: ShardRange,
+    first: int,
+    device: torch.device | str,
+    progress: Callable[[int, Tensor], None],
+) -> tuple[WeightBatch, Tensor]:
+    """Fit the objects ``first`` to ``where.stop`` of a shard."""
+    objects = spec.signals.split(where.split)[first : where.stop]
+    batch, psnr = fit_inrs(
+        spec.signals.values(objects.object_id).to(device),
+        spec.signals.coordinates.to(device),
+        spec.architecture,
+        recipe=spec.recipe_settings,
+        seed=spec.seed,
+        object_id=objects.object_id.to(device),
+        view=torch.full_like(objects.object_id, where.view).to(device),
+        progress=progress,
+    )
+    return batch.replace(label=objects.label.to(device)), psnr
+
+
+def _covers(outer: ShardRange, inner: ShardRange) -> bool:
+    return (outer.split, outer.view, outer.start) == (
+        inner.split,
+        inner.view,
+        inner.start,
+    ) and outer.stop >= inner.stop
+
+
+def _covering(where: ShardRange, existing: dict[ShardRange, Shard]) -> ShardRange | None:
+    return next((other for other in existing if _covers(other, where)), None)
+
+
+def _longest_prefix(where: ShardRange, existing: dict[ShardRange, Shard]) -> ShardRange | None:
+    """Find a finished shard that holds the beginning of one to be fitted."""
+    prefixes = [other for other in existing if _covers(where, other)]
+    return max(prefixes, key=len, default=None)
+
+
+def _find_finished(directory: Path, header: StoreHeader) -> dict[ShardRange, Shard]:
+    """Find the shards that are listed, or finished by a run that ended before listing them."""
+    listed: dict[str, Shard] = {}
+    if (directory / INDEX_NAME).is_file():
+        store = INRStore(directory, allow_missing=True)
+        _compare(directory, store.header, header)
+        listed = {shard.range.file_name: shard for shard in store.shards}
+    finished = {shard.range: shard for shard in listed.values()}
+    for path in sorted(directory.glob("*.safetensors")):
+        if path.name not in listed:
+            shard = read_unlisted_shard(path, header)
+            finished[shard.range] = shard
+    return finished
+
+
+def _compare(directory: Path, found: StoreHeader, expected: StoreHeader) -> None:
+    found_fields, expected_fields = found.to_dict(), expected.to_dict()
+    for name, wanted in expected_fields.items():
+        if found_fields[name] != wanted:
+            raise DataError(
+                f"{directory}: a store of another {name}: found {found_fields[name]}, "
+                f"expected {wanted}"
+            )

@@ -1,0 +1,123 @@
+"""What INRs are fitted to: labelled signals, sampled at coordinates, in a fixed order."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitOrder:
+    """The objects of one split in their fixed order: a run that wants n takes the first n.
+
+    Attributes:
+        object_id: (n,) int64, unique over all splits of the dataset.
+        label: (n,) int64, the class of each.
+    """
+
+    object_id: Tensor
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.object_id)
+
+    def __getitem__(self, index: slice | Tensor) -> "SplitOrder":
+        return SplitOrder(self.object_id[index], self.label[index])
+
+
+class SignalDataset(ABC):
+    """Labelled signals. Subclass it to fit INRs to data of your own; any class path works.
+
+    The constructor should be cheap: data is loaded when it is first asked for.
+
+    Attributes:
+        name: Names the dataset in its store; two different datasets need two names.
+        classes: The names of the classes, in the order of their labels.
+        grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
+            order, for pictures.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    grid_shape: tuple[int, int]
+
+    @property
+    @abstractmethod
+    def coordinates(self) -> Tensor:
+        """(N, d) float32 points at which every signal is sampled."""
+
+    @abstractmethod
+    def split(self, name: str) -> SplitOrder:
+        """Give the objects of ``"train"``, ``"val"`` or ``"test"`` in their fixed order."""
+
+    @abstractmethod
+    def values(self, object_id: Tensor) -> Tensor:
+        """Give the signals of objects (B,) at the coordinates: (B, N, out) float32."""
+
+
+def stratified_order(label: Tensor, seed: int) -> Tensor:
+    """Shuffle so that every prefix holds the classes in the proportions of the whole.
+
+    Args:
+        label: (n,) int64.
+        seed: The order depends on it and on the labels alone.
+
+    Returns:
+        (n,) int64 indices: a permutation.
+
+    Example:
+        >>> label = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> label[stratified_order(label, seed=0)][:3].sort().values
+        tensor([0, 0, 1])
+    """
+    shuffled = torch.randperm(len(label), generator=torch.Generator().manual_seed(seed))
+    position = torch.empty(len(label), dtype=torch.float64)
+    for value in label.unique():
+        members = shuffled[label[shuffled] == value]
+        ranks = torch.arange(len(members), dtype=torch.float64)
+        position[members] = (ranks + 0.5) / len(members)
+    return shuffled[torch.argsort(position[shuffled], stable=True)]
+
+
+def pixel_coordinates(height: int, width: int) -> Tensor:
+    """Give the coordinates of an image's pixels, row by row: (height * width, 2), x first.
+
+    Both axes run from -1 to 1, as in the published 2-D INR datasets (meshgrid ``xy``).
+    """
+    y = torch.linspace(-1, 1, height)
+    x = torch.linspace(-1, 1, width)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+
+
+class ImageSignals(SignalDataset):
+    """Grey or colour images in memory, with values in [0, 1]; subclasses load them."""
+
+    @abstractmethod
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        """Load all images (n, height, width, channels), uint8 or float in [0, 1], and labels (n,).
+
+        An image's position is its object id.
+        """
+
+    @cached_property
+    def _images(self) -> tuple[Tensor, Tensor]:
+        return self.load_images()
+
+    @property
+    def coordinates(self) -> Tensor:
+        return pixel_coordinates(*self.grid_shape)
+
+    @property
+    def label(self) -> Tensor:
+        """(n,) int64, the labels of all objects by id."""
+        return self._images[1]
+
+    def values(self, object_id: Tensor) -> Tensor:
+        images = self._images[0][object_id]
+        scaled = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return scaled.flatten(1, 2)

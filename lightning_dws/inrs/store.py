@@ -1,0 +1,433 @@
+"""The dataset on disk: a directory of safetensors shards and ``dataset.json``.
+
+A shard holds the INRs of consecutive objects (in the split's fixed order) of one view. Shards
+are written atomically, ``dataset.json`` last: it lists every shard with its size and SHA-256,
+so a store without it is unfinished, and a store with it can be checked.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+INDEX_NAME = "dataset.json"
+FORMAT_NAME = "lightning_dws INR store"
+FORMAT_VERSION = 1
+_METADATA_KEY = "lightning_dws"
+_COLUMNS = {
+    "parameters": torch.float32,
+    "label": torch.int64,
+    "object_id": torch.int64,
+    "view": torch.int64,
+    "psnr": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What all INRs of a store share.
+
+    Attributes:
+        architecture: Of every INR.
+        classes: Names, in the order of the labels.
+        signals: Name of the signals that the INRs encode.
+        grid_shape: (height, width) of the pixels, row-major, x first, both axes from -1 to 1.
+        recipe: How the INRs were fitted, as plain data.
+        seed: Of the initialisation.
+    """
+
+    architecture: INRArchitecture
+    classes: tuple[str, ...]
+    signals: str
+    grid_shape: tuple[int, int]
+    recipe: dict[str, Any]
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {**asdict(self), "architecture": self.architecture.to_dict()}
+        return dict(json.loads(json.dumps(plain)))
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
+        architecture = plain["architecture"]
+        height, width = plain["grid_shape"]
+        return cls(
+            architecture=INRArchitecture(**architecture),
+            classes=tuple(str(name) for name in plain["classes"]),
+            signals=str(plain["signals"]),
+            grid_shape=(int(height), int(width)),
+            recipe=dict(plain["recipe"]),
+            seed=int(plain["seed"]),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what the INRs are."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardRange:
+    """Which INRs a shard holds: objects ``start`` to ``stop`` of a split, one view."""
+
+    split: str
+    view: int
+    start: int
+    stop: int
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.split}-view{self.view:03d}-{self.start:07d}-{self.stop:07d}.safetensors"
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A finished shard: its range, and the size and SHA-256 of its file."""
+
+    range: ShardRange
+    num_bytes: int
+    sha256: str
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment it is absent, old, or complete.
+
+    Raises:
+        DataError: The file cannot be written: read-only or full disk, a missing folder.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); shards finished before are kept, "
+            "the same command continues"
+        ) from error
+
+
+def write_shard(
+    directory: Path, where: ShardRange, batch: WeightBatch, psnr: Tensor, fingerprint: str
+) -> Shard:
+    """Write one shard atomically; the same INRs always give the same bytes."""
+    tensors = {
+        "parameters": batch.parameters,
+        "label": batch.label,
+        "object_id": batch.object_id,
+        "view": batch.view,
+        "psnr": psnr,
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    note = {
+        **asdict(where),
+        "fingerprint": fingerprint,
+        "payload_sha256": _payload_sha256(tensors),
+    }
+    content = serialise(tensors, {_METADATA_KEY: json.dumps(note, sort_keys=True)})
+    write_atomically(directory / where.file_name, content)
+    return Shard(where, len(content), hashlib.sha256(content).hexdigest())
+
+
+def read_unlisted_shard(path: Path, header: StoreHeader) -> Shard:
+    """Check a shard that a run finished but ended before listing.
+
+    Raises:
+        DataError: It is no shard, of other INRs than the header's, or was altered.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {})[_METADATA_KEY])
+            payload = _payload_sha256({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        where = ShardRange(note["split"], note["view"], note["start"], note["stop"])
+        fingerprint, expected_payload = note["fingerprint"], note["payload_sha256"]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a shard of an INR store ({error}); delete it") from error
+    if fingerprint != header.fingerprint or path.name != where.file_name:
+        raise DataError(
+            f"{path}: left by an unfinished fit with another architecture, recipe, seed or dataset "
+            "than this run's; give another folder, or delete this one"
+        )
+    if payload != expected_payload:
+        raise DataError(f"{path}: the shard was altered after it was written; delete it")
+    read_shard(path, where, header)
+    return Shard(where, path.stat().st_size, file_sha256(path))
+
+
+def _payload_sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(memoryview(tensors[name].numpy()).cast("B"))
+    return digest.hexdigest()
+
+
+def read_shard(path: Path, where: ShardRange, header: StoreHeader) -> tuple[WeightBatch, Tensor]:
+    """Map one shard's INRs and PSNRs into memory, and check all but its sum.
+
+    Raises:
+        DataError: The file cannot be read, or its tensors are not those of that range and header.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+    expected = {name: (len(where),) for name in _COLUMNS}
+    expected["parameters"] = (len(where), header.architecture.num_parameters)
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != {name: expected[name] for name in found} or len(found) != len(expected):
+        raise DataError(f"{path}: expected tensors of shapes {expected}, found {found}")
+    for name, dtype in _COLUMNS.items():
+        if tensors[name].dtype != dtype:
+            raise DataError(f"{path}: {name} must be {dtype}, found {tensors[name].dtype}")
+    psnr = tensors.pop("psnr")
+    batch = WeightBatch(header.architecture, **tensors)
+    _check_values(path, where, header, batch)
+    return batch, psnr
+
+
+def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: WeightBatch) -> None:
+    bad = ~batch.parameters.isfinite().all(dim=1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise DataError(
+            f"{path}: weights of object {int(batch.object_id[row])}, view {where.view} are not finite"
+        )
+    if len(batch) and not 0 <= int(batch.label.min()) <= int(batch.label.max()) < len(
+        header.classes
+    ):
+        raise DataError(
+            f"{path}: labels from {int(batch.label.min())} to {int(batch.label.max())}, "
+            f"expected 0 to {len(header.classes) - 1} for the {len(header.classes)} classes"
+        )
+    if (batch.view != where.view).any():
+        raise DataError(f"{path}: holds another view than the {where.view} of its name")
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class INRStore:
+    """A finished dataset of INRs on disk, checked when it is opened and when it is read.
+
+    Args:
+        directory: The store's folder, with ``dataset.json``.
+        allow_missing: Leave out the shards whose files are gone (to fit them again) instead of
+            raising an error.
+
+    Raises:
+        DataError: The folder is no finished store, or a shard is missing or has another size.
+    """
+
+    def __init__(self, directory: str | Path, *, allow_missing: bool = False) -> None:
+        self.directory = Path(directory)
+        index = self._read_index()
+        try:
+            self.header = StoreHeader.from_dict(index)
+            self.shards = [self._parse_shard(entry) for entry in index["shards"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{self.directory / INDEX_NAME}: not an index of an INR store "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if allow_missing:
+            self.shards = [s for s in self.shards if (self.directory / s.range.file_name).is_file()]
+        for shard in self.shards:
+            self._check_file(shard)
+
+    @property
+    def architecture(self) -> INRArchitecture:
+        return self.header.architecture
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.header.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that hold any INR."""
+        present = {shard.range.split for shard in self.shards}
+        return tuple(name for name in SPLITS if name in present)
+
+    def num_objects(self, split: str, view: int = 0) -> int:
+        """Count the objects of a split that are fitted in a view."""
+        return sum(
+            len(shard.range)
+            for shard in self.shards
+            if (shard.range.split, shard.range.view) == (split, view)
+        )
+
+    def num_views(self, split: str) -> int:
+        return 1 + max((s.range.view for s in self.shards if s.range.split == split), default=-1)
+
+    def split(
+        self,
+        name: str,
+        *,
+        num_objects: int | None = None,
+        views: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> WeightBatch:
+        """Read a split into one table on a device, shard by shard, so never twice in memory.
+
+        Args:
+            name: ``"train"``, ``"val"`` or ``"test"``.
+            num_objects: Only the first so many objects of the split's order. Default: all.
+            views: Only the first so many views. Default: all.
+            device: Where the table goes.
+
+        Returns:
+            All INRs, view after view, each in the split's order.
+
+        Raises:
+            DataError: A shard was altered (its SHA-256 differs), holds weights that are not
+                finite, or the store has fewer objects or views than asked for.
+        """
+        return self._read(name, num_objects, views, device)[0]
+
+    def psnr(self, name: str) -> Tensor:
+        """Read the PSNR (dB) of every INR of a split, in the order of ``split``."""
+        return self._read(name, None, None, "cpu")[1]
+
+    def parts(
+        self, name: str, num_objects: int | None = None, views: int | None = None
+    ) -> Iterator[tuple[WeightBatch, Tensor]]:
+        """Give a split's INRs and their PSNRs shard by shard, mapped from disk and checked."""
+        for shard, count in self._select(name, num_objects, views):
+            path = self.directory / shard.range.file_name
+            if file_sha256(path) != shard.sha256:
+                raise DataError(
+                    f"{path}: its SHA-256 is not the one in {INDEX_NAME}; the shard was altered. "
+                    "Delete it and run 'inrs fit' again to fit it anew"
+                )
+            batch, psnr = read_shard(path, shard.range, self.header)
+            yield batch[:count], psnr[:count]
+
+    def _read(
+        self, name: str, num_objects: int | None, views: int | None, device: torch.device | str
+    ) -> tuple[WeightBatch, Tensor]:
+        total = sum(count for _, count in self._select(name, num_objects, views))
+        columns = {
+            field: torch.empty(
+                (total, self.architecture.num_parameters) if field == "parameters" else (total,),
+                dtype=dtype,
+                device=device,
+            )
+            for field, dtype in _COLUMNS.items()
+        }
+        row = 0
+        for batch, psnr in self.parts(name, num_objects, views):
+            rows = slice(row, row + len(batch))
+            for field, column in columns.items():
+                column[rows] = psnr if field == "psnr" else getattr(batch, field)
+            row += len(batch)
+        psnr = columns.pop("psnr")
+        return WeightBatch(self.architecture, **columns), psnr
+
+    def _select(
+        self, name: str, num_objects: int | None, views: int | None
+    ) -> list[tuple[Shard, int]]:
+        """Find the shards of a selection, and how many of each one's rows belong to it."""
+        if name not in self.splits:
+            raise DataError(f"{self.directory}: no split {name!r}, it has {list(self.splits)}")
+        views = self.num_views(name) if views is None else views
+        selected = []
+        for view in range(views):
+            available = self.num_objects(name, view)
+            wanted = self.num_objects(name) if num_objects is None else num_objects
+            if available < wanted:
+                raise DataError(
+                    f"{self.directory}: split {name!r} holds {available} objects in view {view}, "
+                    f"{wanted} are asked for"
+                )
+            for shard in self.shards:
+                where = shard.range
+                if (where.split, where.view) == (name, view) and where.start < wanted:
+                    selected.append((shard, min(where.stop, wanted) - where.start))
+        return selected
+
+    def _read_index(self) -> dict[str, Any]:
+        path = self.directory / INDEX_NAME
+        if not path.is_file():
+            shards = len(list(self.directory.glob("*.safetensors")))
+            state = f"an unfinished store with {shards} shards" if shards else "no INR store"
+            raise DataError(f"{self.directory}: {state} (there is no {INDEX_NAME})")
+        try:
+            index = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: cannot be read ({error})") from error
+        if not isinstance(index, dict) or index.get("format") != FORMAT_NAME:
+            raise DataError(f"{path}: not the index of an INR store")
+        if index.get("version") != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: version {index.get('version')!r}, this release reads {FORMAT_VERSION}"
+            )
+        return index
+
+    def _parse_shard(self, entry: dict[str, Any]) -> Shard:
+        where = ShardRange(
+            str(entry["split"]), int(entry["view"]), int(entry["start"]), int(entry["stop"])
+        )
+        if where.split not in SPLITS or not 0 <= where.start < where.stop or where.view < 0:
+            raise ValueError(f"shard {entry}")
+        if entry["file"] != where.file_name:
+            raise ValueError(f"file name {entry['file']!r}, expected {where.file_name!r}")
+        return Shard(where, int(entry["bytes"]), str(entry["sha256"]))
+
+    def _check_file(self, shard: Shard) -> None:
+        path = self.directory / shard.range.file_name
+        if not path.is_file():
+            raise DataError(f"{path}: the shard is missing")
+        if path.stat().st_size != shard.num_bytes:
+            raise DataError(
+                f"{path}: {path.stat().st_size} bytes, expected {shard.num_bytes}; "
+                "the shard is truncated or altered"
+            )
+
+
+def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -> None:
+    """Publish a store: write its ``dataset.json`` atomically."""
+    ordered = sorted(
+        shards, key=lambda s: (SPLITS.index(s.range.split), s.range.view, s.range.start)
+    )
+    index = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        **header.to_dict(),
+        "coordinates": "x first, both axes from -1 to 1, pixels row by row",
+        "shards": [
+            {
+                "file": shard.range.file_name,
+                **asdict(shard.range),
+                "bytes": shard.num_bytes,
+                "sha256": shard.sha256,
+            }
+            for shard in ordered
+        ],
+    }
+    write_atomically(directory / INDEX_NAME, (json.dumps(index, indent=1) + "\n").encode())
