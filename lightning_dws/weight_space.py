@@ -33,7 +33,7 @@ class INRArchitecture:
             not positive, or an offset that is not finite.
     """
 
-    widths: tuple[int, ...]
+    widths: tuple[int, ...] = (2, 32, 32, 1)
     activation: str = "sine"
     w0: float = 30.0
     output_offset: float = 0.5

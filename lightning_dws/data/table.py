@@ -78,28 +78,30 @@ class MappedTable:
 
 
 class TableLoader:
-    """A data loader over a table: no workers, no collation; its state is its sampler's.
+    """A data loader over a table: no workers, no collation.
 
     Args:
         table: The rows.
-        sampler: Which rows make each batch.
+        batches: Which rows make each batch.
     """
 
-    def __init__(self, table: Table, sampler: EpochSampler | SequentialSampler) -> None:
+    def __init__(self, table: Table, batches: EpochSampler | SequentialSampler) -> None:
         self.table = table
-        self.sampler = sampler
+        self._batches = batches
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[WeightBatch]:
-        return (self.table.gather(rows) for rows in self.sampler)
+        return (self.table.gather(rows) for rows in self._batches)
 
 
 class ResumableTableLoader(TableLoader):
-    """A loader whose place within the epoch is saved in Lightning's checkpoints."""
+    """A loader for training: its place within the epoch is saved in Lightning's checkpoints."""
 
-    sampler: EpochSampler
+    def __init__(self, table: Table, sampler: EpochSampler) -> None:
+        super().__init__(table, sampler)
+        self.sampler = sampler  # where Lightning looks for ``set_epoch``
 
     def state_dict(self) -> dict[str, Any]:
         return self.sampler.state_dict()

@@ -25,6 +25,10 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 Progress = Callable[[int, Tensor], None]
 
+# Chebyshev fits on [0, 1/4] in powers of t^2, within 2e-8 and 1e-7.
+_HALF_TURN_SINE = (3.14159264, -5.16771008, 2.55007752, -0.598291286, 0.0776576603)  # sin(pi t) / t
+_HALF_TURN_COSINE_TWICE = (1.99999991, -9.86958566, 8.11682271, -2.66375314, 0.439379222)  # 2 cos(pi t)
+
 _MAX_PSNR = 150.0
 _ADAM_EPSILON = 1e-8
 _CPU_CHUNK_BYTES = 4 * 2**20
@@ -196,6 +200,14 @@ def _map_on_threads(
             raise
 
 
+def _evaluate_polynomial(coefficients: list[Tensor], x: Tensor, *, out: Tensor) -> None:
+    """Evaluate by Horner's rule; a one-element tensor is the operand that fuses into one pass."""
+    torch.mul(x, coefficients[-1], out=out)
+    out.add_(coefficients[-2])
+    for coefficient in reversed(coefficients[:-2]):
+        torch.addcmul(coefficient, out, x, out=out)
+
+
 class _DivergedError(Exception):
     def __init__(self, row: int, step: int) -> None:
         super().__init__(row, step)
@@ -206,7 +218,7 @@ class _Chunk:
     """INRs fitted together: their weights, Adam's moments and buffers for one pass.
 
     Activations are (B, n + 1, N): a row of ones below each layer's n neurons makes biases a
-    column of the weights, (B, out, in + 1), and their gradients part of the same product.
+    row of the weights, (B, in + 1, out), and their gradients part of the same product.
 
     For results that depend on nothing else in the chunk, no element may meet another instruction
     sequence in another place: element-wise operations treat the end of an array that is no
@@ -228,6 +240,12 @@ class _Chunk:
         new = parameters.new_zeros
         self.sine = architecture.activation == "sine"
         self.frequency = architecture.w0 if self.sine else 1.0
+        self.in_turns = (
+            self.sine and parameters.dtype == torch.float32 and parameters.device.type == "cpu"
+        )
+        self.half_turn_sine = [new(1) + c for c in _HALF_TURN_SINE]
+        self.half_turn_cosine_twice = [new(1) + c for c in _HALF_TURN_COSINE_TWICE]
+        self.one = new(1) + 1
         self.mean_factor = 1 / (num_points * architecture.out_features)
 
         points = new(size, architecture.in_features + 1, padded)
@@ -257,38 +275,62 @@ class _Chunk:
             self.weights, architecture.weight_slices, architecture.bias_slices, strict=True
         )
         for weight, weight_slice, bias_slice in layers:
-            weight[:, :, :-1] = parameters[:, weight_slice].view_as(weight[:, :, :-1])
-            weight[:, :, -1] = parameters[:, bias_slice]
+            bias = parameters[:, bias_slice]
+            weight[:, :-1] = parameters[:, weight_slice].view(size, bias.shape[1], -1).mT
+            weight[:, -1] = bias
 
     def _split_layers(self, flat: Tensor, size: int) -> list[Tensor]:
-        shapes = [(size, n_out, n_in + 1) for n_out, n_in in self.architecture.weight_shapes]
+        shapes = [(size, n_in + 1, n_out) for n_out, n_in in self.architecture.weight_shapes]
         starts = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
         return [
             flat[start : start + math.prod(shape)].view(shape)
             for start, shape in zip(starts, shapes, strict=False)
         ]
 
-    def parameters(self) -> Tensor:
-        """Give the present weights as rows, (B, P)."""
+    def rows(self, layers: list[Tensor]) -> Tensor:
+        """Give weights or their gradients as rows, (B, P)."""
         columns = []
-        for weight in self.weights:
-            columns += [weight[:, :, :-1].flatten(1), weight[:, :, -1]]
+        for layer in layers:
+            columns += [layer[:, :-1].mT.flatten(1), layer[:, -1]]
         return torch.cat(columns, dim=1)
 
     def forward(self) -> None:
         """Compute the activations, their slopes and the error at every point."""
-        hidden = zip(self.weights, self.inputs, self.inputs[1:], self.slopes, strict=False)
-        for weight, below, above, slope in hidden:
-            torch.baddbmm(slope, weight, below, beta=0, alpha=self.frequency, out=slope)
-            if self.sine:
-                torch.sin(slope, out=above[:, :-1])
+        scale = self.frequency / (2 * math.pi) if self.in_turns else self.frequency
+        layers = zip(
+            self.weights, self.inputs, self.inputs[1:], self.slopes, self.deltas, strict=False
+        )
+        for weight, below, above, slope, scratch in layers:
+            torch.baddbmm(slope, weight.mT, below, beta=0, alpha=scale, out=slope)
+            value = above[:, :-1]
+            if self.in_turns:
+                self._sine_and_slope(slope, value, scratch)
+            elif self.sine:
+                torch.sin(slope, out=value)
                 torch.cos(slope, out=slope)
             else:
-                torch.clamp_min(slope, 0, out=above[:, :-1])
+                torch.clamp_min(slope, 0, out=value)
                 slope.gt_(0)
-        torch.bmm(self.weights[-1], self.inputs[-1], out=self.output)
+        torch.bmm(self.weights[-1].mT, self.inputs[-1], out=self.output)
         valid = slice(0, self.num_points)
         torch.sub(self.output[:, :, valid], self.target, out=self.error[:, :, valid])
+
+    def _sine_and_slope(self, turns: Tensor, sine: Tensor, scratch: Tensor) -> None:
+        """Give sin(2 pi t) in ``sine``, and in the place of the t its cosine.
+
+        Half the time of ``torch.sin`` and ``torch.cos``, within 6e-7 of them: both share one
+        reduction to [-1/2, 1/2] turns, which in turns is exact, and both follow from
+        s = sin(pi t) and c = 2 cos(pi t) by doubling the angle, sin = s c and cos = 1 - 2 s^2.
+        """
+        square, polynomial = scratch, sine
+        torch.round(turns, out=square)
+        turns.sub_(square)
+        torch.mul(turns, turns, out=square)
+        _evaluate_polynomial(self.half_turn_sine, square, out=polynomial)
+        turns.mul_(polynomial)
+        _evaluate_polynomial(self.half_turn_cosine_twice, square, out=polynomial)
+        sine.mul_(turns)
+        torch.addcmul(self.one, turns, turns, value=-2, out=turns)
 
     def backward(self) -> None:
         """Compute the gradient of the mean squared error of the last forward pass."""
@@ -296,12 +338,12 @@ class _Chunk:
         for layer in reversed(range(self.architecture.num_layers)):
             gradient = self.gradients[layer]
             torch.baddbmm(
-                gradient, delta, self.inputs[layer].mT, beta=0, alpha=factor, out=gradient
+                gradient, self.inputs[layer], delta.mT, beta=0, alpha=factor, out=gradient
             )
             if layer == 0:
                 break
             above, delta = delta, self.deltas[layer - 1]
-            weight = self.weights[layer][:, :, :-1].mT
+            weight = self.weights[layer][:, :-1]
             torch.baddbmm(delta, weight, above, beta=0, alpha=factor, out=delta)
             delta.mul_(self.slopes[layer - 1])
             factor = self.frequency
@@ -324,7 +366,7 @@ class _Chunk:
         """Take all steps; give the weights (B, P) and their PSNR (B,)."""
         target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
         self.forward()
-        best, best_error = self.parameters(), self.mean_squared_error()
+        best, best_error = self.rows(self.weights), self.mean_squared_error()
         running = torch.ones_like(best_error, dtype=torch.bool)
         for step in range(1, recipe.steps + 1):
             self.backward()
@@ -340,7 +382,7 @@ class _Chunk:
             if any_diverged:
                 raise _DivergedError(int(diverged.nonzero()[0]), step)
             if any_stopping:
-                best = torch.where(stopping[:, None], self.parameters(), best)
+                best = torch.where(stopping[:, None], self.rows(self.weights), best)
                 best_error = torch.where(stopping, error, best_error)
                 running &= ~stopping
                 if not bool(running.any()):

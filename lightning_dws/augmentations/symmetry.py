@@ -1,0 +1,232 @@
+"""Symmetries of hidden neurons: the weights change, the INR's function does not."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_dws.augmentations.base import (
+    Augmentation,
+    Params,
+    check_probability,
+    check_range,
+    copy_parameters,
+    draw_bernoulli,
+    draw_permutations,
+    draw_uniform,
+)
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+
+def permute_neurons(
+    batch: WeightBatch, permutations: Sequence[Tensor], signs: Sequence[Tensor] | None = None
+) -> WeightBatch:
+    """Reorder the hidden neurons of every INR, and negate some.
+
+    Neuron ``i`` of hidden layer ``l`` becomes ``signs[l][:, i]`` times the former neuron
+    ``permutations[l][:, i]``. This keeps the function, with signs -1 for odd activations alone.
+
+    Args:
+        batch: B INRs.
+        permutations: Per hidden layer, (B, n_l) int64.
+        signs: Per hidden layer, (B, n_l) of ±1; None keeps all signs.
+
+    Returns:
+        The changed INRs, in new memory.
+    """
+    weights, biases = batch.weights, batch.biases
+    for layer, permutation in enumerate(permutations):
+        incoming, outgoing = weights[layer], weights[layer + 1]
+        weights[layer] = incoming.gather(1, permutation[:, :, None].expand_as(incoming))
+        biases[layer] = biases[layer].gather(1, permutation)
+        weights[layer + 1] = outgoing.gather(2, permutation[:, None, :].expand_as(outgoing))
+    columns = [t.flatten(1) for pair in zip(weights, biases, strict=True) for t in pair]
+    permuted = batch.replace(parameters=torch.cat(columns, dim=1))
+    if signs is not None:
+        _scale_neurons_(permuted, signs, signs)
+    return permuted
+
+
+def _scale_neurons_(
+    batch: WeightBatch, incoming: Sequence[Tensor], outgoing: Sequence[Tensor]
+) -> None:
+    """Multiply each hidden neuron's row and bias, and its column, in place; factors (B, n_l)."""
+    weights, biases = batch.weights, batch.biases
+    for layer, factor in enumerate(incoming):
+        factor = factor.to(batch.parameters.dtype)
+        weights[layer].mul_(factor[:, :, None])
+        biases[layer].mul_(factor)
+    for layer, factor in enumerate(outgoing):
+        weights[layer + 1].mul_(factor.to(batch.parameters.dtype)[:, None, :])
+
+
+def _require_activation(name: str, wanted: str, why: str, architecture: INRArchitecture) -> None:
+    if architecture.activation != wanted:
+        raise ValueError(
+            f"{name} is for {wanted} INRs alone ({why}), "
+            f"got an architecture with activation {architecture.activation!r}"
+        )
+
+
+class Permutation(Augmentation):
+    """Reorder the hidden neurons of every layer at random. The function is kept exactly.
+
+    Args:
+        p: Probability that an INR is changed.
+    """
+
+    def __init__(self, p: float = 1.0) -> None:
+        super().__init__(p)
+
+    def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
+        return {
+            f"permutation_{layer}": draw_permutations(batch, width, generator)
+            for layer, width in enumerate(batch.architecture.hidden_widths)
+        }
+
+    def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
+        layers = range(len(batch.architecture.hidden_widths))
+        return permute_neurons(batch, [params[f"permutation_{layer}"] for layer in layers])
+
+
+class SirenNegation(Augmentation):
+    """Negate random hidden neurons of a SIREN. The function is kept exactly.
+
+    Sine is odd: a neuron's incoming row and bias and its outgoing column change sign together.
+
+    Args:
+        negation_probability: Probability that a neuron is negated.
+        p: Probability that an INR is changed.
+
+    Raises:
+        ValueError: ``negation_probability`` is not in [0, 1]; at the first batch, the INRs are
+            not sine networks.
+    """
+
+    def __init__(self, negation_probability: float = 0.5, p: float = 1.0) -> None:
+        super().__init__(p)
+        check_probability("negation_probability", negation_probability)
+        self.negation_probability = negation_probability
+
+    def check_architecture(self, architecture: INRArchitecture) -> None:
+        _require_activation("SirenNegation", "sine", "it needs an odd activation", architecture)
+
+    def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
+        return {
+            f"negate_{layer}": draw_bernoulli(batch, self.negation_probability, generator, width)
+            for layer, width in enumerate(batch.architecture.hidden_widths)
+        }
+
+    def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
+        layers = range(len(batch.architecture.hidden_widths))
+        signs = [1 - 2 * params[f"negate_{layer}"].float() for layer in layers]
+        negated = copy_parameters(batch)
+        _scale_neurons_(negated, signs, signs)
+        return negated
+
+
+class SirenBias(Augmentation):
+    """Shift biases of a SIREN by half periods of its sine. The function is kept exactly.
+
+    ``sin(w0 (z + k pi / w0)) = (-1)^k sin(w0 z)``: the bias moves by ``k pi / w0`` and the
+    outgoing column changes sign where k is odd.
+
+    One step, ``pi / w0``, is several standard deviations of the biases of published SIRENs
+    (0.105 at ``w0`` = 30, against 0.017 to 0.029). The defaults shift one neuron in ten by at
+    most one step, which adds about one standard deviation; the published strength, every
+    neuron by k in -4..3, is ``min_shift=-4, max_shift=3, shift_probability=1``.
+
+    Args:
+        min_shift: Smallest k.
+        max_shift: Largest k; k is uniform in ``min_shift``..``max_shift``, both included.
+        shift_probability: Probability that a neuron gets such a k; the others get 0.
+        p: Probability that an INR is changed.
+
+    Raises:
+        ValueError: ``min_shift`` is above ``max_shift``, or ``shift_probability`` is not in
+            [0, 1]; at the first batch, the INRs are not sine networks.
+    """
+
+    def __init__(
+        self,
+        min_shift: int = -1,
+        max_shift: int = 1,
+        shift_probability: float = 0.1,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p)
+        if min_shift > max_shift:
+            raise ValueError(
+                f"min_shift must be at most max_shift, got {min_shift} and {max_shift}"
+            )
+        check_probability("shift_probability", shift_probability)
+        self.min_shift = min_shift
+        self.max_shift = max_shift
+        self.shift_probability = shift_probability
+
+    def check_architecture(self, architecture: INRArchitecture) -> None:
+        _require_activation("SirenBias", "sine", "it needs a periodic activation", architecture)
+
+    def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
+        params = {}
+        for layer, width in enumerate(batch.architecture.hidden_widths):
+            shifts = torch.randint(
+                self.min_shift,
+                self.max_shift + 1,
+                (len(batch), width),
+                generator=generator,
+                device=batch.device,
+            )
+            shifted = draw_bernoulli(batch, self.shift_probability, generator, width)
+            params[f"shift_{layer}"] = shifts * shifted
+        return params
+
+    def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
+        shifted = copy_parameters(batch)
+        weights, biases = shifted.weights, shifted.biases
+        for layer in range(len(batch.architecture.hidden_widths)):
+            shift = params[f"shift_{layer}"]
+            biases[layer].add_(shift.to(biases[layer]), alpha=math.pi / batch.architecture.w0)
+            parity = (1 - 2 * (shift % 2)).to(weights[layer + 1])
+            weights[layer + 1].mul_(parity[:, None, :])
+        return shifted
+
+
+class ReLUScaling(Augmentation):
+    """Scale hidden neurons of a ReLU network. The function is kept exactly.
+
+    ``relu(c z) = c relu(z)`` for c > 0: a neuron's incoming row and bias are multiplied by c and
+    its outgoing column divided by it.
+
+    Args:
+        max_factor: c is log-uniform in [1 / ``max_factor``, ``max_factor``], per neuron; >= 1.
+        p: Probability that an INR is changed.
+
+    Raises:
+        ValueError: ``max_factor`` is below 1 or not finite; at the first batch, the INRs are not
+            ReLU networks.
+    """
+
+    def __init__(self, max_factor: float = 2.0, p: float = 1.0) -> None:
+        super().__init__(p)
+        check_range("max_factor", max_factor, 1)
+        self.max_factor = max_factor
+
+    def check_architecture(self, architecture: INRArchitecture) -> None:
+        why = "sin(c z) is not c sin(z)"
+        _require_activation("ReLUScaling", "relu", why, architecture)
+
+    def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
+        bound = math.log(self.max_factor)
+        return {
+            f"factor_{layer}": draw_uniform(batch, -bound, bound, generator, width).exp()
+            for layer, width in enumerate(batch.architecture.hidden_widths)
+        }
+
+    def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
+        layers = range(len(batch.architecture.hidden_widths))
+        factors = [params[f"factor_{layer}"] for layer in layers]
+        scaled = copy_parameters(batch)
+        _scale_neurons_(scaled, factors, [1 / factor for factor in factors])
+        return scaled

@@ -1,0 +1,180 @@
+"""The command line: Lightning's commands, and those that need no model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+
+from lightning_dws import commands
+from lightning_dws.data import INRDataModule
+from lightning_dws.errors import DataError
+from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.tasks import ClassificationTask
+from lightning_dws.tasks.classification import load_checkpoint
+
+HELP = """\
+Learning in deep weight spaces: networks that take other networks' weights as their input.
+
+usage: python main.py COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
+
+  fit         train a network on INRs, fitting the INRs first where they are missing
+  validate    measure a checkpoint on the validation split
+  test        measure a checkpoint on the test split
+  predict     write a checkpoint's predictions for the test split to a file
+  inrs fit    fit a dataset of INRs, without training anything
+  inrs show   show what a dataset of INRs holds, with a picture
+
+examples:
+  python main.py fit --config conf/quickstart.yaml
+  python main.py fit --config conf/fmnist_dws.yaml --data.num_train_objects 4000
+  python main.py test --config conf/quickstart.yaml --ckpt_path PATH
+  python main.py inrs fit --config conf/inrs/digits.yaml
+
+Options of three parts can be set in files and on the command line: --data.*, --model.*,
+--trainer.*; later ones win. 'python main.py COMMAND --help' lists them all,
+'python main.py fit --config FILE --print_config' shows what a run would use.
+"""
+
+
+class WeightSpaceCLI(LightningCLI):
+    """Lightning's command line over an ``INRDataModule`` and a ``ClassificationTask``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=True,
+            help="After 'fit', measure the best checkpoint on the test split, once.",
+        )
+        parser.add_argument(
+            "--name", type=str, default="run", help="Names the run's folder and its curves."
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/accuracy",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best-epoch={epoch}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.save_last": True,
+            }
+        )
+        parser.link_arguments(
+            "data.architecture",
+            "model.network.init_args.architecture",
+            compute_fn=INRArchitecture.to_dict,  # jsonargparse builds dataclasses from mappings
+            apply_on="instantiate",
+        )
+        for target in ("model.network.init_args.num_classes", "model.num_classes"):
+            parser.link_arguments("data.num_classes", target, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse without Lightning's warning about given words: ``main`` always gives them."""
+        self.config = parser.parse_args(args)
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Check a given checkpoint; the config in use is the user's, never the checkpoint's."""
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path is not None and path not in ("best", "last", "hpc", "registry"):
+            load_checkpoint(path)
+
+    def before_instantiate_classes(self) -> None:
+        """Log to TensorBoard under ``default_root_dir`` unless the user chose a logger."""
+        trainer = self.config[self.subcommand].trainer
+        self.root = Path(trainer.default_root_dir or "runs")
+        trainer.default_root_dir = str(self.root)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+            kwargs["logger"] = TensorBoardLogger(
+                save_dir=str(self.root), name=config.name, default_hp_metric=False
+            )
+        return super().instantiate_trainer(**kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Tell the task what its network is, as plain data for its checkpoints."""
+        network = self.config[self.subcommand].model.network
+        self.model.network_config = {
+            "class_path": network.class_path,
+            "init_args": {
+                **network.get("init_args", {}).as_dict(),
+                "architecture": self.datamodule.architecture.to_dict(),
+                "num_classes": self.datamodule.num_classes,
+            },
+        }
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, and say where everything is."""
+        trainer = self.trainer
+        if trainer.fast_dev_run or trainer.interrupted:
+            return
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+        if self.config[self.subcommand].test_after_fit:
+            trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True
+            )
+        self._report(best)
+
+    @rank_zero_only
+    def _report(self, best: str | None) -> None:
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        lines = []
+        if "test/accuracy" in metrics:
+            lines.append(f"test accuracy   {100 * metrics['test/accuracy']:.1f} %")
+        if best:
+            lines.append(f"checkpoint      {best}")
+        if self.trainer.log_dir:
+            lines.append(f"pictures        {Path(self.trainer.log_dir) / 'pictures'}")
+            lines.append(f"TensorBoard     tensorboard --logdir {self.trainer.log_dir}")
+        Console().print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Args:
+        args: The words behind ``main.py``. Default: those of this process.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(HELP)
+        return
+    try:
+        if words[0] == "inrs":
+            commands.run_inrs(words[1:])
+        else:
+            run_lightning(words)
+    except DataError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+
+
+def run_lightning(args: ArgsType) -> WeightSpaceCLI:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``."""
+    torch.set_float32_matmul_precision("high")
+    return WeightSpaceCLI(
+        ClassificationTask,
+        INRDataModule,
+        args=args,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"parser_mode": "omegaconf+"},
+    )

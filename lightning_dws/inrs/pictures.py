@@ -1,0 +1,96 @@
+"""Pictures of INRs. Matplotlib is imported when something is drawn, never before."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lightning_dws.inrs.signals import SignalDataset, pixel_coordinates
+from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.store import INRStore
+from lightning_dws.weight_space import WeightBatch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MIN_PIXELS = 28  # smaller grids are drawn finer: an INR has no pixels of its own
+
+
+def render_images(batch: WeightBatch, grid_shape: tuple[int, int]) -> Tensor:
+    """Render 2-D INRs as images in [0, 1]: (B, height, width, out) on the CPU."""
+    with torch.no_grad():
+        coordinates = pixel_coordinates(*grid_shape).to(batch.parameters)
+        values = evaluate_inrs(batch, coordinates)
+    return values.unflatten(1, grid_shape).float().clamp(0, 1).cpu()
+
+
+def fine_grid(grid_shape: tuple[int, int]) -> tuple[int, int]:
+    """Give a grid of the same proportions that is fine enough to look at."""
+    factor = max(1, -(-_MIN_PIXELS // min(grid_shape)))
+    return grid_shape[0] * factor, grid_shape[1] * factor
+
+
+def new_figure(rows: int, columns: int, cell: float = 1.0) -> tuple["Figure", Any]:
+    """Make a grid of axes without frames; no display and no pyplot state are involved.
+
+    Returns:
+        The figure, and its axes as an array (rows, columns).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(cell * columns, cell * rows * 1.15 + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure, axes
+
+
+def draw_image(axis: "Axes", image: Tensor) -> None:
+    """Draw an image (height, width, channels), grey or RGB, with values in [0, 1]."""
+    grey = image.shape[-1] != 3
+    axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1)
+
+
+def draw_reconstructions(
+    store: INRStore, originals: SignalDataset | None, split: str, count: int
+) -> "Figure":
+    """Draw objects above the INRs that encode them, one class after another.
+
+    Args:
+        store: Of 2-D INRs.
+        originals: Where the objects come from; None draws the INRs alone.
+        split: Of the store.
+        count: Number of objects.
+    """
+    inrs = store.split(split, views=1)
+    psnr = store.psnr(split)[: len(inrs)]
+    first = torch.sort(inrs.label, stable=True).indices
+    chosen = first[torch.linspace(0, len(inrs) - 1, min(count, len(inrs))).round().long()]
+    shown = inrs[chosen]
+    rows = [render_images(shown, fine_grid(store.header.grid_shape))]
+    names = ["INR"]
+    if originals is not None:
+        pixels = originals.values(shown.object_id)
+        rows.insert(0, pixels.unflatten(1, store.header.grid_shape))
+        names.insert(0, "original")
+    figure, axes = new_figure(len(rows), len(chosen), 1.2)
+    for row, (images, name) in enumerate(zip(rows, names, strict=True)):
+        axes[row][0].set_ylabel(name)
+        for axis, image in zip(axes[row], images, strict=True):
+            draw_image(axis, image)
+    for axis, label, value in zip(axes[0], shown.label, psnr[chosen], strict=True):
+        axis.set_title(f"{store.classes[int(label)]}\n{float(value):.1f} dB", fontsize=8)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Save a figure as PNG, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

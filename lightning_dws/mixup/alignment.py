@@ -1,0 +1,246 @@
+"""Weight matching: reorder the hidden neurons of INRs to be close to others (Git Re-Basin).
+
+Coordinate descent of Ainsworth et al. (2023) over hidden layers, each step a linear assignment,
+for a whole batch of pairs at once; extended to signed permutations for sine networks, whose
+hidden neurons match up to their sign.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_dws.augmentations.symmetry import permute_neurons
+from lightning_dws.mixup.assignment import solve_assignments
+from lightning_dws.weight_space import WeightBatch
+
+Symmetry = Literal["permutation", "signed_permutation"]
+SYMMETRIES: tuple[Symmetry, ...] = ("permutation", "signed_permutation")
+
+# A step must lower the squared distance by more than rounding can feign, or it might cycle.
+_RELATIVE_GAIN = 1e-12
+
+
+class Alignment(NamedTuple):
+    """What ``align`` found.
+
+    Neuron ``i`` of hidden layer ``l`` of ``aligned`` is ``signs[l][:, i]`` times neuron
+    ``permutations[l][:, i]`` of the INR that was aligned.
+
+    Attributes:
+        aligned: The moved INRs.
+        permutations: Per hidden layer, (B, n_l) int64.
+        signs: Per hidden layer, (B, n_l) of ±1, in the dtype of the parameters.
+    """
+
+    aligned: WeightBatch
+    permutations: list[Tensor]
+    signs: list[Tensor]
+
+
+@torch.no_grad()
+def align(a: WeightBatch, b: WeightBatch, symmetry: Symmetry = "permutation") -> Alignment:
+    """Move every INR of b, by symmetries of its function, as close as possible to that of a.
+
+    Assigns layer by layer from the incoming weights, then by coordinate descent until no
+    assignment changes. The search by signed permutations starts both from the incoming weights
+    and from the permutations' result and keeps the closer end. A step is taken only if it
+    lowers the squared distance (in float64), and a pair that ends farther apart than it was is
+    redone from the identity, so an aligned pair is never farther apart than the given one,
+    nor by signed permutations than by permutations.
+
+    Args:
+        a: B INRs.
+        b: B INRs of the same architecture, on the same device.
+        symmetry: ``"permutation"``, for every activation, or ``"signed_permutation"``, for sine
+            alone.
+
+    Returns:
+        The moved b, and how to move it: ``permute_neurons(b, permutations, signs)``.
+
+    Raises:
+        ValueError: An unknown symmetry, signed permutations of networks without an odd
+            activation, or batches that differ in architecture or size.
+        DataError: A weight is not finite.
+    """
+    _check_pair(a, b, symmetry)
+    matching = _match_permutations(a, b)
+    if symmetry == "signed_permutation":
+        from_incoming = WeightMatching(a, b, signed=True)
+        from_incoming.assign_from_incoming()
+        from_incoming.descend()
+        matching.signed = True
+        matching.forget_assignments()
+        matching.descend()
+        matching.take_where(
+            from_incoming.squared_distance() < matching.squared_distance(), from_incoming
+        )
+    signs = [sign.to(b.parameters.dtype) for sign in matching.signs]
+    aligned = permute_neurons(b, matching.permutations, signs)
+    return Alignment(aligned, matching.permutations, signs)
+
+
+def _match_permutations(a: WeightBatch, b: WeightBatch) -> "WeightMatching":
+    """Match by permutations alone, never farther apart than unaligned."""
+    matching = WeightMatching(a, b, signed=False)
+    unaligned = matching.squared_distance()
+    matching.assign_from_incoming()
+    matching.descend()
+    farther = (matching.squared_distance() > unaligned).nonzero()[:, 0]
+    if len(farther) > 0:
+        redone = WeightMatching(a[farther], b[farther], signed=False)
+        redone.descend()
+        matching.take(farther, redone)
+    return matching
+
+
+class WeightMatching:
+    """A batch of pairs on their way to alignment: b's weights as moved so far, in float64.
+
+    Args:
+        a: B INRs that stay.
+        b: B INRs that move; not changed.
+        signed: Whether hidden neurons may be negated.
+
+    Attributes:
+        permutations: How b's neurons have moved, per hidden layer, (B, n_l) int64.
+        signs: Per hidden layer, (B, n_l) float64 of ±1.
+    """
+
+    def __init__(self, a: WeightBatch, b: WeightBatch, *, signed: bool) -> None:
+        self.signed = signed
+        widths = b.architecture.hidden_widths
+        size, device = len(b), b.device
+        self.permutations = [
+            torch.arange(n, device=device).expand(size, n).contiguous() for n in widths
+        ]
+        self.signs = [torch.ones(size, n, device=device, dtype=torch.float64) for n in widths]
+        self._fixed = _Layers(a)
+        self._moved = _Layers(b)
+        norms = a.parameters.double().norm(dim=1) * b.parameters.double().norm(dim=1)
+        self._least_gain = _RELATIVE_GAIN * norms
+        self.forget_assignments()
+
+    def squared_distance(self) -> Tensor:
+        """Give the squared distance (B,) between a and b as moved so far."""
+        return sum(
+            (fixed - moved).square().flatten(1).sum(dim=1)
+            for fixed, moved in zip(self._fixed.tensors(), self._moved.tensors(), strict=True)
+        )
+
+    def forget_assignments(self) -> None:
+        """Take every layer's assignment as not yet solved."""
+        size, device = len(self._least_gain), self._least_gain.device
+        self._unsolved = [
+            torch.ones(size, device=device, dtype=torch.bool) for _ in self.permutations
+        ]
+
+    def assign_from_incoming(self) -> None:
+        """Assign layer by layer from incoming weights and biases alone, closer or not."""
+        pairs = torch.arange(len(self._least_gain), device=self._least_gain.device)
+        for layer in range(len(self.permutations)):
+            scores = self._incoming_scores(layer, pairs)
+            assignment, sign, _ = self._solve(scores)
+            self._move(layer, pairs, assignment, sign)
+
+    def descend(self) -> None:
+        """Sweep until no assignment changes."""
+        while self.sweep():
+            pass
+
+    def sweep(self) -> bool:
+        """Re-assign each hidden layer in turn, given its neighbours, where that gets closer.
+
+        Returns:
+            Whether anything moved. The squared distance of no pair has grown.
+        """
+        moved = False
+        last = len(self.permutations) - 1
+        for layer, unsolved in enumerate(self._unsolved):
+            pairs = unsolved.nonzero()[:, 0]
+            if len(pairs) == 0:
+                continue
+            unsolved.fill_(False)
+            scores = self._incoming_scores(layer, pairs)
+            scores.baddbmm_(self._fixed.weights[layer + 1][pairs].mT,
+                            self._moved.weights[layer + 1][pairs])
+            assignment, sign, total = self._solve(scores)
+            gain = total - scores.diagonal(dim1=1, dim2=2).sum(dim=1)
+            closer = gain > self._least_gain[pairs]
+            pairs = pairs[closer]
+            if len(pairs) == 0:
+                continue
+            self._move(layer, pairs, assignment[closer], sign[closer])
+            for neighbour in {max(layer - 1, 0), min(layer + 1, last)} - {layer}:
+                self._unsolved[neighbour][pairs] = True
+            moved = True
+        return moved
+
+    def take(self, pairs: Tensor, other: "WeightMatching") -> None:
+        """Replace some pairs (K,) by those of another matching of K pairs."""
+        for own, others in zip(self._state(), other._state(), strict=True):
+            own[pairs] = others
+
+    def take_where(self, condition: Tensor, other: "WeightMatching") -> None:
+        """Replace the pairs where the condition (B,) holds by those of another matching."""
+        for own, others in zip(self._state(), other._state(), strict=True):
+            own[condition] = others[condition]
+
+    def _state(self) -> list[Tensor]:
+        return [*self.permutations, *self.signs, *self._moved.tensors()]
+
+    def _incoming_scores(self, layer: int, pairs: Tensor) -> Tensor:
+        """Give the inner products (K, n, n) of a's with b's incoming weights and biases."""
+        fixed, moved = self._fixed, self._moved
+        biases = fixed.biases[layer][pairs][:, :, None] * moved.biases[layer][pairs][:, None, :]
+        return biases.baddbmm_(fixed.weights[layer][pairs], moved.weights[layer][pairs].mT)
+
+    def _solve(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the best assignment (K, n), its signs (K, n) and its total score (K,)."""
+        assignment = solve_assignments(scores.abs() if self.signed else scores)
+        chosen = scores.gather(2, assignment[:, :, None])[:, :, 0]
+        if not self.signed:
+            return assignment, torch.ones_like(chosen), chosen.sum(dim=1)
+        sign = torch.where(chosen < 0, -1.0, torch.ones_like(chosen))
+        return assignment, sign, chosen.abs().sum(dim=1)
+
+    def _move(self, layer: int, pairs: Tensor, assignment: Tensor, sign: Tensor) -> None:
+        """Reorder and negate the neurons of one layer of some pairs."""
+        weights, biases = self._moved.weights, self._moved.biases
+        rows, columns = assignment[:, :, None], assignment[:, None, :]
+        incoming, outgoing = weights[layer][pairs], weights[layer + 1][pairs]
+        incoming = incoming.gather(1, rows.expand_as(incoming)) * sign[:, :, None]
+        outgoing = outgoing.gather(2, columns.expand_as(outgoing)) * sign[:, None, :]
+        weights[layer][pairs], weights[layer + 1][pairs] = incoming, outgoing
+        for per_neuron in (biases[layer], self.signs[layer]):
+            per_neuron[pairs] = per_neuron[pairs].gather(1, assignment) * sign
+        permutation = self.permutations[layer]
+        permutation[pairs] = permutation[pairs].gather(1, assignment)
+
+
+class _Layers:
+    """The weights (B, out, in) and biases (B, out) of a batch, copied in float64."""
+
+    def __init__(self, batch: WeightBatch) -> None:
+        parameters = batch.parameters.double()
+        copy = batch.replace(parameters=parameters)
+        self.weights = [weight.contiguous() for weight in copy.weights]
+        self.biases = [bias.contiguous() for bias in copy.biases]
+
+    def tensors(self) -> list[Tensor]:
+        return [*self.weights, *self.biases]
+
+
+def _check_pair(a: WeightBatch, b: WeightBatch, symmetry: str) -> None:
+    if symmetry not in SYMMETRIES:
+        raise ValueError(f"symmetry must be one of {SYMMETRIES}, got {symmetry!r}")
+    if a.architecture != b.architecture or len(a) != len(b):
+        raise ValueError(
+            "INRs to align must be of one architecture and as many, got "
+            f"{len(a)} of {a.architecture} and {len(b)} of {b.architecture}"
+        )
+    if symmetry == "signed_permutation" and a.architecture.activation != "sine":
+        raise ValueError(
+            "signed_permutation is for sine INRs alone (it needs an odd activation), "
+            f"got activation {a.architecture.activation!r}"
+        )

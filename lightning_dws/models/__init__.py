@@ -1,0 +1,6 @@
+"""Networks that take the weights of INRs as input."""
+
+from lightning_dws.models.dwsnet import DWSNet
+from lightning_dws.models.standardize import Standardize
+
+__all__ = ["DWSNet", "Standardize"]

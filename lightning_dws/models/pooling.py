@@ -1,0 +1,69 @@
+"""Pool a tensor over its axes, once, for every map that needs it.
+
+The backward passes are written by hand: autograd's own would each time allocate, fill and add
+gradients as large as the input, which for max costs as much as all matrix products together.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+REDUCTIONS = ("max", "mean", "sum")
+
+
+def pool(x: Tensor, reduction: str) -> Tensor:
+    """Reduce the last axis: (..., n) to (...)."""
+    if reduction == "max":
+        return x.amax(-1)
+    return x.mean(-1) if reduction == "mean" else x.sum(-1)
+
+
+def pool_matrix(x: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduce each of the last two axes: x (B, C, n, m) to x itself, (B, C, n) and (B, C, m).
+
+    Use the returned x from there on: then the gradients of all three meet in one place.
+    """
+    if reduction == "max":
+        return _MaxPoolMatrix.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    n, m = x.shape[-2:]
+    scales = (1 / m, 1 / n) if reduction == "mean" else (1.0, 1.0)
+    return _SumPoolMatrix.apply(x, *scales)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _SumPoolMatrix(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, row_scale: float, column_scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.scales = row_scale, column_scale
+        return x.view_as(x), x.sum(-1).mul_(row_scale), x.sum(-2).mul_(column_scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_x: Tensor, grad_rows: Tensor, grad_columns: Tensor) -> Any:
+        row_scale, column_scale = ctx.scales
+        grad = (grad_rows * row_scale)[..., None] + (grad_columns * column_scale)[..., None, :]
+        return grad.add_(grad_x), None, None
+
+
+class _MaxPoolMatrix(torch.autograd.Function):
+    """Max over either axis; equal maxima share the gradient equally."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        rows, columns = x.amax(-1), x.amax(-2)
+        ctx.save_for_backward(x, rows, columns)
+        return x.view_as(x), rows, columns
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_x: Tensor, grad_rows: Tensor, grad_columns: Tensor) -> Any:
+        x, rows, columns = ctx.saved_tensors
+        at_maximum = (x == rows[..., None]).to(x.dtype)
+        share = (grad_rows / at_maximum.sum(-1))[..., None]
+        grad = torch.addcmul(grad_x, at_maximum, share)
+        at_maximum = (x == columns[..., None, :]).to(x.dtype)
+        share = (grad_columns / at_maximum.sum(-2))[..., None, :]
+        return grad.addcmul_(at_maximum, share)

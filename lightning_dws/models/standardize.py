@@ -1,0 +1,85 @@
+"""Bring every parameter tensor of the INRs to zero mean and unit variance."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from lightning_dws.weight_space import INRArchitecture
+
+_ROWS_AT_ONCE = 4096
+
+
+class Standardize(nn.Module):
+    """Standardise rows of weights with one mean and std per weight matrix and per bias vector.
+
+    Statistics per entry would break the permutation symmetry. The identity until ``fit``; the
+    statistics are buffers, so a checkpoint holds them.
+
+    Attributes:
+        mean: (2 L,), in row order: weight 0, bias 0, weight 1, bias 1, ...
+        std: (2 L,), likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+    tensor_of_entry: Tensor
+
+    def __init__(self, architecture: INRArchitecture) -> None:
+        super().__init__()
+        sizes = torch.tensor([n for out, in_ in architecture.weight_shapes for n in (out * in_, out)])
+        self.register_buffer("mean", torch.zeros(len(sizes)))
+        self.register_buffer("std", torch.ones(len(sizes)))
+        tensor_of_entry = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        self.register_buffer("tensor_of_entry", tensor_of_entry, persistent=False)
+
+    @torch.no_grad()
+    def fit(self, parameters: Tensor | Iterable[Tensor]) -> None:
+        """Set the statistics to those of a training set.
+
+        A std of zero, or of a single value, counts as 1.
+
+        Args:
+            parameters: (N, P), or chunks (N_i, P) of it. Read once, accumulated in float64.
+
+        Raises:
+            ValueError: No rows, or rows of another length.
+        """
+        chunks = [parameters] if isinstance(parameters, Tensor) else parameters
+        length, kinds = len(self.tensor_of_entry), len(self.mean)
+        shift: Tensor | None = None  # some value of each tensor: a constant's deviation is exactly 0
+        count = torch.zeros(kinds, dtype=torch.float64)
+        total, square_total = torch.zeros_like(count), torch.zeros_like(count)
+        owner = self.tensor_of_entry.cpu()
+        for chunk in chunks:
+            if chunk.ndim != 2 or chunk.shape[1] != length:
+                raise ValueError(
+                    f"parameters must have shape (N, {length}), got {tuple(chunk.shape)}"
+                )
+            for rows in chunk.split(_ROWS_AT_ONCE):
+                if len(rows) == 0:
+                    continue
+                rows = rows.double()
+                if shift is None:
+                    first_entry = torch.searchsorted(owner, torch.arange(kinds))
+                    shift = rows[0, first_entry.to(rows.device)]
+                rows = rows - shift[owner.to(rows.device)]
+                count += len(rows) * owner.bincount(minlength=kinds)
+                total.index_add_(0, owner, rows.sum(0).cpu())
+                square_total.index_add_(0, owner, rows.square_().sum(0).cpu())
+        if shift is None:
+            raise ValueError("parameters must hold at least one row, got none")
+        variance = (square_total - total.square() / count).clamp(min=0) / (count - 1).clamp(min=1)
+        std = variance.sqrt()
+        self.mean.copy_(shift.cpu() + total / count)
+        self.std.copy_(torch.where(std > 0, std, 1.0))
+
+    def forward(self, parameters: Tensor) -> Tensor:
+        """Standardise rows (B, P)."""
+        scale = self.std.reciprocal()
+        shift = -self.mean * scale
+        return torch.addcmul(
+            shift.to(parameters.dtype)[self.tensor_of_entry],
+            parameters,
+            scale.to(parameters.dtype)[self.tensor_of_entry],
+        )

@@ -1,0 +1,5 @@
+"""The LightningModules."""
+
+from lightning_dws.tasks.classification import ClassificationTask
+
+__all__ = ["ClassificationTask"]

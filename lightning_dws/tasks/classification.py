@@ -1,0 +1,231 @@
+"""Classify INRs by their weights: the LightningModule around a weight-space network."""
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_dws.errors import DataError
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+CHECKPOINT_KEY = "lightning_dws"
+
+
+class ClassificationTask(pl.LightningModule):
+    """Train and evaluate a network that takes a ``WeightBatch`` and gives logits.
+
+    Args:
+        network: Takes a ``WeightBatch`` of B INRs, gives logits (B, num_classes). If it has a
+            ``standardize`` module, that is filled from the training split before training.
+        num_classes: Number of classes.
+        optimizer: Makes the optimizer from the parameters.
+        schedule: Of the learning rate after the warm-up, by step: ``constant``, or ``cosine`` down
+            to zero at the end of training.
+        warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        optimizer: OptimizerCallable = AdamW,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        warmup_steps: int = 0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
+        if schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {schedule!r}")
+        self.network = network
+        self.num_classes = num_classes
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.label_smoothing = label_smoothing
+        self.network_config: dict[str, Any] | None = None
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+                "accuracy_top5": MulticlassAccuracy(
+                    num_classes, average="micro", top_k=min(5, num_classes), validate_args=False
+                ),
+                "accuracy_macro": MulticlassAccuracy(
+                    num_classes, average="macro", validate_args=False
+                ),
+            }
+        )
+        self.metrics = nn.ModuleDict(
+            {f"{split}_": metrics.clone(prefix=f"{split}/") for split in ("train", "val", "test")}
+        )
+        self._diverged_at = torch.tensor(math.inf)
+
+    def forward(self, batch: WeightBatch) -> Tensor:
+        logits: Tensor = self.network(batch)
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        total = self.trainer.estimated_stepping_batches
+        scheduler = LambdaLR(optimizer, lambda step: self.learning_rate_share(step, total))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
+        }
+
+    def learning_rate_share(self, step: int, total: float) -> float:
+        """Give the share of the full learning rate at an optimizer step, counted from 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        if self.schedule == "constant" or not math.isfinite(total):
+            return 1.0
+        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def on_fit_start(self) -> None:
+        """Fill the network's standardisation from the training split, unless it was restored."""
+        standardize = getattr(self.network, "standardize", None)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if standardize is not None and datamodule is not None and not standardize.is_fitted:
+            standardize.fit(datamodule.train_parameters())
+
+    def training_step(self, batch: WeightBatch, batch_idx: int) -> Tensor:
+        loss = self._step(batch, "train")
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=len(batch))
+        self._watch(loss)
+        return loss
+
+    def validation_step(self, batch: WeightBatch, batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: WeightBatch, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def predict_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Give ``object_id``, ``view``, ``label``, ``prediction`` (B,), ``probabilities`` (B, K)."""
+        probabilities = self(batch).float().softmax(dim=1)
+        return {
+            "object_id": batch.object_id,
+            "view": batch.view,
+            "label": batch.label,
+            "prediction": probabilities.argmax(dim=1),
+            "probabilities": probabilities,
+        }
+
+    def _step(self, batch: WeightBatch, split: str) -> Tensor:
+        logits = self(batch)
+        target = batch.label if batch.target is None else batch.target
+        loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        metrics = self.metrics[f"{split}_"]
+        metrics.update(logits.detach(), batch.label)
+        self._log_epoch(f"{split}/loss", loss, batch)
+        for name, metric in metrics.items():
+            self._log_epoch(name, metric, batch)
+        return loss
+
+    def _log_epoch(self, name: str, value: Any, batch: WeightBatch) -> None:
+        self.log(
+            name,
+            value,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=name in ("train/loss", "val/loss", "val/accuracy"),
+            batch_size=len(batch),
+            sync_dist=not isinstance(value, nn.Module),
+        )
+
+    def _watch(self, loss: Tensor) -> None:
+        """Stop at the first loss that is not finite; on a GPU, look only now and then."""
+        step = self.trainer.fit_loop.total_batch_idx
+        self._diverged_at = self._diverged_at.to(loss.device)
+        now = torch.where(loss.detach().isfinite(), math.inf, float(step))
+        self._diverged_at = torch.minimum(self._diverged_at, now)
+        every = 1 if loss.device.type == "cpu" else self.trainer.log_every_n_steps
+        if step % every == 0 or self.trainer.is_last_batch:
+            self._report_divergence()
+
+    def _report_divergence(self) -> None:
+        if self._diverged_at.isfinite():
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise DataError(
+                f"the training loss stopped being finite in batch {int(self._diverged_at)} of this "
+                f"run (learning rate {rate:.3g}); checkpoints saved before are kept"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save what the network is, as plain data, beside its weights."""
+        if self.network_config is not None:
+            checkpoint[CHECKPOINT_KEY] = {
+                "network": self.network_config,
+                "num_classes": self.num_classes,
+            }
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path) -> Self:
+        """Rebuild a task that the command line trained; no data and no config are needed.
+
+        Args:
+            path: A checkpoint written by ``main.py fit``.
+
+        Returns:
+            The task on the CPU in evaluation mode.
+
+        Raises:
+            DataError: The file is not such a checkpoint. Nothing in it is ever unpickled.
+        """
+        checkpoint = load_checkpoint(path)
+        try:
+            config = checkpoint[CHECKPOINT_KEY]
+            task = cls(_build_network(config["network"]), config["num_classes"])
+            task.network_config = config["network"]
+            task.load_state_dict(checkpoint["state_dict"])
+        except (KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            raise DataError(
+                f"{path}: not a checkpoint of a network trained by 'main.py fit' ({error})"
+            ) from error
+        return task.eval()
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint as plain data and tensors, never unpickling code.
+
+    Raises:
+        DataError: There is no such file, or it is damaged or holds anything but plain data.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch documents no type for damaged files
+        reason = str(error).strip().splitlines()
+        raise DataError(f"{path}: not a readable checkpoint ({reason[0]})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise DataError(f"{path}: not a checkpoint, expected a dictionary with a 'state_dict'")
+    return checkpoint
+
+
+def _build_network(config: dict[str, Any]) -> nn.Module:
+    module, _, name = config["class_path"].rpartition(".")
+    network_class = getattr(importlib.import_module(module), name)
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        raise TypeError(f"{config['class_path']} is not a network")
+    arguments = dict(config["init_args"])
+    arguments["architecture"] = INRArchitecture(**arguments["architecture"])
+    return network_class(**arguments)

@@ -1,0 +1,360 @@
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.fitting import _Chunk, fit_inrs
+from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.siren import evaluate_inrs, initialise_inrs
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from torch import Tensor
+
+DIGITS_LIKE = INRArchitecture((2, 16, 16, 1), w0=10.0)
+
+
+def make_points(num_points: int, d: int = 2, *batch: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.rand(*batch, num_points, d, generator=generator) - 1
+
+
+def make_signals(coordinates: Tensor, num_inrs: int, out: int = 1, seed: int = 1) -> Tensor:
+    """Smooth random functions of the points, some nearly constant and so fitted early."""
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.randn(num_inrs, coordinates.shape[-1], out, generator=generator)
+    phase = 6 * torch.rand(num_inrs, 1, out, generator=generator)
+    contrast = torch.linspace(0.02, 0.5, num_inrs)[:, None, None]
+    return 0.5 + contrast * torch.sin(3 * coordinates @ direction + phase)
+
+
+def fit(
+    signals: Tensor,
+    coordinates: Tensor,
+    architecture: INRArchitecture,
+    recipe: Recipe,
+    rows: Tensor | None = None,
+    **options: object,
+) -> tuple[WeightBatch, Tensor]:
+    """Fit some of the signals; an INR's object is its number among all of them."""
+    rows = torch.arange(len(signals)) if rows is None else rows
+    return fit_inrs(
+        signals[rows],
+        coordinates if coordinates.ndim == 2 else coordinates[rows],
+        architecture,
+        recipe=recipe,
+        seed=3,
+        object_id=100 + rows,
+        view=torch.zeros_like(rows),
+        **options,
+    )
+
+
+@pytest.fixture
+def restored_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize("own_points", [False, True], ids=["shared", "own"])
+@pytest.mark.parametrize(
+    ("widths", "activation", "num_points", "num_inrs", "steps"),
+    [
+        ((2, 32, 32, 1), "sine", 784, 16, 12),
+        ((2, 16, 16, 1), "sine", 64, 23, 40),
+        ((2, 8, 1), "sine", 64, 23, 40),
+        ((2, 5, 1), "sine", 37, 23, 40),
+        ((3, 16, 16, 16, 2), "sine", 101, 23, 40),
+        ((2, 16, 16, 1), "relu", 64, 23, 40),
+    ],
+)
+def test_an_inr_is_the_same_bit_for_bit_whatever_it_is_fitted_with(
+    widths: tuple[int, ...],
+    activation: str,
+    num_points: int,
+    num_inrs: int,
+    steps: int,
+    own_points: bool,
+) -> None:
+    architecture = INRArchitecture(widths, activation)
+    batch = (num_inrs,) if own_points else ()
+    coordinates = make_points(num_points, widths[0], *batch)
+    signals = make_signals(coordinates, num_inrs, widths[-1])
+    recipe = Recipe(steps, learning_rate=1e-2, target_psnr=28.0, check_every=3)
+    everything = torch.arange(num_inrs)
+    torch.set_num_threads(1)
+    expected, expected_psnr = fit(signals, coordinates, architecture, recipe)
+
+    def assert_same(rows: Tensor, chunk_size: int | None) -> None:
+        fitted, psnr = fit(
+            signals, coordinates, architecture, recipe, rows, chunk_size=chunk_size
+        )
+        assert torch.equal(fitted.parameters, expected.parameters[rows])
+        assert torch.equal(psnr, expected_psnr[rows])
+        assert torch.equal(fitted.object_id, 100 + rows)
+
+    for chunk_size in (1, 2, 5, 7, num_inrs):
+        assert_same(everything, chunk_size)
+    assert_same(everything.flip(0), 4)
+    assert_same(everything[-3:], None)
+    assert_same(everything[:1], None)
+    torch.set_num_threads(2)
+    assert_same(everything, 5)
+    assert_same(everything.flip(0), None)
+    assert torch.get_num_threads() == 2
+
+
+def test_some_of_the_inrs_in_the_test_above_stop_early() -> None:
+    coordinates = make_points(64)
+    recipe = Recipe(40, learning_rate=1e-2, target_psnr=28.0, check_every=3)
+    _, psnr = fit(
+        make_signals(coordinates, 23), coordinates, INRArchitecture((2, 16, 16, 1)), recipe
+    )
+    assert 3 < int((psnr > 28).sum()) < 20
+
+
+@pytest.mark.parametrize("activation", ["sine", "relu"])
+@pytest.mark.parametrize("widths", [(2, 7, 1), (3, 5, 6, 4, 2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+def test_gradients_agree_with_autograd(
+    widths: tuple[int, ...], activation: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    architecture = INRArchitecture(widths, activation, w0=7.0)
+    coordinates = make_points(37, widths[0]).to(dtype)
+    signals = make_signals(coordinates, 4, widths[-1]).to(dtype)
+    batch = initialise_inrs(
+        architecture, seed=0, object_id=torch.arange(4), view=torch.zeros(4, dtype=torch.int64)
+    ).to(dtype)
+    chunk = _Chunk(architecture, batch.parameters, signals, coordinates)
+    chunk.forward()
+    chunk.backward()
+
+    parameters = batch.parameters.clone().requires_grad_()
+    fitted = evaluate_inrs(batch.replace(parameters=parameters), coordinates)
+    errors = (fitted - signals).square().mean(dim=(1, 2))
+    (expected,) = torch.autograd.grad(errors.sum(), parameters)
+    torch.testing.assert_close(
+        chunk.rows(chunk.gradients), expected, rtol=tolerance, atol=tolerance
+    )
+    torch.testing.assert_close(
+        chunk.mean_squared_error(), errors.detach(), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_sine_and_slope_agree_with_torch() -> None:
+    chunk = _Chunk(DIGITS_LIKE, torch.zeros(2, 337), torch.zeros(2, 64, 1), torch.zeros(64, 2))
+    turns = torch.cat([torch.linspace(-40, 40, 99_997), torch.tensor([0.0, 0.5, -0.25])])
+    radians = 2 * math.pi * turns.double()
+    sine, slope = torch.empty_like(turns), turns.clone()
+    chunk._sine_and_slope(slope, sine, torch.empty_like(turns))
+    torch.testing.assert_close(sine.double(), radians.sin(), rtol=0, atol=6e-7)
+    torch.testing.assert_close(slope.double(), radians.cos(), rtol=0, atol=8e-7)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_steps_are_those_of_torch_adam(schedule: str) -> None:
+    recipe = Recipe(25, learning_rate=3e-3, schedule=schedule, warmup_steps=4, betas=(0.8, 0.95))
+    coordinates = make_points(50).double()
+    signals = make_signals(coordinates, 3).double()
+    keys = {"object_id": torch.arange(3), "view": torch.zeros(3, dtype=torch.int64)}
+    start = initialise_inrs(DIGITS_LIKE, seed=0, **keys).to(torch.float64)
+    fitted, _ = _Chunk(DIGITS_LIKE, start.parameters, signals, coordinates).fit(recipe)
+
+    parameters = torch.nn.Parameter(start.parameters.clone())
+    adam = torch.optim.Adam([parameters], betas=recipe.betas)
+    for step in range(1, recipe.steps + 1):
+        adam.param_groups[0]["lr"] = recipe.learning_rate_at(step)
+        adam.zero_grad()
+        values = evaluate_inrs(start.replace(parameters=parameters), coordinates)
+        (values - signals).square().mean(dim=(1, 2)).sum().backward()
+        adam.step()
+    torch.testing.assert_close(fitted, parameters.detach(), rtol=1e-7, atol=1e-9)
+
+
+def test_psnr_is_that_of_the_returned_weights() -> None:
+    coordinates = make_points(64)
+    signals = make_signals(coordinates, 12)
+    fitted, psnr = fit(
+        signals, coordinates, DIGITS_LIKE, Recipe(60, learning_rate=5e-3, target_psnr=26.0)
+    )
+    error = (evaluate_inrs(fitted, coordinates) - signals).square().mean(dim=(1, 2))
+    torch.testing.assert_close(psnr, -10 * error.log10(), rtol=0, atol=1e-3)
+    assert psnr.dtype == torch.float32
+
+
+def test_a_perfect_fit_has_a_finite_psnr() -> None:
+    relu = INRArchitecture((2, 4, 1), "relu", output_offset=0.0)
+    chunk = _Chunk(
+        relu, torch.zeros(2, relu.num_parameters), torch.zeros(2, 9, 1), make_points(9)
+    )
+    _, psnr = chunk.fit(Recipe(3, learning_rate=1e-3))
+    assert psnr.tolist() == [150.0, 150.0]
+
+
+def test_an_inr_that_reached_the_target_is_frozen() -> None:
+    coordinates = make_points(64)
+    signals = make_signals(coordinates, 10)
+    recipe = Recipe(80, learning_rate=5e-3, target_psnr=27.0, check_every=20)
+    frozen, psnr = fit(signals, coordinates, DIGITS_LIKE, recipe)
+    stages = []
+    for steps in (20, 40, 60, 80):
+        shorter = dataclasses.replace(recipe, steps=steps, target_psnr=None)
+        stages.append(fit(signals, coordinates, DIGITS_LIKE, shorter))
+    stopped_at = set()
+    for row in range(10):
+        stage = next((i for i, (_, p) in enumerate(stages) if p[row] >= 27.0), 3)
+        stopped_at.add(stage)
+        assert torch.equal(frozen.parameters[row], stages[stage][0].parameters[row])
+        assert psnr[row] == stages[stage][1][row]
+    assert len(stopped_at) > 1
+
+
+def test_the_published_recipe_fits_and_the_fast_one_as_well() -> None:
+    coordinates = make_points(64)
+    signals = make_signals(coordinates, 8)
+    architecture = INRArchitecture((2, 32, 32, 1))
+    _, published = fit(signals, coordinates, architecture, RECIPES["published"])
+    _, fast = fit(signals, coordinates, architecture, RECIPES["fast"])
+    assert published.mean() > 35
+    assert fast.mean() > 35
+    assert RECIPES["fast"].steps * 5 <= RECIPES["published"].steps
+
+
+def test_signals_in_more_dimensions_with_more_outputs_and_own_points_are_fitted() -> None:
+    coordinates = make_points(200, 3, 6)
+    signals = make_signals(coordinates, 6, out=2)
+    architecture = INRArchitecture((3, 16, 16, 16, 2), w0=5.0)
+    fitted, psnr = fit(signals, coordinates, architecture, Recipe(200, learning_rate=5e-3))
+    assert psnr.min() > 25
+    swapped, _ = fit(
+        signals, coordinates.flip(0), architecture, Recipe(200, learning_rate=5e-3)
+    )
+    assert not torch.equal(fitted.parameters, swapped.parameters)
+
+
+def test_relu_networks_are_fitted() -> None:
+    coordinates = make_points(64)
+    signals = make_signals(coordinates, 6)
+    architecture = INRArchitecture((2, 32, 32, 1), "relu")
+    _, psnr = fit(signals, coordinates, architecture, Recipe(300, learning_rate=5e-3))
+    assert psnr.min() > 25
+
+
+def test_inputs_are_untouched_and_seed_object_and_view_matter() -> None:
+    coordinates, recipe = make_points(64), Recipe(5, learning_rate=1e-3)
+    signals = make_signals(coordinates, 1).expand(4, -1, -1)
+    before = signals.clone(), coordinates.clone()
+    keys = {"object_id": torch.tensor([1, 1, 2, 1]), "view": torch.tensor([0, 1, 0, 0])}
+    fitted, _ = fit_inrs(signals, coordinates, DIGITS_LIKE, recipe=recipe, seed=0, **keys)
+    other, _ = fit_inrs(signals, coordinates, DIGITS_LIKE, recipe=recipe, seed=1, **keys)
+    assert torch.equal(signals, before[0])
+    assert torch.equal(coordinates, before[1])
+    assert torch.equal(fitted.parameters[0], fitted.parameters[3])
+    assert len({tuple(row) for row in fitted.parameters.tolist()}) == 3
+    assert not torch.equal(fitted.parameters, other.parameters)
+    assert torch.equal(fitted.view, keys["view"])
+
+
+def test_progress_hears_of_every_chunk() -> None:
+    coordinates = make_points(64)
+    heard: list[tuple[int, Tensor]] = []
+    _, psnr = fit(
+        make_signals(coordinates, 11),
+        coordinates,
+        DIGITS_LIKE,
+        Recipe(3, learning_rate=1e-3),
+        chunk_size=4,
+        progress=lambda count, chunk_psnr: heard.append((count, chunk_psnr)),
+    )
+    assert [count for count, _ in heard] == [4, 4, 3]
+    assert torch.equal(torch.cat([chunk_psnr for _, chunk_psnr in heard]), psnr)
+
+
+def test_no_inr_is_no_work() -> None:
+    coordinates = make_points(64)
+    fitted, psnr = fit(
+        torch.zeros(0, 64, 1), coordinates, DIGITS_LIKE, Recipe(3, learning_rate=1e-3)
+    )
+    assert (len(fitted), len(psnr)) == (0, 0)
+
+
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_divergence_names_the_inr(threads: int) -> None:
+    torch.set_num_threads(threads)
+    coordinates = make_points(64)
+    signals = make_signals(coordinates, 9)
+    signals[6] *= 1e25
+    with pytest.raises(DataError, match=r"object_id 106, view 0 diverged by step 10"):
+        fit(signals, coordinates, DIGITS_LIKE, Recipe(30, learning_rate=1e-3), chunk_size=2)
+    with pytest.raises(DataError, match=r"object_id \d+, view 0 diverged by step"):
+        fit(signals[:4], coordinates, DIGITS_LIKE, Recipe(30, learning_rate=1e30))
+    assert torch.get_num_threads() == threads
+
+
+def test_bad_input_is_named() -> None:
+    coordinates, recipe = make_points(64), Recipe(3, learning_rate=1e-3)
+    signals = make_signals(coordinates, 4)
+    good = {
+        "signals": signals,
+        "coordinates": coordinates,
+        "object_id": torch.arange(4),
+        "view": torch.zeros(4, dtype=torch.int64),
+    }
+    not_finite = signals.clone()
+    not_finite[2, 5] = math.nan
+    bad = [
+        ("signals", signals[:, :, 0], r"signals must have shape \(B, N, 1\).*got \(4, 64\)"),
+        ("signals", signals.expand(4, 64, 3), r"signals must have shape.*got \(4, 64, 3\)"),
+        ("signals", signals[:, :50], r"coordinates must have shape \(50, 2\).*got \(64, 2\)"),
+        ("signals", (255 * signals).byte(), "signals must be floating point, got torch.uint8"),
+        ("signals", not_finite, "signals must be finite.*object_id 2, view 0"),
+        ("coordinates", make_points(64, 3), r"coordinates must have shape.*got \(64, 3\)"),
+        ("coordinates", coordinates / 0, "coordinates must be finite"),
+        ("coordinates", coordinates.expand(3, 64, 2), r"coordinates.*got \(3, 64, 2\)"),
+        ("object_id", torch.arange(3), r"object_id must be int64 of shape \(4,\).*\(3,\)"),
+        ("view", torch.zeros(4), r"view must be int64 of shape \(4,\), got torch.float32"),
+    ]
+    for name, value, message in bad:
+        with pytest.raises(DataError, match=message):
+            fit_inrs(architecture=DIGITS_LIKE, recipe=recipe, seed=0, **{**good, name: value})
+    with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
+        fit_inrs(architecture=DIGITS_LIKE, recipe=recipe, seed=0, chunk_size=0, **good)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"learning_rate": -1.0}, "learning_rate must be positive and finite, got -1.0"),
+        ({"learning_rate": math.nan}, "learning_rate .* got nan"),
+        ({"schedule": "cosin"}, "schedule must be one of .* got 'cosin'"),
+        ({"warmup_steps": 10}, r"warmup_steps must be in \[0, steps = 10\), got 10"),
+        ({"betas": (0.9, 1.0)}, r"betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"betas": (0.9,)}, r"betas must be two numbers .* got \(0.9,\)"),
+        ({"target_psnr": math.inf}, "target_psnr must be finite or None, got inf"),
+        ({"check_every": 0}, "check_every must be at least 1, got 0"),
+        ({"first_layer_bound": 0.0}, "first_layer_bound must be positive .* got 0.0"),
+    ],
+)
+def test_a_recipe_out_of_range_is_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{"steps": 10, "learning_rate": 1e-3, **settings})
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_are_plain_data(name: str) -> None:
+    saved = json.loads(json.dumps(dataclasses.asdict(RECIPES[name])))
+    assert Recipe(**saved) == RECIPES[name]
+
+
+def test_learning_rate_schedules() -> None:
+    for schedule in ("constant", "cosine", "linear"):
+        recipe = Recipe(20, learning_rate=1.0, schedule=schedule, warmup_steps=4)
+        rates = [recipe.learning_rate_at(step) for step in range(1, 21)]
+        assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+        assert all(later <= earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+        assert (rates[-1] == 1) == (schedule == "constant")
+        assert rates[-1] > 0
