@@ -1,24 +1,34 @@
 """The command line: Lightning's commands, and those that need no model."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from lightning_dws import commands
+from lightning_dws.callbacks import (
+    EmbeddingProjector,
+    GradientNorm,
+    Pictures,
+    PredictionFile,
+    RunRecord,
+    Throughput,
+)
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import INRArchitecture
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.classification import load_checkpoint
+from lightning_dws.weight_space import INRArchitecture
 
 HELP = """\
 Learning in deep weight spaces: networks that take other networks' weights as their input.
@@ -58,6 +68,8 @@ class WeightSpaceCLI(LightningCLI):
             "--name", type=str, default="run", help="Names the run's folder and its curves."
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Pictures, "pictures")
+        parser.add_lightning_class_args(PredictionFile, "predictions")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/accuracy",
@@ -76,7 +88,7 @@ class WeightSpaceCLI(LightningCLI):
         for target in ("model.network.init_args.num_classes", "model.num_classes"):
             parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning about given words: ``main`` always gives them."""
         self.config = parser.parse_args(args)
 
@@ -101,6 +113,12 @@ class WeightSpaceCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
+        kwargs["callbacks"] = [
+            *(config.trainer.callbacks or []),
+            *(callback() for callback in (Throughput, GradientNorm, EmbeddingProjector)),
+        ]
+        if config.trainer.logger is not False:
+            kwargs["callbacks"].append(LearningRateMonitor(logging_interval="step"))
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             kwargs["logger"] = TensorBoardLogger(
                 save_dir=str(self.root), name=config.name, default_hp_metric=False
@@ -122,13 +140,11 @@ class WeightSpaceCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best checkpoint, and say where everything is."""
         trainer = self.trainer
-        if trainer.fast_dev_run or trainer.interrupted:
+        if trainer.fast_dev_run or trainer.interrupted:  # type: ignore[attr-defined]
             return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if self.config[self.subcommand].test_after_fit:
-            trainer.test(
-                self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True
-            )
+            trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
         self._report(best)
 
     @rank_zero_only
@@ -159,10 +175,47 @@ def main(args: Sequence[str] | None = None) -> None:
         if words[0] == "inrs":
             commands.run_inrs(words[1:])
         else:
-            run_lightning(words)
+            run_lightning(expand_includes(words))
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
+
+
+def expand_includes(words: Sequence[str]) -> list[str]:
+    """Put the files that a config file names in a list ``config`` before that file.
+
+    Paths in the list are relative to the file. jsonargparse itself takes one such path only.
+
+    Args:
+        words: The command line, e.g. ``["fit", "--config", "conf/quickstart.yaml"]``.
+
+    Raises:
+        DataError: Files include each other in a circle.
+    """
+    expanded: list[str] = []
+    given = iter(words)
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option not in ("-c", "--config"):
+            expanded.append(word)
+            continue
+        for path in _with_includes(value if equals else next(given, ""), ()):
+            expanded += ["--config", path]
+    return expanded
+
+
+def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
+    if path in including:
+        raise DataError(f"config files include each other: {' -> '.join((*including, path))}")
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return [path]  # jsonargparse reports what is wrong with it
+    included = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(included, list):
+        return [path]
+    nested = [_with_includes(str(Path(path).parent / name), (*including, path)) for name in included]
+    return [*itertools.chain.from_iterable(nested), path]
 
 
 def run_lightning(args: ArgsType) -> WeightSpaceCLI:
@@ -175,6 +228,7 @@ def run_lightning(args: ArgsType) -> WeightSpaceCLI:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
+        save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"parser_mode": "omegaconf+"},
     )

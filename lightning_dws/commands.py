@@ -29,9 +29,7 @@ def run_inrs(args: Sequence[str]) -> None:
     config = parser.parse_args(list(args))
     if config.subcommand == "fit":
         options = parser.instantiate(config).fit
-        spec = INRDatasetSpec(
-            options.signals, options.architecture, options.recipe, options.seed
-        )
+        spec = INRDatasetSpec(options.signals, options.architecture, options.recipe, options.seed)
         _fit(
             spec,
             **{name: options[name] for name in ("root", "store", "views", "device")},

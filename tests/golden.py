@@ -56,7 +56,9 @@ class Golden:
             batch_norm=options["bn"],
         )
         model = model.double().eval()
-        load_published_dwsnet(model, {k[6:]: v for k, v in self.tensors.items() if k[:6] == "state/"})
+        load_published_dwsnet(
+            model, {k[6:]: v for k, v in self.tensors.items() if k[:6] == "state/"}
+        )
         return model
 
 
@@ -70,7 +72,9 @@ def load_published_dwsnet(model: DWSNet, state: dict[str, Tensor]) -> None:
     for number, norms in enumerate(model.norms):
         for index, norm in enumerate(norms):
             kind, layer = _kind(index, model.architecture.num_layers)
-            prefix = f"layers.layers.{stride * number + 1}.{kind}{'e' * (kind == 'bias')}s_bn.{layer}."
+            prefix = (
+                f"layers.layers.{stride * number + 1}.{kind}{'e' * (kind == 'bias')}s_bn.{layer}."
+            )
             norm.load_state_dict({name: left.pop(prefix + name) for name in norm.state_dict()})
     model.head.load_state_dict({k: left.pop(f"clf.layer.0.{k}") for k in ("weight", "bias")})
     assert not left, sorted(left)
@@ -90,11 +94,13 @@ def _load_layer(layer: DWSLayer, left: dict[str, Tensor], prefix: str, num_layer
     def linear_name(block: LinearMap) -> str:
         if block.target == block.source and len(layer.tensors[block.target].axes) == 2:
             ends = layer.tensors[block.target].axes
-            # lin_n takes what keeps the input neurons (n), lin_m what keeps the outputs (m).
-            name = {ends: "both", ends[:1]: "m", ends[1:]: "n", (): "all"}[block.along]
+            # lin_n takes the entries pooled over n, the input neurons; lin_m over m, the outputs.
+            name = {ends: "all", ends[:1]: "n", ends[1:]: "m", (): "both"}[block.along]
             return f"lin_{name}.0"
         if f"{pair_prefix(block.target, block.source)}.layer.0.weight" in left or not any(
-            "set_layer" in k for k in left if k.startswith(pair_prefix(block.target, block.source) + ".")
+            "set_layer" in k
+            for k in left
+            if k.startswith(pair_prefix(block.target, block.source) + ".")
         ):
             return "layer.0"
         return "Gamma.0" if block.along else "Lambda.0"
@@ -120,10 +126,12 @@ def _load_layer(layer: DWSLayer, left: dict[str, Tensor], prefix: str, num_layer
 def _load_group(group: AttentionGroup, pop: object) -> None:
     weights: dict[int, list[Tensor]] = {source: [] for source in group.sources}
     for block, (source, target) in enumerate(group.pairs):
-        qkv = [pop(target, source, f"mab.fc_{which}.weight") for which in "qkv"]
+        qkv = []
+        for which in "qkv":
+            weight = pop(target, source, f"mab.fc_{which}.weight")
+            bias = pop(target, source, f"mab.fc_{which}.bias")
+            qkv.append(torch.cat([weight, bias[:, None]], dim=1))
         weights[source].append(torch.stack(qkv))
-        for row, which in enumerate("qkv"):
-            group.in_bias[row, block] = pop(target, source, f"mab.fc_{which}.bias")
         group.out_weight[block] = pop(target, source, "mab.fc_o.weight")
         group.out_bias[block] = pop(target, source, "mab.fc_o.bias")
     for parameter, source in zip(group.in_weights, group.sources, strict=True):

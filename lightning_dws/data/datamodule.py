@@ -113,6 +113,11 @@ class INRDataModule(pl.LightningDataModule):
         return tuple(self.dataset.signals.classes) if self.dataset else self.store.classes
 
     @property
+    def grid_shape(self) -> tuple[int, int]:
+        """(height, width) of the pixels that 2-D INRs encode, for pictures."""
+        return self.dataset.signals.grid_shape if self.dataset else self.store.header.grid_shape
+
+    @property
     def num_classes(self) -> int:
         return len(self.classes)
 
@@ -229,4 +234,3 @@ class INRDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._batches_augmented = state_dict["batches_augmented"]
-

@@ -27,7 +27,13 @@ Progress = Callable[[int, Tensor], None]
 
 # Chebyshev fits on [0, 1/4] in powers of t^2, within 2e-8 and 1e-7.
 _HALF_TURN_SINE = (3.14159264, -5.16771008, 2.55007752, -0.598291286, 0.0776576603)  # sin(pi t) / t
-_HALF_TURN_COSINE_TWICE = (1.99999991, -9.86958566, 8.11682271, -2.66375314, 0.439379222)  # 2 cos(pi t)
+_HALF_TURN_COSINE_TWICE = (
+    1.99999991,
+    -9.86958566,
+    8.11682271,
+    -2.66375314,
+    0.439379222,
+)  # 2 cos(pi t)
 
 _MAX_PSNR = 150.0
 _ADAM_EPSILON = 1e-8
@@ -76,7 +82,8 @@ def fit_inrs(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     device = signals.device
-    signals, coordinates = signals.float(), coordinates.to(device, torch.float32)
+    signals = signals.detach().float()
+    coordinates = coordinates.detach().to(device, torch.float32)
     object_id, view = object_id.to(device), view.to(device)
     fitted = initialise_inrs(
         architecture,
@@ -87,41 +94,39 @@ def fit_inrs(
     )
     num_inrs, num_points = signals.shape[:2]
     psnr = torch.empty(num_inrs, device=device)
-    if num_inrs == 0:
-        return fitted, psnr
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     if chunk_size is None:
         chunk_size = _choose_chunk_size(architecture, num_points, device)
-        chunk_size = min(chunk_size, math.ceil(num_inrs / workers))
+        chunk_size = max(1, min(chunk_size, math.ceil(num_inrs / workers)))
 
-    def fit_chunk(start: int) -> Tensor:
-        rows = torch.arange(start, min(start + chunk_size, num_inrs), device=device)
+    def fit_chunk(rows: Tensor) -> tuple[Tensor, Tensor]:
         size = len(rows)
-        padded = torch.cat([rows, rows[-1:].expand(max(2, size + size % 2) - size)])
-        chunk = _Chunk(
-            architecture,
-            fitted.parameters[padded],
-            signals[padded],
-            coordinates if coordinates.ndim == 2 else coordinates[padded],
-        )
+        padding = max(2, size + size % 2) - size
+        rows = torch.cat([rows, rows[-1:].expand(padding)])
+        points = coordinates if coordinates.ndim == 2 else coordinates[rows]
+        chunk = _Chunk(architecture, fitted.parameters[rows], signals[rows], points)
         try:
             parameters, chunk_psnr = chunk.fit(recipe)
         except _DivergedError as error:
-            row = int(padded[error.row])
+            row = int(rows[error.row])
             raise DataError(
                 f"the fit of object_id {int(object_id[row])}, view {int(view[row])} diverged by "
                 f"step {error.step}: its loss is not finite (learning_rate "
                 f"{recipe.learning_rate})"
             ) from None
-        fitted.parameters[start : start + size] = parameters[:size]
-        psnr[start : start + size] = chunk_psnr[:size]
-        return psnr[start : start + size]
+        return parameters[:size], chunk_psnr[:size]
 
-    starts = range(0, num_inrs, chunk_size)
-    with _one_thread_per_operation(device):
-        for chunk_psnr in _map_on_threads(fit_chunk, starts, workers):
-            if progress is not None:
-                progress(len(chunk_psnr), chunk_psnr)
+    chunks = torch.arange(num_inrs, device=device).split(chunk_size) if num_inrs else ()
+    with _one_thread_per_operation(device), ThreadPoolExecutor(workers) as pool:
+        results = pool.map(fit_chunk, chunks) if workers > 1 else map(fit_chunk, chunks)
+        try:
+            for rows, (parameters, chunk_psnr) in zip(chunks, results, strict=True):
+                fitted.parameters[rows], psnr[rows] = parameters, chunk_psnr
+                if progress is not None:
+                    progress(len(rows), chunk_psnr)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return fitted, psnr
 
 
@@ -184,20 +189,6 @@ def _one_thread_per_operation(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _map_on_threads(
-    function: Callable[[int], Tensor], items: range, workers: int
-) -> Iterator[Tensor]:
-    if workers == 1 or len(items) == 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(min(workers, len(items))) as pool:
-        try:
-            yield from pool.map(function, items)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _evaluate_polynomial(coefficients: list[Tensor], x: Tensor, *, out: Tensor) -> None:

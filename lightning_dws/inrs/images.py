@@ -143,13 +143,11 @@ class FashionMNIST(ImageSignals):
         folder = Path(pooch.os_cache("lightning_dws")) / "fashion-mnist"
         for name, sha256 in self._sha256.items():
             try:
-                pooch.retrieve(
-                    self._base_url + name, f"sha256:{sha256}", fname=name, path=folder
-                )
+                pooch.retrieve(self._base_url + name, f"sha256:{sha256}", fname=name, path=folder)
             except (OSError, ValueError) as error:
                 raise DataError(
-                    f"Fashion-MNIST could not be downloaded ({error}); put {', '.join(self._sha256)} "
-                    "into a folder and give it as root, or install Debian's dataset-fashion-mnist"
+                    f"Fashion-MNIST could not be downloaded ({error}); put "
+                    f"{', '.join(self._sha256)} into a folder and give it as root, or install Debian's dataset-fashion-mnist"
                 ) from error
         return folder
 

@@ -23,7 +23,8 @@ def render_images(batch: WeightBatch, grid_shape: tuple[int, int]) -> Tensor:
     with torch.no_grad():
         coordinates = pixel_coordinates(*grid_shape).to(batch.parameters)
         values = evaluate_inrs(batch, coordinates)
-    return values.unflatten(1, grid_shape).float().clamp(0, 1).cpu()
+    images: Tensor = values.unflatten(1, grid_shape)
+    return images.float().clamp(0, 1).cpu()
 
 
 def fine_grid(grid_shape: tuple[int, int]) -> tuple[int, int]:

@@ -61,7 +61,7 @@ class INRDatasetSpec:
             architecture=self.architecture,
             classes=tuple(self.signals.classes),
             signals=self.signals.name,
-            grid_shape=tuple(self.signals.grid_shape),
+            grid_shape=self.signals.grid_shape,
             recipe=asdict(self.recipe_settings),
             seed=self.seed,
         )

@@ -180,7 +180,7 @@ def read_unlisted_shard(path: Path, header: StoreHeader) -> Shard:
 def _payload_sha256(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(memoryview(tensors[name].numpy()).cast("B"))
+        digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -195,7 +195,7 @@ def read_shard(path: Path, where: ShardRange, header: StoreHeader) -> tuple[Weig
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
-    expected = {name: (len(where),) for name in _COLUMNS}
+    expected: dict[str, tuple[int, ...]] = {name: (len(where),) for name in _COLUMNS}
     expected["parameters"] = (len(where), header.architecture.num_parameters)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != {name: expected[name] for name in found} or len(found) != len(expected):
@@ -214,7 +214,8 @@ def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: Wei
     if bad.any():
         row = int(bad.nonzero()[0])
         raise DataError(
-            f"{path}: weights of object {int(batch.object_id[row])}, view {where.view} are not finite"
+            f"{path}: weights of object {int(batch.object_id[row])}, view {where.view} "
+            "are not finite"
         )
     if len(batch) and not 0 <= int(batch.label.min()) <= int(batch.label.max()) < len(
         header.classes
@@ -228,6 +229,7 @@ def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: Wei
 
 
 def file_sha256(path: Path) -> str:
+    """Give a file's SHA-256 in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

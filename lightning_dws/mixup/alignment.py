@@ -123,10 +123,9 @@ class WeightMatching:
 
     def squared_distance(self) -> Tensor:
         """Give the squared distance (B,) between a and b as moved so far."""
-        return sum(
-            (fixed - moved).square().flatten(1).sum(dim=1)
-            for fixed, moved in zip(self._fixed.tensors(), self._moved.tensors(), strict=True)
-        )
+        tensors = zip(self._fixed.tensors(), self._moved.tensors(), strict=True)
+        parts = [(fixed - moved).square().flatten(1).sum(dim=1) for fixed, moved in tensors]
+        return torch.stack(parts).sum(dim=0)
 
     def forget_assignments(self) -> None:
         """Take every layer's assignment as not yet solved."""
@@ -155,15 +154,15 @@ class WeightMatching:
             Whether anything moved. The squared distance of no pair has grown.
         """
         moved = False
-        last = len(self.permutations) - 1
         for layer, unsolved in enumerate(self._unsolved):
             pairs = unsolved.nonzero()[:, 0]
             if len(pairs) == 0:
                 continue
             unsolved.fill_(False)
             scores = self._incoming_scores(layer, pairs)
-            scores.baddbmm_(self._fixed.weights[layer + 1][pairs].mT,
-                            self._moved.weights[layer + 1][pairs])
+            scores.baddbmm_(
+                self._fixed.weights[layer + 1][pairs].mT, self._moved.weights[layer + 1][pairs]
+            )
             assignment, sign, total = self._solve(scores)
             gain = total - scores.diagonal(dim1=1, dim2=2).sum(dim=1)
             closer = gain > self._least_gain[pairs]
@@ -171,8 +170,9 @@ class WeightMatching:
             if len(pairs) == 0:
                 continue
             self._move(layer, pairs, assignment[closer], sign[closer])
-            for neighbour in {max(layer - 1, 0), min(layer + 1, last)} - {layer}:
-                self._unsolved[neighbour][pairs] = True
+            for neighbour in (layer - 1, layer + 1):
+                if 0 <= neighbour < len(self._unsolved):
+                    self._unsolved[neighbour][pairs] = True
             moved = True
         return moved
 

@@ -108,6 +108,7 @@ class MergedLinear(nn.Module):
         self, maps: list[LinearMap], in_channels: list[int], out_channels: list[int]
     ) -> None:
         super().__init__()
+        self.scale = 1 / len(in_channels)
         self.sources = sorted({block.source for block in maps})
         self.targets = sorted({block.target for block in maps})
         self.in_channels = [in_channels[source] for source in self.sources]
@@ -139,7 +140,7 @@ class MergedLinear(nn.Module):
         else:
             exists = self.coefficients != 0
             dense = torch.zeros_like(self.coefficients).masked_scatter(exists, self.weight)
-        return (dense * self.coefficients).to(dtype)
+        return (dense * self.coefficients).mul_(self.scale).to(dtype)
 
 
 class AxisAttention(nn.Module):
@@ -198,12 +199,13 @@ class AttentionGroup(nn.Module):
             for source in self.sources
         )
         self.in_weights = nn.ParameterList(
-            torch.cat(
-                [_initialise(torch.empty(3, width, in_channels[source])) for _ in own], dim=1
-            )
+            torch.empty(3, len(own) * width, in_channels[source] + 1)
             for source, own in zip(self.sources, self.blocks, strict=True)
         )
-        self.in_bias = nn.Parameter(_initialise_bias(torch.empty(3, len(pairs), width)))
+        for weight in self.in_weights:
+            _initialise_bias(weight.data[..., -1])
+            for block in weight.data[..., :-1].split(width, dim=1):
+                _initialise(block)
         self.out_weight = nn.Parameter(_initialise(torch.empty(len(pairs), width, width)))
         self.out_bias = nn.Parameter(_initialise_bias(torch.empty(len(pairs), width)))
 
@@ -213,7 +215,6 @@ class AttentionGroup(nn.Module):
         attended = attend(
             sources,
             [weight.to(dtype) for weight in self.in_weights],
-            self.in_bias.to(dtype),
             self.out_weight.to(dtype),
             self.out_bias.to(dtype),
             self.blocks,
@@ -253,7 +254,9 @@ class DWSLayer(nn.Module):
         maps = linear_maps(tensors, set_layer)
         self.alongs: list[Axes] = sorted({block.along for block in maps}, key=len)
         self.linears = nn.ModuleList(
-            MergedLinear([block for block in maps if block.along == along], in_channels, out_channels)
+            MergedLinear(
+                [block for block in maps if block.along == along], in_channels, out_channels
+            )
             for along in self.alongs
         )
         axes = sorted({axis for tensor in tensors for axis in tensor.axes})
@@ -280,9 +283,7 @@ class DWSLayer(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Map features (B, fold * in_features, *axes), one per tensor."""
-        pooled = [
-            self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)
-        ]
+        pooled = [self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
         dtype = features[0].dtype
         parts: list[dict[Axes, Tensor]] = [{} for _ in self.tensors]
         matrices = {}
@@ -301,7 +302,9 @@ class DWSLayer(nn.Module):
             along = (int(axis),)
             for target, part in attention(pooled, along).items():
                 part = part * (1 / len(self.tensors))
-                parts[target][along] = parts[target][along] + part if along in parts[target] else part
+                parts[target][along] = (
+                    parts[target][along] + part if along in parts[target] else part
+                )
 
         outputs = []
         for tensor, own, part in zip(self.tensors, pooled, parts, strict=True):
@@ -331,7 +334,8 @@ class DWSLayer(nn.Module):
 
     def _total_bias(self, dtype: torch.dtype) -> Tensor:
         total = self.bias.new_zeros(sum(self.out_channels))
-        return total.index_add(0, self.bias_channel, self.bias * self.bias_coefficient).to(dtype)
+        biases = (self.bias * self.bias_coefficient).mul_(1 / len(self.tensors))
+        return total.index_add(0, self.bias_channel, biases).to(dtype)
 
 
 def map_entries(x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -380,9 +384,13 @@ class PositionBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         split = x.view(len(x), -1, self.num_features, x[0, 0].numel())
-        return super().forward(split.transpose(1, 2).flatten(2)).view(
-            len(x), self.num_features, *split.shape[1::2]
-        ).transpose(1, 2).reshape(x.shape)
+        return (
+            super()
+            .forward(split.transpose(1, 2).flatten(2))
+            .view(len(x), self.num_features, *split.shape[1::2])
+            .transpose(1, 2)
+            .reshape(x.shape)
+        )
 
 
 class DWSNet(nn.Module):
@@ -507,10 +515,11 @@ class DWSNet(nn.Module):
 
 
 def _initialise(weight: Tensor) -> Tensor:
-    """Fill weights (..., out, in) as the authors do: Glorot's normal times sqrt(2 in / out)."""
+    """Fill weights (..., out, in) in place as the authors do: Glorot's normal times sqrt(2 in / out)."""
     out_channels, in_channels = weight.shape[-2:]
     gain = math.sqrt(2 * in_channels / out_channels)
-    return nn.init.normal_(weight, std=gain * math.sqrt(2 / (in_channels + out_channels)))
+    std = gain * math.sqrt(2 / (in_channels + out_channels))
+    return nn.init.normal_(weight, std=std)
 
 
 def _initialise_bias(bias: Tensor) -> Tensor:

@@ -61,9 +61,9 @@ class _MaxPoolMatrix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_x: Tensor, grad_rows: Tensor, grad_columns: Tensor) -> Any:
         x, rows, columns = ctx.saved_tensors
-        at_maximum = (x == rows[..., None]).to(x.dtype)
+        at_maximum = torch.eq(x, rows[..., None], out=torch.empty_like(x))
         share = (grad_rows / at_maximum.sum(-1))[..., None]
         grad = torch.addcmul(grad_x, at_maximum, share)
-        at_maximum = (x == columns[..., None, :]).to(x.dtype)
+        torch.eq(x, columns[..., None, :], out=at_maximum)
         share = (grad_columns / at_maximum.sum(-2))[..., None, :]
         return grad.addcmul_(at_maximum, share)

@@ -1,17 +1,20 @@
 """Self-attention along one axis, for every pair of tensors that share the axis."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+_CACHED_SCORES = 2**19  # attention scores at a time, such that they stay in the L2 cache
 
 
 def attend(
     sources: list[Tensor],
     in_weights: list[Tensor],
-    in_bias: Tensor,
     out_weight: Tensor,
     out_bias: Tensor,
     targets: tuple[tuple[int, ...], ...],
@@ -25,8 +28,8 @@ def attend(
 
     Args:
         sources: x_s, (B, c_s, n).
-        in_weights: Per source (3, T_s d, c_s), for q, k, v of its T_s blocks.
-        in_bias: (3, K, d).
+        in_weights: Per source (3, T_s d, c_s + 1), for q, k, v of its T_s blocks; the last
+            column is the bias.
         out_weight: (K, d, d).
         out_bias: (K, d).
         targets: Per source the targets of its blocks, numbered from 0.
@@ -36,7 +39,7 @@ def attend(
         Per target (B, d, n).
     """
     return _Attend.apply(  # type: ignore[no-any-return, no-untyped-call]
-        targets, num_heads, in_bias, out_weight, out_bias, *sources, *in_weights
+        targets, num_heads, out_weight, out_bias, *sources, *in_weights
     )
 
 
@@ -44,7 +47,8 @@ class _Attend(torch.autograd.Function):
     """All heads of all blocks have one size, so they are one batch of small matrix products.
 
     Channels come before positions, (B, c, n): a linear map is W x, its result splits into heads
-    without a copy, and so do all products of the backward pass.
+    without a copy, and so do all products of the backward pass. q, k, v and o are flat buffers of
+    blocks, source by source: (B, T_s d, n) for each.
     """
 
     @staticmethod
@@ -52,130 +56,110 @@ class _Attend(torch.autograd.Function):
         ctx: Any,
         targets: tuple[tuple[int, ...], ...],
         num_heads: int,
-        in_bias: Tensor,
         out_weight: Tensor,
         out_bias: Tensor,
         *sources_and_weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        count = len(targets)
-        sources, in_weights = sources_and_weights[:count], sources_and_weights[count:]
+        sources = [F.pad(x, (0, 0, 0, 1), value=1.0) for x in sources_and_weights[: len(targets)]]
+        in_weights = sources_and_weights[len(targets) :]
         batch, _, n = sources[0].shape
         num_blocks, d = out_bias.shape
-        q, k, v = sources[0].new_empty(3, num_blocks * batch * d * n)
-        start = 0
-        for x, weights, own in zip(sources, in_weights, targets, strict=True):
-            stop = start + len(own)
-            for row, weight, bias in zip((q, k, v), weights, in_bias[:, start:stop], strict=True):
-                torch.baddbmm(
-                    bias.reshape(1, -1, 1),
-                    weight.expand(batch, -1, -1),
-                    x,
-                    out=_blocks(row, start, stop, batch, d, n).view(batch, -1, n),
-                )
-            start = stop
-        heads = (-1, d // num_heads, n)
-        scores = torch.bmm(q.view(heads).mT, k.view(heads)).mul_(1 / math.sqrt(d))
-        attention = torch.softmax(scores, -1)
-        o = torch.baddbmm(q.view(heads), v.view(heads), attention.mT).view(-1)
+        scales = (1.0, 1 / math.sqrt(d), 1.0)  # of the scores, on k
+        sizes = [len(own) * batch * d * n for own in targets]
+        qkv = sources[0].new_empty(3, sum(sizes))
+        for row, scale, weights in zip(qkv, scales, zip(*in_weights, strict=True), strict=True):
+            for chunk, weight, x in zip(row.split(sizes), weights, sources, strict=True):
+                weight = weight if scale == 1 else weight * scale
+                torch.bmm(weight.expand(batch, -1, -1), x, out=chunk.view(batch, -1, n))
 
-        outputs = sources[0].new_zeros(1 + max(map(max, targets)), batch, d, n)
-        hidden = torch.empty_like(o)
-        start = 0
-        for own in targets:
-            stop = start + len(own)
-            o_blocks = _blocks(o, start, stop, batch, d, n)
-            hidden_blocks = _blocks(hidden, start, stop, batch, d, n)
-            for position, target in enumerate(own):
-                block = start + position
-                torch.baddbmm(
-                    out_bias[block].view(1, -1, 1),
-                    out_weight[block].expand(batch, -1, -1),
-                    o_blocks[:, position],
-                    out=hidden_blocks[:, position],
-                )
-                hidden_blocks[:, position].relu_()
-                outputs[target] += o_blocks[:, position]
-                outputs[target] += hidden_blocks[:, position]
-            start = stop
-        ctx.targets, ctx.num_heads = targets, num_heads
-        ctx.save_for_backward(
-            in_bias, out_weight, q, k, v, attention, o, hidden, *sources, *in_weights
-        )
-        return outputs.unbind(0)
+        q, k, v = qkv.view(3, -1, d // num_heads, n)
+        attention = q.new_empty(len(q), n, n)
+        o = q.clone()
+        heads_at_once = max(1, _CACHED_SCORES // n**2)
+        for q_, k_, v_, attention_, o_ in zip(
+            *(tensor.split(heads_at_once) for tensor in (q, k, v, attention, o)), strict=True
+        ):
+            torch.softmax(torch.bmm(q_.mT, k_), -1, out=attention_)
+            o_.baddbmm_(v_, attention_.mT)
+
+        outputs: dict[int, Tensor] = {}
+        hidden = q.new_empty(num_blocks, batch, d, n)
+        for block, (target, o_block) in enumerate(_by_block(o, targets, batch, d, n)):
+            torch.bmm(out_weight[block].expand(batch, -1, -1), o_block, out=hidden[block])
+            hidden[block].add_(out_bias[block, :, None]).relu_()
+            if target in outputs:
+                outputs[target].add_(o_block).add_(hidden[block])
+            else:
+                outputs[target] = o_block + hidden[block]
+        ctx.targets, ctx.scales = targets, scales
+        ctx.save_for_backward(out_weight, qkv, attention, o, hidden, *sources, *in_weights)
+        return tuple(outputs[target] for target in sorted(outputs))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        targets, num_heads = ctx.targets, ctx.num_heads
-        in_bias, out_weight, q, k, v, attention, o, hidden, *rest = ctx.saved_tensors
+        targets, scales = ctx.targets, ctx.scales
+        out_weight, qkv, attention, o, hidden, *rest = ctx.saved_tensors
         sources, in_weights = rest[: len(targets)], rest[len(targets) :]
         batch, _, n = sources[0].shape
-        num_blocks, d, _ = out_weight.shape
+        d = out_weight.shape[1]
+        q, k, v = qkv.view(3, -1, o.shape[1], n)
 
         grad_o = torch.empty_like(o)
         grad_out_weight = torch.empty_like(out_weight)
-        grad_out_bias = out_weight.new_empty(num_blocks, d)
-        start = 0
-        for own in targets:
-            stop = start + len(own)
-            o_blocks = _blocks(o, start, stop, batch, d, n)
-            hidden_blocks = _blocks(hidden, start, stop, batch, d, n)
-            grad_o_blocks = _blocks(grad_o, start, stop, batch, d, n)
-            for position, target in enumerate(own):
-                block = start + position
-                grad = grad_outputs[target]
-                grad_hidden = grad * (hidden_blocks[:, position] > 0)
-                torch.baddbmm(
-                    grad,
-                    out_weight[block].T.expand(batch, -1, -1),
-                    grad_hidden,
-                    out=grad_o_blocks[:, position],
-                )
-                torch.sum(
-                    torch.bmm(grad_hidden, o_blocks[:, position].mT), 0, out=grad_out_weight[block]
-                )
-                torch.sum(grad_hidden, (0, 2), out=grad_out_bias[block])
-            start = stop
-
-        heads = (-1, d // num_heads, n)
-        scale = 1 / math.sqrt(d)
-        grad_v = torch.bmm(grad_o.view(heads), attention)
-        grad_attention = torch.bmm(grad_o.view(heads).mT, v.view(heads))
-        inner = (grad_attention * attention).sum(-1, keepdim=True)
-        grad_scores = (grad_attention - inner).mul_(attention)
-        grad_q = torch.baddbmm(grad_o.view(heads), k.view(heads), grad_scores.mT, alpha=scale)
-        grad_k = torch.bmm(q.view(heads), grad_scores).mul_(scale)
-
-        grad_in_bias = torch.empty_like(in_bias)
-        grad_sources: list[Tensor | None] = []
-        grad_weights = []
-        start = 0
-        for number, (x, weights, own) in enumerate(zip(sources, in_weights, targets, strict=True)):
-            stop = start + len(own)
-            grad_x = torch.zeros_like(x) if ctx.needs_input_grad[5 + number] else None
-            grad_weight = torch.empty_like(weights)
-            for which, grad_row in enumerate((grad_q, grad_k, grad_v)):
-                grad = _blocks(grad_row.view(-1), start, stop, batch, d, n)
-                torch.sum(grad, (0, 3), out=grad_in_bias[which, start:stop])
-                grad = grad.view(batch, -1, n)
-                torch.sum(torch.bmm(grad, x.mT), 0, out=grad_weight[which])
-                if grad_x is not None:
-                    grad_x.baddbmm_(weights[which].T.expand(batch, -1, -1), grad)
-            grad_sources.append(grad_x)
-            grad_weights.append(grad_weight)
-            start = stop
-        return (
-            None,
-            None,
-            grad_in_bias,
-            grad_out_weight,
-            grad_out_bias,
-            *grad_sources,
-            *grad_weights,
+        grad_out_bias = out_weight.new_empty(len(out_weight), d)
+        blocks = zip(
+            _by_block(o, targets, batch, d, n), _by_block(grad_o, targets, batch, d, n), strict=True
         )
+        for block, ((target, o_block), (_, grad_o_block)) in enumerate(blocks):
+            grad = grad_outputs[target]
+            grad_hidden = torch.ops.aten.threshold_backward(grad, hidden[block], 0)
+            weight = out_weight[block].T.expand(batch, -1, -1)
+            torch.add(grad, torch.bmm(weight, grad_hidden), out=grad_o_block)
+            torch.sum(torch.bmm(grad_hidden, o_block.mT), 0, out=grad_out_weight[block])
+            torch.sum(grad_hidden, (0, 2), out=grad_out_bias[block])
+
+        grad_qkv = torch.empty_like(qkv)
+        heads_at_once = max(1, _CACHED_SCORES // n**2)
+        for q_, k_, v_, attention_, grad_o_, grad_q_, grad_k_, grad_v_ in zip(
+            *(
+                tensor.split(heads_at_once)
+                for tensor in (q, k, v, attention, grad_o, *grad_qkv.view(3, *q.shape))
+            ),
+            strict=True,
+        ):
+            torch.bmm(grad_o_, attention_, out=grad_v_)
+            grad_attention = torch.bmm(grad_o_.mT, v_)
+            grad_scores = torch._softmax_backward_data(
+                grad_attention, attention_, -1, attention_.dtype, grad_input=grad_attention
+            )
+            torch.baddbmm(grad_o_, k_, grad_scores.mT, out=grad_q_)
+            torch.bmm(q_, grad_scores, out=grad_k_)
+
+        sizes = [len(own) * batch * d * n for own in targets]
+        grad_sources: list[Tensor | None] = [
+            x.new_zeros(batch, x.shape[1] - 1, n) if needed else None
+            for x, needed in zip(sources, ctx.needs_input_grad[4:], strict=False)
+        ]
+        grad_weights = [torch.empty_like(weights) for weights in in_weights]
+        for which, (scale, row) in enumerate(zip(scales, grad_qkv, strict=True)):
+            for x, chunk, weights, grad_x, grad_weight in zip(
+                sources, row.split(sizes), in_weights, grad_sources, grad_weights, strict=True
+            ):
+                grad = chunk.view(batch, -1, n)
+                torch.sum(torch.bmm(grad, x.mT), 0, out=grad_weight[which])
+                grad_weight[which].mul_(scale)
+                if grad_x is not None:
+                    weight = weights[which, :, :-1].T.expand(batch, -1, -1)
+                    grad_x.baddbmm_(weight, grad, alpha=scale)
+        return None, None, grad_out_weight, grad_out_bias, *grad_sources, *grad_weights
 
 
-def _blocks(row: Tensor, start: int, stop: int, batch: int, d: int, n: int) -> Tensor:
-    """View one source's blocks in a buffer of all: (B, T, d, n), contiguous."""
+def _by_block(
+    buffer: Tensor, targets: tuple[tuple[int, ...], ...], batch: int, d: int, n: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Give every block's target and its view (B, d, n) of a buffer of all."""
     size = batch * d * n
-    return row[start * size : stop * size].view(batch, stop - start, d, n)
+    chunks = buffer.view(-1).split([len(own) * size for own in targets])
+    for own, chunk in zip(targets, chunks, strict=True):
+        yield from zip(own, chunk.view(batch, len(own), d, n).unbind(1), strict=True)

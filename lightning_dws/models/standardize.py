@@ -27,7 +27,9 @@ class Standardize(nn.Module):
 
     def __init__(self, architecture: INRArchitecture) -> None:
         super().__init__()
-        sizes = torch.tensor([n for out, in_ in architecture.weight_shapes for n in (out * in_, out)])
+        sizes = torch.tensor(
+            [n for out, in_ in architecture.weight_shapes for n in (out * in_, out)]
+        )
         self.register_buffer("mean", torch.zeros(len(sizes)))
         self.register_buffer("std", torch.ones(len(sizes)))
         tensor_of_entry = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
@@ -47,7 +49,9 @@ class Standardize(nn.Module):
         """
         chunks = [parameters] if isinstance(parameters, Tensor) else parameters
         length, kinds = len(self.tensor_of_entry), len(self.mean)
-        shift: Tensor | None = None  # some value of each tensor: a constant's deviation is exactly 0
+        shift: Tensor | None = (
+            None  # some value of each tensor: a constant's deviation is exactly 0
+        )
         count = torch.zeros(kinds, dtype=torch.float64)
         total, square_total = torch.zeros_like(count), torch.zeros_like(count)
         owner = self.tensor_of_entry.cpu()

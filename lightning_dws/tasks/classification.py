@@ -61,6 +61,7 @@ class ClassificationTask(pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
         self.network_config: dict[str, Any] | None = None
+        self._restored = False
         metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
@@ -101,25 +102,28 @@ class ClassificationTask(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Fill the network's standardisation from the training split, unless it was restored."""
-        standardize = getattr(self.network, "standardize", None)
+        standardize: Any = getattr(self.network, "standardize", None)
         datamodule = getattr(self.trainer, "datamodule", None)
-        if standardize is not None and datamodule is not None and not standardize.is_fitted:
+        if standardize is not None and datamodule is not None and not self._restored:
             standardize.fit(datamodule.train_parameters())
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._restored = True
+
     def training_step(self, batch: WeightBatch, batch_idx: int) -> Tensor:
-        loss = self._step(batch, "train")
+        loss = self._step(batch, "train")["loss"]
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=len(batch))
         self._watch(loss)
         return loss
 
-    def validation_step(self, batch: WeightBatch, batch_idx: int) -> None:
-        self._step(batch, "val")
+    def validation_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step(batch, "val")
 
-    def test_step(self, batch: WeightBatch, batch_idx: int) -> None:
-        self._step(batch, "test")
+    def test_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step(batch, "test")
 
     def predict_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Give ``object_id``, ``view``, ``label``, ``prediction`` (B,), ``probabilities`` (B, K)."""
+        """Give object_id, view, label, prediction (each (B,)) and probabilities (B, K)."""
         probabilities = self(batch).float().softmax(dim=1)
         return {
             "object_id": batch.object_id,
@@ -129,16 +133,16 @@ class ClassificationTask(pl.LightningModule):
             "probabilities": probabilities,
         }
 
-    def _step(self, batch: WeightBatch, split: str) -> Tensor:
+    def _step(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
         logits = self(batch)
         target = batch.label if batch.target is None else batch.target
         loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
-        metrics = self.metrics[f"{split}_"]
+        metrics: Any = self.metrics[f"{split}_"]
         metrics.update(logits.detach(), batch.label)
         self._log_epoch(f"{split}/loss", loss, batch)
         for name, metric in metrics.items():
             self._log_epoch(name, metric, batch)
-        return loss
+        return {"loss": loss, "logits": logits.detach()}
 
     def _log_epoch(self, name: str, value: Any, batch: WeightBatch) -> None:
         self.log(
@@ -157,7 +161,7 @@ class ClassificationTask(pl.LightningModule):
         self._diverged_at = self._diverged_at.to(loss.device)
         now = torch.where(loss.detach().isfinite(), math.inf, float(step))
         self._diverged_at = torch.minimum(self._diverged_at, now)
-        every = 1 if loss.device.type == "cpu" else self.trainer.log_every_n_steps
+        every = 1 if loss.device.type == "cpu" else self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every == 0 or self.trainer.is_last_batch:
             self._report_divergence()
 

@@ -1,15 +1,17 @@
 import dataclasses
+import itertools
 import json
 import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import _Chunk, fit_inrs
 from lightning_dws.inrs.recipes import RECIPES, Recipe
 from lightning_dws.inrs.siren import evaluate_inrs, initialise_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
-from torch import Tensor
 
 DIGITS_LIKE = INRArchitecture((2, 16, 16, 1), w0=10.0)
 
@@ -88,9 +90,7 @@ def test_an_inr_is_the_same_bit_for_bit_whatever_it_is_fitted_with(
     expected, expected_psnr = fit(signals, coordinates, architecture, recipe)
 
     def assert_same(rows: Tensor, chunk_size: int | None) -> None:
-        fitted, psnr = fit(
-            signals, coordinates, architecture, recipe, rows, chunk_size=chunk_size
-        )
+        fitted, psnr = fit(signals, coordinates, architecture, recipe, rows, chunk_size=chunk_size)
         assert torch.equal(fitted.parameters, expected.parameters[rows])
         assert torch.equal(psnr, expected_psnr[rows])
         assert torch.equal(fitted.object_id, 100 + rows)
@@ -122,8 +122,9 @@ def test_gradients_agree_with_autograd(
     widths: tuple[int, ...], activation: str, dtype: torch.dtype, tolerance: float
 ) -> None:
     architecture = INRArchitecture(widths, activation, w0=7.0)
-    coordinates = make_points(37, widths[0]).to(dtype)
+    coordinates = make_points(37, widths[0])
     signals = make_signals(coordinates, 4, widths[-1]).to(dtype)
+    coordinates = coordinates.to(dtype)
     batch = initialise_inrs(
         architecture, seed=0, object_id=torch.arange(4), view=torch.zeros(4, dtype=torch.int64)
     ).to(dtype)
@@ -156,8 +157,9 @@ def test_sine_and_slope_agree_with_torch() -> None:
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
 def test_steps_are_those_of_torch_adam(schedule: str) -> None:
     recipe = Recipe(25, learning_rate=3e-3, schedule=schedule, warmup_steps=4, betas=(0.8, 0.95))
-    coordinates = make_points(50).double()
+    coordinates = make_points(50)
     signals = make_signals(coordinates, 3).double()
+    coordinates = coordinates.double()
     keys = {"object_id": torch.arange(3), "view": torch.zeros(3, dtype=torch.int64)}
     start = initialise_inrs(DIGITS_LIKE, seed=0, **keys).to(torch.float64)
     fitted, _ = _Chunk(DIGITS_LIKE, start.parameters, signals, coordinates).fit(recipe)
@@ -186,9 +188,7 @@ def test_psnr_is_that_of_the_returned_weights() -> None:
 
 def test_a_perfect_fit_has_a_finite_psnr() -> None:
     relu = INRArchitecture((2, 4, 1), "relu", output_offset=0.0)
-    chunk = _Chunk(
-        relu, torch.zeros(2, relu.num_parameters), torch.zeros(2, 9, 1), make_points(9)
-    )
+    chunk = _Chunk(relu, torch.zeros(2, relu.num_parameters), torch.zeros(2, 9, 1), make_points(9))
     _, psnr = chunk.fit(Recipe(3, learning_rate=1e-3))
     assert psnr.tolist() == [150.0, 150.0]
 
@@ -228,9 +228,7 @@ def test_signals_in_more_dimensions_with_more_outputs_and_own_points_are_fitted(
     architecture = INRArchitecture((3, 16, 16, 16, 2), w0=5.0)
     fitted, psnr = fit(signals, coordinates, architecture, Recipe(200, learning_rate=5e-3))
     assert psnr.min() > 25
-    swapped, _ = fit(
-        signals, coordinates.flip(0), architecture, Recipe(200, learning_rate=5e-3)
-    )
+    swapped, _ = fit(signals, coordinates.flip(0), architecture, Recipe(200, learning_rate=5e-3))
     assert not torch.equal(fitted.parameters, swapped.parameters)
 
 
@@ -355,6 +353,6 @@ def test_learning_rate_schedules() -> None:
         recipe = Recipe(20, learning_rate=1.0, schedule=schedule, warmup_steps=4)
         rates = [recipe.learning_rate_at(step) for step in range(1, 21)]
         assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-        assert all(later <= earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+        assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))
         assert (rates[-1] == 1) == (schedule == "constant")
         assert rates[-1] > 0

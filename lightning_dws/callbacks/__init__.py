@@ -1,0 +1,16 @@
+"""Lightning callbacks: curves, pictures, embeddings, predictions, and the run's record."""
+
+from lightning_dws.callbacks.embeddings import EmbeddingProjector
+from lightning_dws.callbacks.pictures import Pictures
+from lightning_dws.callbacks.predictions import PredictionFile
+from lightning_dws.callbacks.progress import GradientNorm, Throughput
+from lightning_dws.callbacks.run_record import RunRecord
+
+__all__ = [
+    "EmbeddingProjector",
+    "GradientNorm",
+    "Pictures",
+    "PredictionFile",
+    "RunRecord",
+    "Throughput",
+]

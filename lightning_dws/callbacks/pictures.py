@@ -1,0 +1,155 @@
+"""Pictures of how a network does: the confusion matrix, and INRs with their predictions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from lightning_dws.inrs.pictures import (
+    draw_image,
+    fine_grid,
+    new_figure,
+    render_images,
+    save_figure,
+)
+from lightning_dws.weight_space import WeightBatch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = 8
+
+
+class Pictures(pl.Callback):
+    """Draw a confusion matrix and a grid of INRs with predicted and true classes.
+
+    They go to TensorBoard and, as PNG, into ``pictures/`` of the run's folder: for validation
+    every ``every_n_epochs`` and at the end of training, and for test.
+
+    Args:
+        every_n_epochs: How often validation is drawn.
+        num_inrs: INRs in the grid: the first of the split.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, num_inrs: int = 32) -> None:
+        if every_n_epochs < 1 or num_inrs < 1:
+            raise ValueError(
+                f"every_n_epochs and num_inrs must be at least 1, got {every_n_epochs}, {num_inrs}"
+            )
+        self.every_n_epochs = every_n_epochs
+        self.num_inrs = num_inrs
+        self._confusion: MulticlassConfusionMatrix | None = None
+        self._shown: WeightBatch | None = None
+        self._shown_predictions: Tensor | None = None
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: WeightBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: WeightBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs or trainer.should_stop
+        if not trainer.sanity_checking and (last or epoch % self.every_n_epochs == 0):
+            self._draw(trainer, "val")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._draw(trainer, "test")
+
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        num_classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
+        self._confusion = MulticlassConfusionMatrix(num_classes).to(pl_module.device)
+        self._shown = self._shown_predictions = None
+
+    def _collect(self, outputs: Any, batch: WeightBatch) -> None:
+        assert self._confusion is not None
+        predictions = outputs["logits"].argmax(dim=1)
+        self._confusion.update(predictions, batch.label)
+        if self._shown is None:
+            self._shown = batch[: self.num_inrs]
+            self._shown_predictions = predictions[: self.num_inrs]
+
+    def _draw(self, trainer: pl.Trainer, split: str) -> None:
+        assert self._confusion is not None
+        counts = self._confusion.compute().cpu()  # on every rank: it adds up theirs
+        if not trainer.is_global_zero or self._shown is None or self._shown_predictions is None:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
+        if self._shown.architecture.in_features == 2:
+            images = render_images(self._shown, fine_grid(data.grid_shape))
+            predictions, label = self._shown_predictions.cpu(), self._shown.label.cpu()
+            grid = draw_predictions(images, label, predictions, data.classes)
+            publish(trainer, f"{split}/inrs", grid)
+
+
+def draw_confusion(counts: Tensor, classes: tuple[str, ...]) -> "Figure":
+    """Draw how often class i (row) was taken for class j (column): counts (K, K)."""
+    figure, axes = new_figure(1, 1, cell=max(3.0, 0.45 * len(classes) + 1.5))
+    axis = axes[0][0]
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(classes)), classes, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    for row, column in torch.nonzero(counts).tolist() if len(classes) <= 20 else ():
+        dark = shares[row, column] > 0.5
+        text = str(int(counts[row, column]))
+        axis.text(
+            column, row, text, ha="center", va="center", fontsize=7, color="w" if dark else "k"
+        )
+    return figure
+
+
+def draw_predictions(
+    images: Tensor, label: Tensor, predictions: Tensor, classes: tuple[str, ...]
+) -> "Figure":
+    """Draw images (B, height, width, channels), titled by their classes, red where wrong."""
+    rows = -(-len(images) // _COLUMNS)
+    figure, axes = new_figure(rows, min(_COLUMNS, len(images)), 1.3)
+    for axis, image, true, predicted in zip(axes.flat, images, label, predictions, strict=False):
+        draw_image(axis, image)
+        right = bool(true == predicted)
+        name = classes[int(predicted)]
+        title = name if right else f"{name}\nis {classes[int(true)]}"
+        axis.set_title(title, fontsize=8, color="black" if right else "red")
+    for axis in axes.flat[len(images) :]:
+        axis.remove()
+    return figure
+
+
+def publish(trainer: pl.Trainer, tag: str, figure: "Figure") -> None:
+    """Send a figure to TensorBoard and to ``pictures/`` of the run's folder."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(tag, figure, trainer.global_step)
+    folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
+    save_figure(figure, folder / f"{tag.replace('/', '_')}.png")

@@ -1,0 +1,70 @@
+"""Curves of how training goes: samples per second and the gradient's norm."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from lightning_dws.weight_space import WeightBatch
+
+
+class Throughput(pl.Callback):
+    """Log ``train/samples_per_second`` of all ranks together, over the training part of an epoch.
+
+    Validation and the pauses for checkpoints and pictures are not counted.
+    """
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._seconds = 0.0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._samples = 0
+        self._seconds = 0.0
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: WeightBatch,
+        batch_idx: int,
+    ) -> None:
+        self._samples += len(batch) * trainer.world_size
+        if trainer.is_last_batch:
+            self._stop_clock(pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.training and self._started:
+            self._stop_clock(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._seconds > 0:
+            rate = self._samples / self._seconds
+            pl_module.log("train/samples_per_second", rate, rank_zero_only=True)
+
+    def _stop_clock(self, pl_module: pl.LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        now = time.perf_counter()
+        self._seconds += now - self._started
+        self._started = now
+
+
+class GradientNorm(pl.Callback):
+    """Log ``train/gradient_norm``, the Euclidean norm over all parameters before any clipping."""
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+            pl_module.log("train/gradient_norm", get_total_norm(gradients))
