@@ -97,7 +97,8 @@ def _rotation_about(direction: Tensor, angle: Tensor) -> Tensor:
     eye = torch.eye(3, device=direction.device, dtype=direction.dtype).expand(len(direction), 3, 3)
     cross = torch.linalg.cross(direction[:, None, :].expand_as(eye), eye).mT
     sin, cos = angle.sin()[:, None, None], angle.cos()[:, None, None]
-    return eye + sin * cross + (1 - cos) * cross @ cross
+    rotation: Tensor = eye + sin * cross + (1 - cos) * (cross @ cross)
+    return rotation
 
 
 def _check_rotation(max_angle_degrees: float, axis: Axis | None) -> None:

@@ -1,5 +1,6 @@
 """Linear assignments for a whole batch: SciPy on the CPU, torch-linear-assignment on CUDA."""
 
+import importlib
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 
-# Below this many matrix entries starting threads costs more than it gains.
+# Below this many matrix entries starting a thread costs more than it gains.
 _MIN_ENTRIES_PER_THREAD = 32 * 32 * 16
+# A seventh of a 32 x 32 assignment holds the GIL: more threads would only wait for it.
+_SMALL_MATRIX, _MAX_THREADS_FOR_SMALL = 64, 4
 
 
 def solve_assignments(scores: Tensor) -> Tensor:
@@ -28,14 +31,15 @@ def solve_assignments(scores: Tensor) -> Tensor:
         DataError: A score is not finite.
     """
     if scores.is_cuda and importlib.util.find_spec("torch_linear_assignment") is not None:
-        from torch_linear_assignment import batch_linear_assignment
-
-        assignment: Tensor = batch_linear_assignment(-scores)
+        solver = importlib.import_module("torch_linear_assignment")
+        assignment: Tensor = solver.batch_linear_assignment(-scores)
         return assignment.long()
     # Constants off rows and columns keep the best assignment, and SciPy finds it 25 % faster.
     reduced = scores.amax(dim=2, keepdim=True) - scores
     costs = (reduced - reduced.amin(dim=1, keepdim=True)).cpu().numpy()
     num_threads = min(torch.get_num_threads(), costs.size // _MIN_ENTRIES_PER_THREAD)
+    if scores.shape[1] <= _SMALL_MATRIX:
+        num_threads = min(num_threads, _MAX_THREADS_FOR_SMALL)
     try:
         if num_threads < 2:
             solved = _solve_each(costs)

@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_dws.errors import DataError
+from lightning_dws.randomness import stream_seed
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 CHECKPOINT_KEY = "lightning_dws"
@@ -84,19 +85,21 @@ class ClassificationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
-        total = self.trainer.estimated_stepping_batches
-        scheduler = LambdaLR(optimizer, lambda step: self.learning_rate_share(step, total))
+        scheduler = LambdaLR(optimizer, self.learning_rate_share)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
         }
 
-    def learning_rate_share(self, step: int, total: float) -> float:
+    def learning_rate_share(self, step: int) -> float:
         """Give the share of the full learning rate at an optimizer step, counted from 0."""
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        if self.schedule == "constant" or not math.isfinite(total):
+        if self.schedule == "constant" or step == self.warmup_steps:
             return 1.0
+        # Asked for only now: in configure_optimizers it would make Lightning set up the data
+        # before it restores a checkpoint, and then forget the loader's place in the epoch.
+        total = self.trainer.estimated_stepping_batches
         progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
@@ -109,6 +112,16 @@ class ClassificationTask(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._restored = True
+
+    def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
+        """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
+
+        Layers of torch draw from the global generator, whose state no checkpoint holds: seeded
+        anew for every batch, a resumed run repeats exactly and ranks differ.
+        """
+        seed = getattr(getattr(self.trainer, "datamodule", None), "seed", 0)
+        counter = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed(stream_seed(seed, self.global_rank, counter, "network"))
 
     def training_step(self, batch: WeightBatch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")["loss"]
