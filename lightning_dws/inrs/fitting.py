@@ -37,7 +37,7 @@ _HALF_TURN_COSINE_TWICE = (
 
 _MAX_PSNR = 150.0
 _ADAM_EPSILON = 1e-8
-_CPU_CHUNK_BYTES = 4 * 2**20
+_CPU_CHUNK_BYTES = 5 * 2**20
 _GPU_MEMORY_SHARE = 0.25
 _MAX_GPU_CHUNK = 16384
 
@@ -90,7 +90,7 @@ def fit_inrs(
         seed=seed,
         object_id=object_id,
         view=view,
-        first_layer_bound=recipe.first_layer_bound,
+        first_layer_bound=_first_layer_bound(architecture, recipe.first_layer_gain),
     )
     num_inrs, num_points = signals.shape[:2]
     psnr = torch.empty(num_inrs, device=device)
@@ -169,6 +169,11 @@ def _check_inputs(
         )
 
 
+def _first_layer_bound(architecture: INRArchitecture, gain: float) -> float:
+    w0 = architecture.w0 if architecture.activation == "sine" else 1.0
+    return gain * (math.sqrt(6 / architecture.in_features) / w0)
+
+
 def _choose_chunk_size(architecture: INRArchitecture, num_points: int, device: torch.device) -> int:
     bytes_per_inr = 4 * num_points * 3 * sum(architecture.widths)
     if device.type == "cpu":
@@ -179,7 +184,10 @@ def _choose_chunk_size(architecture: INRArchitecture, num_points: int, device: t
 
 @contextmanager
 def _one_thread_per_operation(device: torch.device) -> Iterator[None]:
-    """Keep torch from splitting operations over threads, which would change their results."""
+    """Keep torch from splitting operations over threads, which would change their results.
+
+    The setting is the process's: what other Python threads compute meanwhile is slower.
+    """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         yield

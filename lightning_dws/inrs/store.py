@@ -198,7 +198,7 @@ def read_shard(path: Path, where: ShardRange, header: StoreHeader) -> tuple[Weig
     expected: dict[str, tuple[int, ...]] = {name: (len(where),) for name in _COLUMNS}
     expected["parameters"] = (len(where), header.architecture.num_parameters)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != {name: expected[name] for name in found} or len(found) != len(expected):
+    if found != expected:
         raise DataError(f"{path}: expected tensors of shapes {expected}, found {found}")
     for name, dtype in _COLUMNS.items():
         if tensors[name].dtype != dtype:

@@ -222,10 +222,9 @@ class _Layers:
     """The weights (B, out, in) and biases (B, out) of a batch, copied in float64."""
 
     def __init__(self, batch: WeightBatch) -> None:
-        parameters = batch.parameters.double()
-        copy = batch.replace(parameters=parameters)
-        self.weights = [weight.contiguous() for weight in copy.weights]
-        self.biases = [bias.contiguous() for bias in copy.biases]
+        contiguous = torch.contiguous_format
+        self.weights = [weight.double().clone(memory_format=contiguous) for weight in batch.weights]
+        self.biases = [bias.double().clone(memory_format=contiguous) for bias in batch.biases]
 
     def tensors(self) -> list[Tensor]:
         return [*self.weights, *self.biases]

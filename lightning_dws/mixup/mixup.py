@@ -62,6 +62,18 @@ def _soft_target(batch: WeightBatch, num_classes: int) -> Tensor:
     return F.one_hot(batch.label, num_classes).float()
 
 
+def draw_beta(alpha: float, size: int, generator: torch.Generator) -> Tensor:
+    """Draw (size,) numbers of Beta(alpha, alpha), from logarithms, which small alphas need.
+
+    A gamma variate of shape alpha is one of shape alpha + 1 times ``uniform ** (1 / alpha)``.
+    """
+    shape = torch.full((2, size), alpha + 1, device=generator.device)
+    log_gamma = torch._standard_gamma(shape, generator=generator).log()
+    uniform = torch.rand((2, size), generator=generator, device=generator.device)
+    log_gamma += uniform.clamp_min(torch.finfo(uniform.dtype).tiny).log() / alpha
+    return torch.sigmoid(log_gamma[0] - log_gamma[1])
+
+
 class MixUp(pl.Callback):
     """Mix each training batch with a random permutation of itself.
 
@@ -113,8 +125,7 @@ class MixUp(pl.Callback):
         """Draw partners and shares for a batch and mix it; the batch itself is not changed."""
         size, device = len(batch), batch.device
         order = torch.randperm(size, generator=generator, device=device)
-        concentration = torch.full((size, 2), self.alpha, device=device)
-        share = torch._sample_dirichlet(concentration, generator=generator)[:, 0]
+        share = draw_beta(self.alpha, size, generator)
         mixed = torch.rand(size, generator=generator, device=device) < self.p
         partner = batch[order]
         if self.permute:

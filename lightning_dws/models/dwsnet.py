@@ -9,12 +9,14 @@ tensor T is decided by the axes they share alone: see ``linear_maps``, the one r
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.pooling import REDUCTIONS, pool, pool_matrix
 from lightning_dws.models.set_attention import attend
 from lightning_dws.models.standardize import Standardize
@@ -81,14 +83,13 @@ def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMa
     for target, (_, target_axes, _) in enumerate(tensors):
         for source, (_, source_axes, _) in enumerate(tensors):
             shared = tuple(axis for axis in target_axes if axis in source_axes)
+            pair: list[tuple[Axes, float, bool]] = []
             if len(shared) == 2:
                 pair = [(along, 1 / 4, True) for along in (shared, shared[:1], shared[1:], ())]
             elif len(shared) == 0:
                 pair = [((), 1.0, True)]
             elif set_layer == "deepsets":
                 pair = [(shared, 1.0, True), ((), -1.0, False)]
-            else:
-                pair = []
             for along, coefficient, bias in pair:
                 maps.append(LinearMap(target, source, along, coefficient, bias))
     return maps
@@ -253,7 +254,7 @@ class DWSLayer(nn.Module):
         out_channels = [tensor.fold * out_features for tensor in tensors]
         maps = linear_maps(tensors, set_layer)
         self.alongs: list[Axes] = sorted({block.along for block in maps}, key=len)
-        self.linears = nn.ModuleList(
+        self.linears: Iterable[MergedLinear] = nn.ModuleList(  # type: ignore[assignment]
             MergedLinear(
                 [block for block in maps if block.along == along], in_channels, out_channels
             )
@@ -286,7 +287,7 @@ class DWSLayer(nn.Module):
         pooled = [self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
         dtype = features[0].dtype
         parts: list[dict[Axes, Tensor]] = [{} for _ in self.tensors]
-        matrices = {}
+        matrices: dict[Axes, Tensor] = {}
         for along, linear in zip(self.alongs, self.linears, strict=True):
             if len(along) == 2:
                 matrices[along] = linear.matrix(dtype)
@@ -302,9 +303,8 @@ class DWSLayer(nn.Module):
             along = (int(axis),)
             for target, part in attention(pooled, along).items():
                 part = part * (1 / len(self.tensors))
-                parts[target][along] = (
-                    parts[target][along] + part if along in parts[target] else part
-                )
+                linear_part = parts[target].get(along)
+                parts[target][along] = part if linear_part is None else part + linear_part
 
         outputs = []
         for tensor, own, part in zip(self.tensors, pooled, parts, strict=True):
@@ -357,7 +357,7 @@ class _MapEntries(torch.autograd.Function):
     """The sums over rows and columns are written once, then the product accumulates onto them."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, matrix)
@@ -377,20 +377,6 @@ class _MapEntries(torch.autograd.Function):
             grad_x = torch.bmm(matrix.T.expand(len(x), -1, -1), entries).view_as(x)
         grad_matrix = torch.bmm(entries, x.flatten(2).mT).sum(0)
         return grad_x, grad_matrix, grad.sum(-1), grad.sum(-2)
-
-
-class PositionBatchNorm(nn.BatchNorm1d):
-    """Batch norm of (B, fold * C, *axes), per channel C over batch, folds and positions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        split = x.view(len(x), -1, self.num_features, x[0, 0].numel())
-        return (
-            super()
-            .forward(split.transpose(1, 2).flatten(2))
-            .view(len(x), self.num_features, *split.shape[1::2])
-            .transpose(1, 2)
-            .reshape(x.shape)
-        )
 
 
 class DWSNet(nn.Module):
@@ -473,11 +459,7 @@ class DWSNet(nn.Module):
 
     def embed(self, batch: WeightBatch) -> Tensor:
         """Give invariant features (B, F): what the linear head takes."""
-        features = self.equivariant_features(batch)
-        pooled = [
-            torch.relu(x if x.ndim == 2 else pool(torch.relu(x).flatten(2), self.reduction))
-            for x in features
-        ]
+        pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
         last = self.architecture.num_layers
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
@@ -510,12 +492,22 @@ class DWSNet(nn.Module):
 
     def _activate(self, layer: int, tensor: int, x: Tensor) -> Tensor:
         if self.norms:
-            x = self.norms[layer][tensor](x)  # type: ignore[index]
-        return self.dropout(torch.relu(x))  # type: ignore[no-any-return]
+            x = self.norms[layer][tensor](x)
+        # In place where a layer's output is a tensor of its own, not a part of a merged product.
+        x = torch.relu(x) if x.ndim == 2 else torch.relu_(x)
+        return self.dropout(x) if self.dropout.p > 0 else x  # type: ignore[no-any-return]
+
+    def _pool_all(self, x: Tensor) -> Tensor:
+        """Pool relu(x) over all positions; the largest of relu(x) is relu of the largest."""
+        if x.ndim == 2:
+            return torch.relu(x)
+        if self.reduction == "max":
+            return torch.relu(pool(x.flatten(2), self.reduction))
+        return pool(torch.relu(x).flatten(2), self.reduction)
 
 
 def _initialise(weight: Tensor) -> Tensor:
-    """Fill weights (..., out, in) in place as the authors do: Glorot's normal times sqrt(2 in / out)."""
+    """Fill weights (..., out, in) as the authors do: Glorot's normal times sqrt(2 in / out)."""
     out_channels, in_channels = weight.shape[-2:]
     gain = math.sqrt(2 * in_channels / out_channels)
     std = gain * math.sqrt(2 / (in_channels + out_channels))

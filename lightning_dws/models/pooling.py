@@ -16,7 +16,7 @@ REDUCTIONS = ("max", "mean", "sum")
 def pool(x: Tensor, reduction: str) -> Tensor:
     """Reduce the last axis: (..., n) to (...)."""
     if reduction == "max":
-        return x.amax(-1)
+        return _MaxPool.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return x.mean(-1) if reduction == "mean" else x.sum(-1)
 
 
@@ -32,9 +32,26 @@ def pool_matrix(x: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
     return _SumPoolMatrix.apply(x, *scales)  # type: ignore[no-any-return, no-untyped-call]
 
 
+class _MaxPool(torch.autograd.Function):
+    """Max over the last axis; equal maxima share the gradient equally."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        maxima = x.amax(-1)
+        ctx.save_for_backward(x, maxima)
+        return maxima
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_maxima: Tensor) -> Any:
+        x, maxima = ctx.saved_tensors
+        at_maximum = torch.eq(x, maxima[..., None], out=torch.empty_like(x))
+        return at_maximum.mul_((grad_maxima / at_maximum.sum(-1))[..., None])
+
+
 class _SumPoolMatrix(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, row_scale: float, column_scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         ctx.scales = row_scale, column_scale
@@ -52,7 +69,7 @@ class _MaxPoolMatrix(torch.autograd.Function):
     """Max over either axis; equal maxima share the gradient equally."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, columns = x.amax(-1), x.amax(-2)
         ctx.save_for_backward(x, rows, columns)
         return x.view_as(x), rows, columns

@@ -52,7 +52,7 @@ class _Attend(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         targets: tuple[tuple[int, ...], ...],
         num_heads: int,

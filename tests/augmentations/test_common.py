@@ -1,10 +1,8 @@
 """What holds for every augmentation."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from examples import EXAMPLES, IMAGE, Example, generator, random_batch
+from augmentation_examples import EXAMPLES, IMAGE, Example, generator, random_batch
 
 from lightning_dws import WeightBatch, augmentations
 from lightning_dws.augmentations import Augmentation, Compose, OneOf, RandomOrder
@@ -177,11 +175,3 @@ def test_no_augmentations_keep_the_batch(kind: type[Compose | OneOf | RandomOrde
     batch = random_batch(IMAGE, 4)
     assert torch.equal(kind([])(batch, generator()).parameters, batch.parameters)
 
-
-def test_no_global_draws_in_the_source() -> None:
-    """Every random call names its generator."""
-    for path in Path(augmentations.__file__).parent.glob("*.py"):
-        source = path.read_text()
-        for call in ("torch.rand(", "torch.randn(", "torch.randint(", ".random_("):
-            for piece in source.split(call)[1:]:
-                assert "generator=generator" in piece[:250], f"{path.name}: {call}"

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from examples import architectures, generator, points, random_batch
+from augmentation_examples import architectures, generator, points, random_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

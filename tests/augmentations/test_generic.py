@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from examples import IMAGE, generator, random_batch
+from augmentation_examples import IMAGE, generator, random_batch
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.augmentations import GaussianNoise, QuantileDropout, WeightDropout

@@ -1,7 +1,7 @@
 """Each augmentation refuses what it is wrong for, and says what."""
 
 import pytest
-from examples import IMAGE, RELU, SHAPE, generator, random_batch
+from augmentation_examples import IMAGE, RELU, SHAPE, generator, random_batch
 
 from lightning_dws import INRArchitecture
 from lightning_dws.augmentations import (

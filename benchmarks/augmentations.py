@@ -1,0 +1,186 @@
+"""What each augmentation costs per INR, against a loop over single INRs.
+
+    python benchmarks/augmentations.py [--threads 2] [--batch-size 256] [--device cpu]
+
+The loop augments one INR at a time, the way the code published with the MixUp paper does (in a
+data set's ``__getitem__``): written here anew, so its times are this machine's own. What was
+measured of the published code itself stands beside it as a constant.
+"""
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from machine import matmul_gflops, memory_gbps
+from torch import Tensor
+
+from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws import augmentations as aug
+from lightning_dws.augmentations import Augmentation
+from lightning_dws.inrs.siren import initialise_inrs
+from lightning_dws.mixup import MixUp
+
+WIDTHS = (2, 32, 32, 1)
+PUBLISHED_MICROSECONDS = (43, 500)  # per INR, least and most of the plain augmentations
+PUBLISHED_ALIGNED_MIXUP_MICROSECONDS = (5600, 7300)
+
+Layers = tuple[list[Tensor], list[Tensor]]  # weights (out, in) and biases (out,) of one INR
+
+
+def translate_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    shift = torch.empty(2).uniform_(-0.25, 0.25)
+    return weights, [biases[0] + torch.einsum("oi,i->o", weights[0], shift), *biases[1:]]
+
+
+def rotate_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    angle = torch.empty(1).uniform_(-30, 30) * (math.pi / 180)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    matrix = torch.tensor([[cos, -sin], [sin, cos]])
+    return [torch.einsum("oi,ij->oj", weights[0], matrix), *weights[1:]], biases
+
+
+def scale_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    return [weights[0] * (1 + (torch.rand(1).item() - 0.5) * 0.4), *weights[1:]], biases
+
+
+def noise_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    def noisy(tensor: Tensor) -> Tensor:
+        std = tensor.std() if tensor.numel() > 1 else torch.zeros(())
+        return tensor + torch.empty(tensor.shape).normal_() * (0.32 * std)
+
+    return [noisy(weight) for weight in weights], [noisy(bias) for bias in biases]
+
+
+def dropout_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    def drop(tensor: Tensor) -> Tensor:
+        return tensor * (torch.rand(tensor.shape) >= 0.1)
+
+    return [drop(weight) for weight in weights], [drop(bias) for bias in biases]
+
+
+def quantile_dropout_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    every = torch.cat([tensor.flatten().abs() for tensor in (*weights, *biases)])
+    threshold = torch.quantile(every, torch.empty(1).uniform_(0, 0.1))
+
+    def drop(tensor: Tensor) -> Tensor:
+        return torch.where(tensor.abs() < threshold, 0, tensor)
+
+    return [drop(weight) for weight in weights], [drop(bias) for bias in biases]
+
+
+def negate_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    weights, biases = list(weights), list(biases)
+    for layer in range(len(weights) - 1):
+        sign = 1 - 2 * (torch.rand_like(biases[layer]) < 0.5).float()
+        weights[layer] = sign[:, None] * weights[layer]
+        biases[layer] = sign * biases[layer]
+        weights[layer + 1] = sign * weights[layer + 1]
+    return weights, biases
+
+
+def siren_bias_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    weights, biases = list(weights), list(biases)
+    for layer in range(len(weights) - 1):
+        shift = torch.randint_like(biases[layer], -4, 4)
+        biases[layer] = biases[layer] + shift * math.pi / 30
+        weights[layer + 1] = (1 - 2 * (shift % 2 == 1).float()) * weights[layer + 1]
+    return weights, biases
+
+
+def permute_one(weights: list[Tensor], biases: list[Tensor]) -> Layers:
+    weights, biases = list(weights), list(biases)
+    for layer in range(len(weights) - 1):
+        order = torch.randperm(len(biases[layer]))
+        weights[layer] = weights[layer][order]
+        biases[layer] = biases[layer][order]
+        weights[layer + 1] = weights[layer + 1][:, order]
+    return weights, biases
+
+
+# Augmentation, the loop's version of it, how many times faster it is to be.
+ROWS: list[tuple[Augmentation, Callable[..., Layers] | None, int | None]] = [
+    (aug.GaussianNoise(), noise_one, 20),
+    (aug.WeightDropout(), dropout_one, 20),
+    (aug.QuantileDropout(), quantile_dropout_one, 10),
+    (aug.SirenNegation(), negate_one, 50),
+    (aug.SirenBias(-4, 3, shift_probability=1.0), siren_bias_one, 50),
+    (aug.Permutation(), permute_one, 50),
+    (aug.Rotation(), rotate_one, 50),
+    (aug.Translation(), translate_one, 50),
+    (aug.Scaling(), scale_one, 50),
+    (aug.Flip(), None, None),
+    (aug.Affine(), None, None),
+    (aug.Intensity(), None, None),
+    (aug.ReLUScaling(), None, None),
+    (aug.Compose([aug.Translation(), aug.GaussianNoise(), aug.SirenNegation()]), None, None),
+]
+
+
+def microseconds_per_inr(call: Callable[[], object], count: int, seconds: float = 0.5) -> float:
+    """Median over repeated calls, each for ``count`` INRs, after a warm-up."""
+    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    for _ in range(3):
+        call()
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 5:
+        synchronize()
+        start = time.perf_counter()
+        call()
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return 1e6 * statistics.median(times) / count
+
+
+def make_batch(activation: str, size: int, device: str) -> WeightBatch:
+    ids = torch.arange(size)
+    architecture = INRArchitecture(WIDTHS, activation=activation)
+    return initialise_inrs(architecture, seed=0, object_id=ids, view=0 * ids).to(device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    size, device = arguments.batch_size, arguments.device
+    low, high = PUBLISHED_MICROSECONDS
+    print(
+        f"{arguments.threads} threads, {matmul_gflops():.0f} GFLOP/s matmul, "
+        f"{memory_gbps():.1f} GB/s memory; {size} INRs of {'-'.join(map(str, WIDTHS))} on {device}"
+    )
+    print(f"published code, measured elsewhere: {low} to {high} us per INR\n")
+    print(f"{'augmentation':16} {'us/INR':>8} {'loop us/INR':>12} {'ratio':>7} {'wanted':>7}")
+    generator = torch.Generator(device).manual_seed(0)
+    for augmentation, augment_one, wanted in ROWS:
+        activation = "relu" if isinstance(augmentation, aug.ReLUScaling) else "sine"
+        batch = make_batch(activation, size, device)
+        cost = microseconds_per_inr(lambda a=augmentation, b=batch: a(b, generator), size)
+        line = f"{type(augmentation).__name__:16} {cost:8.2f}"
+        if augment_one is not None:
+            weights = [weight[0].cpu().contiguous() for weight in batch.weights]
+            biases = [bias[0].cpu().contiguous() for bias in batch.biases]
+            loop = microseconds_per_inr(
+                lambda f=augment_one, w=weights, b=biases: [f(w, b) for _ in range(100)], 100
+            )
+            line += f" {loop:12.1f} {loop / cost:7.0f} {wanted:7}"
+        print(line)
+
+    low, high = PUBLISHED_ALIGNED_MIXUP_MICROSECONDS
+    print(f"\nMixUp; published code with alignment, measured elsewhere: {low} to {high} us per INR")
+    batch = make_batch("sine", size, device)
+    for alignment in ("none", "permutation", "signed_permutation"):
+        callback = MixUp(alignment=alignment)
+        cost = microseconds_per_inr(lambda c=callback: c.mix(batch, 10, generator), size)
+        line = f"{alignment:20} {cost:8.2f} us/INR"
+        if alignment != "none":
+            line += f", {low / cost:.0f} to {high / cost:.0f} times the published speed (wanted 10)"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_spec
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs import INRStore, Recipe, Wanted, preparation, prepare_store
+from lightning_dws.inrs import store as store_module
+
+ALL = Wanted({}, {"train": 2})
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(preparation, "SHARD_SIZE", 5)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != ".lock"}
+
+
+def prepare(directory, wanted=ALL, spec=None):
+    return prepare_store(directory, spec or tiny_spec(), wanted, show_progress=False)
+
+
+@pytest.fixture()
+def straight(tmp_path):
+    prepare(tmp_path / "straight")
+    return contents(tmp_path / "straight")
+
+
+def test_what_is_there_is_not_fitted_again(tmp_path, straight, monkeypatch):
+    monkeypatch.setattr(preparation, "fit_inrs", lambda *a, **k: pytest.fail("fitted again"))
+    prepare(tmp_path / "straight")
+    prepare(tmp_path / "straight", Wanted({"train": 7}, {}))
+    assert contents(tmp_path / "straight") == straight
+
+
+def test_a_store_grown_in_steps_equals_one_fitted_at_once(tmp_path, straight):
+    grown = tmp_path / "grown"
+    prepare(grown, Wanted({"train": 7, "val": 2, "test": 3}, {}))
+    assert INRStore(grown).num_objects("train") == 7
+    prepare(grown, Wanted({"train": 11, "val": 2, "test": 3}, {}))
+    prepare(grown, Wanted({"train": 11, "val": 2, "test": 3}, {"train": 2}))
+    prepare(grown)
+    assert contents(grown) == straight
+
+
+@pytest.mark.parametrize("after", range(0, 12, 3))
+def test_a_fit_interrupted_anywhere_ends_in_the_same_bytes(tmp_path, straight, monkeypatch, after):
+    directory = tmp_path / "interrupted"
+    original, written = store_module.write_atomically, []
+
+    def write_a_few(path, content):
+        if len(written) == after:
+            path.with_name(f".{path.name}.1.partial").write_bytes(content[:10])
+            raise KeyboardInterrupt
+        written.append(path)
+        original(path, content)
+
+    monkeypatch.setattr(store_module, "write_atomically", write_a_few)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(directory)
+    with pytest.raises(DataError, match=r"unfinished store|no INR store"):
+        INRStore(directory)
+    monkeypatch.setattr(store_module, "write_atomically", original)
+    prepare(directory)
+    assert contents(directory) == straight
+
+
+def test_a_lost_shard_is_fitted_again(tmp_path, straight):
+    directory = tmp_path / "straight"
+    (directory / "train-view001-0000005-0000010.safetensors").unlink()
+    prepare(directory)
+    assert contents(directory) == straight
+
+
+def test_a_damaged_shard_stops_a_fit_with_one_error(tmp_path, straight):
+    path = tmp_path / "straight" / "train-view001-0000005-0000010.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"train-view001-0000005.* truncated or altered"):
+        prepare(tmp_path / "straight")
+
+
+def test_an_unlisted_shard_is_checked(tmp_path, straight):
+    directory = tmp_path / "straight"
+    (directory / "dataset.json").unlink()
+    with pytest.raises(DataError, match="left by an unfinished fit with another"):
+        prepare(directory, spec=tiny_spec(seed=3))
+    path = directory / "train-view001-0000005-0000010.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="altered after it was written"):
+        prepare(directory)
+
+
+def test_more_objects_than_there_are_is_refused(tmp_path):
+    with pytest.raises(DataError, match="blobs has 24 objects in split 'train', 25 are asked for"):
+        prepare(tmp_path / "store", Wanted({"train": 25}, {}))
+
+
+def test_a_full_disk_is_one_error_and_loses_nothing(tmp_path, straight, monkeypatch):
+    directory = tmp_path / "full"
+    replace, count = os.replace, 0
+
+    def fill_up(source, target):
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fill_up)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
+        prepare(directory)
+    monkeypatch.setattr(os, "replace", replace)
+    assert len(list(directory.glob("*.safetensors"))) == 3
+    assert not list(directory.glob("*.partial"))
+    prepare(directory)
+    assert contents(directory) == straight
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/store: cannot be made \(Not a directory\)"):
+        prepare(tmp_path / "file" / "store")
+
+
+def test_a_diverged_fit_names_its_inr(tmp_path):
+    spec = tiny_spec(recipe=Recipe(steps=50, learning_rate=1e30))
+    with pytest.raises(DataError, match=r"object_id \d+, view \d diverged"):
+        prepare(tmp_path / "store", spec=spec)
+
+
+def test_two_at_once_do_not_disturb_each_other(tmp_path, straight):
+    directory = tmp_path / "shared"
+    with ThreadPoolExecutor(3) as pool:
+        stores = list(pool.map(lambda _: prepare(directory), range(3)))
+    assert contents(directory) == straight
+    assert all(len(s.split("train")) == 48 for s in stores)
+
+
+SCRIPT = """
+import torch
+torch.set_num_threads(1)
+from tiny import tiny_spec
+from lightning_dws.inrs import Recipe, Wanted, preparation, prepare_store
+preparation.SHARD_SIZE = 5
+spec = tiny_spec(recipe=Recipe(steps=500, learning_rate=5e-3))
+prepare_store(DIRECTORY, spec, Wanted({}, {"train": 2}), show_progress=False)
+"""
+
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    code = SCRIPT.replace("DIRECTORY", repr(str(directory)))
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+
+
+def test_kill_and_concurrent_processes_end_in_the_same_bytes(tmp_path):
+    """Killed processes, then two at once: the bytes of one that nobody disturbed."""
+    torch.set_num_threads(1)
+    spec = tiny_spec(recipe=Recipe(steps=500, learning_rate=5e-3))
+    prepare(tmp_path / "straight", spec=spec)
+    disturbed = tmp_path / "disturbed"
+    for shards in (1, 4):
+        process = start(disturbed)
+        while len(list(disturbed.glob("*.safetensors"))) < shards and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (disturbed / "dataset.json").exists()
+    both = [start(disturbed), start(disturbed)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert contents(disturbed) == contents(tmp_path / "straight")

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws.models import Standardize
+
+ARCHITECTURE = INRArchitecture((2, 5, 1))
+
+
+def make_rows(size=50, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(size, ARCHITECTURE.num_parameters, generator=generator, dtype=dtype)
+    return 3 + 0.2 * rows
+
+
+def test_is_the_identity_before_fit():
+    rows = make_rows()
+    assert torch.equal(Standardize(ARCHITECTURE)(rows), rows)
+
+
+def test_every_tensor_gets_mean_zero_and_std_one():
+    rows, standardize = make_rows(), Standardize(ARCHITECTURE)
+    standardize.fit(rows)
+    batch = WeightBatch.from_parameters(ARCHITECTURE, standardize(rows))
+    for tensor in [*batch.weights, *batch.biases]:
+        assert tensor.mean().abs() < 1e-5
+        assert (tensor.std() - 1).abs() < 1e-5
+
+
+def test_statistics_are_per_tensor_in_row_order():
+    rows, standardize = make_rows(dtype=torch.float64), Standardize(ARCHITECTURE).double()
+    standardize.fit(rows)
+    batch = WeightBatch.from_parameters(ARCHITECTURE, rows)
+    tensors = [batch.weights[0], batch.biases[0], batch.weights[1], batch.biases[1]]
+    torch.testing.assert_close(standardize.mean, torch.stack([t.mean() for t in tensors]))
+    torch.testing.assert_close(standardize.std, torch.stack([t.std() for t in tensors]))
+
+
+def test_chunks_count_as_one_table():
+    rows, whole, parts = make_rows(), Standardize(ARCHITECTURE), Standardize(ARCHITECTURE)
+    whole.fit(rows)
+    parts.fit(chunk for chunk in (rows[:0], rows[:1], rows[1:30], rows[30:]))
+    torch.testing.assert_close(parts.mean, whole.mean)
+    torch.testing.assert_close(parts.std, whole.std)
+
+
+def test_a_large_offset_costs_no_precision():
+    rows, standardize = 1e6 + make_rows(dtype=torch.float64), Standardize(ARCHITECTURE).double()
+    standardize.fit(rows)
+    expected = WeightBatch.from_parameters(ARCHITECTURE, rows).weights[0].std()
+    torch.testing.assert_close(standardize.std[0], expected, rtol=1e-9, atol=0)
+
+
+def test_a_std_of_zero_or_of_one_value_counts_as_one():
+    standardize = Standardize(ARCHITECTURE)
+    standardize.fit(torch.full((30, ARCHITECTURE.num_parameters), 0.1))
+    assert standardize.std.tolist() == [1.0] * 4
+    standardize.fit(make_rows(1))
+    assert standardize.std[3] == 1  # the last bias: one value
+    assert (standardize.std[:3] != 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_keeps_the_dtype(dtype):
+    standardize = Standardize(ARCHITECTURE)
+    standardize.fit(make_rows())
+    assert standardize(make_rows(dtype=dtype)).dtype == dtype
+
+
+def test_statistics_are_in_the_state_dict_alone():
+    assert set(Standardize(ARCHITECTURE).state_dict()) == {"mean", "std"}
+    assert not list(Standardize(ARCHITECTURE).parameters())
+
+
+def test_bad_rows_are_refused():
+    with pytest.raises(ValueError, match=r"parameters must have shape \(N, 21\), got \(3, 4\)"):
+        Standardize(ARCHITECTURE).fit(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="at least one row, got none"):
+        Standardize(ARCHITECTURE).fit([])

@@ -1,0 +1,78 @@
+"""A dataset small enough to fit in every test, and a network to train on it."""
+
+import torch
+from torch import Tensor, nn
+
+from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws.inrs import ImageSignals, INRDatasetSpec, Recipe
+from lightning_dws.inrs.signals import SplitOrder, stratified_order
+
+ARCHITECTURE = INRArchitecture((2, 6, 5, 1), w0=8.0)
+RECIPE = Recipe(steps=20, learning_rate=5e-3)
+
+
+class Blobs(ImageSignals):
+    """36 images of 5x6 pixels in 3 classes: where the blob is."""
+
+    name = "blobs"
+    classes = ("left", "middle", "right")
+    grid_shape = (5, 6)
+
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        label = torch.arange(36) % 3
+        images = torch.rand(36, 5, 6, 1, generator=generator) * 0.2
+        for image, position in zip(images, label.tolist(), strict=True):
+            image[1:4, 2 * position : 2 * position + 2] += 0.8
+        return images, label
+
+    def split(self, name: str) -> SplitOrder:
+        order = stratified_order(self.label, 0)
+        part = {"train": slice(0, 24), "val": slice(24, 30), "test": slice(30, 36)}[name]
+        return SplitOrder(order[part], self.label[order[part]])
+
+
+class FlatMLP(nn.Module):
+    """The smallest network that takes a WeightBatch; with dropout, to test what it draws."""
+
+    def __init__(
+        self,
+        architecture: INRArchitecture,
+        num_classes: int,
+        hidden_dim: int = 8,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.first = nn.Linear(architecture.num_parameters, hidden_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_dim, num_classes)
+
+    def embed(self, batch: WeightBatch) -> Tensor:
+        return self.dropout(torch.relu(self.first(batch.parameters)))
+
+    def forward(self, batch: WeightBatch) -> Tensor:
+        return self.head(self.embed(batch))
+
+
+class AddNoise:
+    """An augmentation from outside the package."""
+
+    def __init__(self, scale: float = 0.1) -> None:
+        self.scale = scale
+
+    def __call__(self, batch: WeightBatch, generator: torch.Generator) -> WeightBatch:
+        noise = torch.randn(batch.parameters.shape, generator=generator, device=batch.device)
+        return batch.replace(parameters=batch.parameters + self.scale * noise)
+
+
+def tiny_spec(**changes) -> INRDatasetSpec:
+    return INRDatasetSpec(
+        **{"signals": Blobs(), "architecture": ARCHITECTURE, "recipe": RECIPE, **changes}
+    )
+
+
+def random_batch(architecture: INRArchitecture = ARCHITECTURE, size: int = 4) -> WeightBatch:
+    generator = torch.Generator().manual_seed(0)
+    return WeightBatch.from_parameters(
+        architecture, torch.randn(size, architecture.num_parameters, generator=generator)
+    )
