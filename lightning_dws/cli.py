@@ -1,7 +1,9 @@
 """The command line: Lightning's commands, and those that need no model."""
 
 import itertools
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from lightning_dws.callbacks import (
     PredictionFile,
     RunRecord,
     Throughput,
+    flatten,
 )
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.tasks import ClassificationTask
-from lightning_dws.tasks.classification import load_checkpoint
+from lightning_dws.tasks.classification import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
 HELP = """\
@@ -52,6 +55,14 @@ Options of three parts can be set in files and on the command line: --data.*, --
 --trainer.*; later ones win. 'python main.py COMMAND --help' lists them all,
 'python main.py fit --config FILE --print_config' shows what a run would use.
 """
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser: no abbreviations, so a misspelt option fails, and a short usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        usage = "python main.py COMMAND --config FILE [--OPTION VALUE ...]"
+        super().__init__(*args, **{"allow_abbrev": False, "usage": usage, **kwargs})
 
 
 class WeightSpaceCLI(LightningCLI):
@@ -102,14 +113,23 @@ class WeightSpaceCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Check a given checkpoint; the config in use is the user's, never the checkpoint's."""
         path = self.config[self.config.subcommand].get("ckpt_path")
-        if path is not None and path not in ("best", "last", "hpc", "registry"):
-            load_checkpoint(path)
+        by_name = path is None or path in ("best", "last", "hpc", "registry")
+        self._checkpoint = None if by_name else load_checkpoint(path)
 
     def before_instantiate_classes(self) -> None:
         """Log to TensorBoard under ``default_root_dir`` unless the user chose a logger."""
         trainer = self.config[self.subcommand].trainer
         self.root = Path(trainer.default_root_dir or "runs")
         trainer.default_root_dir = str(self.root)
+
+    def instantiate_classes(self) -> None:
+        """Make the objects; what their constructors refuse is an option that is wrong."""
+        try:
+            super().instantiate_classes()
+        except DataError:
+            raise
+        except ValueError as error:
+            self.parser.error(str(error))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
@@ -120,10 +140,23 @@ class WeightSpaceCLI(LightningCLI):
         if config.trainer.logger is not False:
             kwargs["callbacks"].append(LearningRateMonitor(logging_interval="step"))
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+            folder = self._run_folder()
             kwargs["logger"] = TensorBoardLogger(
-                save_dir=str(self.root), name=config.name, default_hp_metric=False
+                save_dir=str(folder.parent.parent if folder else self.root),
+                name=folder.parent.name if folder else config.name,
+                version=folder.name if folder else None,
+                default_hp_metric=False,
             )
         return super().instantiate_trainer(**kwargs)
+
+    def _run_folder(self) -> Path | None:
+        """Find the run that a given checkpoint belongs to: it is continued where it is."""
+        path = self.config[self.subcommand].get("ckpt_path")
+        if self._checkpoint is None or path is None:
+            return None
+        folder = Path(path).parent.parent
+        known = Path(path).parent.name == "checkpoints" and (folder / "config.yaml").is_file()
+        return folder if known else None
 
     def after_instantiate_classes(self) -> None:
         """Tell the task what its network is, as plain data for its checkpoints."""
@@ -136,6 +169,21 @@ class WeightSpaceCLI(LightningCLI):
                 "num_classes": self.datamodule.num_classes,
             },
         }
+
+        self._compare_with_checkpoint()
+
+    def _compare_with_checkpoint(self) -> None:
+        """Refuse a checkpoint of another network than the config's, naming what differs."""
+        saved = (self._checkpoint or {}).get(CHECKPOINT_KEY)
+        configured = self.model.network_config
+        if saved is None or saved["network"] == configured:
+            return
+        found, expected = (flatten(c) for c in (saved["network"], configured))
+        names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
+        raise DataError(
+            f"{self.config[self.subcommand].ckpt_path}: a checkpoint of another network; "
+            + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)
+        )
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and say where everything is."""
@@ -181,6 +229,15 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _quieten() -> None:
+    """Leave out what pytorch-lightning says that no user of this project can act on."""
+    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
+
+
 def expand_includes(words: Sequence[str]) -> list[str]:
     """Put the files that a config file names in a list ``config`` before that file.
 
@@ -214,12 +271,14 @@ def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
     included = content.get("config") if isinstance(content, dict) else None
     if not isinstance(included, list):
         return [path]
-    nested = [_with_includes(str(Path(path).parent / name), (*including, path)) for name in included]
+    folder, including = Path(path).parent, (*including, path)
+    nested = [_with_includes(str(folder / name), including) for name in included]
     return [*itertools.chain.from_iterable(nested), path]
 
 
 def run_lightning(args: ArgsType) -> WeightSpaceCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``."""
+    _quieten()
     torch.set_float32_matmul_precision("high")
     return WeightSpaceCLI(
         ClassificationTask,
@@ -230,5 +289,6 @@ def run_lightning(args: ArgsType) -> WeightSpaceCLI:
         load_from_checkpoint_support=False,
         save_config_callback=RunRecord,
         save_config_kwargs={"overwrite": True},
+        parser_class=Parser,
         parser_kwargs={"parser_mode": "omegaconf+"},
     )

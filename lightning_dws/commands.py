@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from lightning_dws.data import INRDataModule
@@ -22,7 +22,9 @@ _KNOWN_SIGNALS = {Digits.name: Digits, FashionMNIST.name: FashionMNIST}
 
 def run_inrs(args: Sequence[str]) -> None:
     """Run ``inrs fit`` or ``inrs show`` with the words behind ``inrs``."""
-    parser = ArgumentParser(prog="main.py inrs", description="Datasets of INRs: fit and show them.")
+    parser = ArgumentParser(
+        prog="main.py inrs", description="Datasets of INRs: fit and show them.", allow_abbrev=False
+    )
     subcommands = parser.add_subcommands(required=True)
     subcommands.add_subcommand("fit", _fit_parser(), help="fit a dataset, or what it lacks")
     subcommands.add_subcommand("show", _show_parser(), help="print a summary and draw a picture")
@@ -39,11 +41,14 @@ def run_inrs(args: Sequence[str]) -> None:
         _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
 
 
+_QUANTILES = {"min dB": 0.0, "5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
 _COUNTS = {f"num_{split}_objects": split for split in ("train", "val", "test")}
 
 
 def _fit_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Fit a dataset of INRs; what is fitted already is kept.")
+    parser = ArgumentParser(
+        allow_abbrev=False, description="Fit a dataset of INRs; what is fitted already is kept."
+    )
     parser.add_argument("--config", action="config", help="a file such as conf/inrs/digits.yaml")
     parser.add_class_arguments(INRDatasetSpec)
     parser.add_argument("--root", type=str, default="data", help="folder under which stores live")
@@ -58,7 +63,7 @@ def _fit_parser() -> ArgumentParser:
 
 
 def _show_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Show what a dataset of INRs holds.")
+    parser = ArgumentParser(allow_abbrev=False, description="Show what a dataset of INRs holds.")
     parser.add_argument("directory", type=str, help="the store's folder")
     parser.add_argument(
         "--output", type=str | None, default=None, help="the picture (default: DIR/inrs.png)"
@@ -95,7 +100,7 @@ def _fit(
 
 def _show(directory: str, output: str | None, count: int, split: str) -> None:
     store = INRStore(directory)
-    Console().print(_summary(store))
+    Console(highlight=False).print(_summary(store))
     picture = Path(output) if output else store.directory / "inrs.png"
     figure = draw_reconstructions(store, _originals(store), split, count)
     try:
@@ -110,26 +115,28 @@ def _originals(store: INRStore) -> SignalDataset | None:
     return known() if known else None
 
 
-def _summary(store: INRStore) -> Table:
-    architecture = store.architecture
-    table = Table(
-        title=f"{store.header.signals}: {'-'.join(map(str, architecture.widths))} "
-        f"{architecture.activation}, w0 {architecture.w0:g}, {architecture.num_parameters} weights; "
-        f"recipe {store.header.recipe}, seed {store.header.seed}",
+def _summary(store: INRStore) -> Group:
+    architecture, header = store.architecture, store.header
+    recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
+    lines = (
+        f"{store.directory}: INRs of {header.signals}, {len(store.classes)} classes",
+        f"architecture: {'-'.join(map(str, architecture.widths))}, {architecture.activation}, "
+        f"w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
+        f"fitting: {recipe}, seed {header.seed}",
     )
-    columns = ("split", "objects", "views", "classes", "PSNR min", "5 %", "median", "95 %", "mean")
-    for column in columns:
+    table = Table()
+    for column in ("split", "objects", "views", "per class", *_QUANTILES, "mean dB"):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split in store.splits:
         psnr = store.psnr(split)
-        quantiles = torch.quantile(psnr, torch.tensor([0.0, 0.05, 0.5, 0.95])).tolist()
+        quantiles = torch.quantile(psnr, torch.tensor(list(_QUANTILES.values())))
         counts = torch.bincount(store.split(split, views=1).label, minlength=len(store.classes))
         table.add_row(
             split,
             str(store.num_objects(split)),
             str(store.num_views(split)),
-            f"{int((counts > 0).sum())} ({int(counts.min())} to {int(counts.max())} each)",
-            *(f"{value:.1f}" for value in quantiles),
-            f"{float(psnr.mean()):.2f} dB",
+            f"{int(counts.min())}-{int(counts.max())}",
+            *(f"{value:.1f}" for value in quantiles.tolist()),
+            f"{float(psnr.mean()):.2f}",
         )
-    return table
+    return Group(*lines, table)

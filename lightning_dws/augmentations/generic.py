@@ -1,5 +1,6 @@
 """Augmentations that keep the INR's function approximately: noise and dropout."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,7 +88,8 @@ class QuantileDropout(Augmentation):
     """Set the weights and biases of smallest magnitude to zero.
 
     Per INR, a share uniform in [0, ``max_quantile``) of all its weights and biases together is
-    dropped, the smallest first. The function is kept approximately.
+    dropped, the smallest first (and what ties with the last of them). The function is kept
+    approximately.
 
     Args:
         max_quantile: Largest share that is dropped, in [0, 1].
@@ -106,14 +108,23 @@ class QuantileDropout(Augmentation):
         return {"quantile": draw_uniform(batch, 0, self.max_quantile, generator)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
-        size = batch.parameters.shape[1]
-        largest_count = int(self.max_quantile * size)
-        order = batch.parameters.abs().topk(largest_count, dim=1, largest=False).indices
-        counts = (params["quantile"] * size).floor()
-        ranks = torch.arange(largest_count, device=batch.device)
-        drop = torch.zeros_like(batch.parameters, dtype=torch.bool)
-        drop.scatter_(1, order, ranks < counts[:, None])
-        return batch.replace(parameters=batch.parameters.masked_fill(drop, 0))
+        magnitudes, size = batch.parameters.abs(), batch.parameters.shape[1]
+        smallest = _smallest(magnitudes, int(self.max_quantile * size))
+        none_dropped = torch.full_like(magnitudes[:, :1], -1)
+        thresholds = torch.cat([none_dropped, smallest], dim=1)
+        counts = (params["quantile"] * size).long().clamp_max(smallest.shape[1])
+        keep = magnitudes > thresholds.gather(1, counts[:, None])
+        return batch.replace(parameters=batch.parameters * keep)
+
+
+def _smallest(values: Tensor, count: int) -> Tensor:
+    """Give the smallest so many values of every row, sorted, (B, count)."""
+    if values.is_cuda or count == 0:
+        return values.topk(count, dim=1, largest=False).values
+    # NumPy selects and sorts with the CPU's vector instructions, in a tenth of torch's time.
+    dtype = torch.promote_types(values.dtype, torch.float32)  # NumPy has no bfloat16
+    partitioned = np.partition(values.detach().to(dtype).numpy(), count - 1)
+    return torch.from_numpy(np.sort(partitioned[:, :count])).to(values.dtype)
 
 
 def tensor_std(batch: WeightBatch) -> Tensor:

@@ -44,7 +44,7 @@ def transform_input(
     moved = copy_parameters(batch)
     weight, bias = moved.weights[0], moved.biases[0]
     if shift is not None:
-        bias.add_(torch.einsum("boi,bi->bo", weight, shift.to(weight.dtype)))
+        bias.add_((weight @ shift.to(weight.dtype)[:, :, None])[:, :, 0])
     if matrix is not None:
         weight.copy_(weight @ matrix.to(weight.dtype))
     return moved

@@ -37,8 +37,8 @@ def permute_neurons(
     """
     weights, biases = batch.weights, batch.biases
     for layer, permutation in enumerate(permutations):
-        incoming, outgoing = weights[layer], weights[layer + 1]
-        weights[layer] = incoming.gather(1, permutation[:, :, None].expand_as(incoming))
+        outgoing = weights[layer + 1]
+        weights[layer] = take_rows(weights[layer], permutation)
         biases[layer] = biases[layer].gather(1, permutation)
         weights[layer + 1] = outgoing.gather(2, permutation[:, None, :].expand_as(outgoing))
     columns = [t.flatten(1) for pair in zip(weights, biases, strict=True) for t in pair]
@@ -48,17 +48,27 @@ def permute_neurons(
     return permuted
 
 
+def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
+    """Reorder the rows of matrices (B, n, m) by (B, n); ten times faster on CPUs than gather."""
+    starts = torch.arange(0, rows.numel(), rows.shape[1], device=rows.device)
+    return weight.flatten(0, 1).index_select(0, (rows + starts[:, None]).flatten()).view_as(weight)
+
+
+def _split_by_layer(batch: WeightBatch, per_neuron: Tensor) -> Sequence[Tensor]:
+    """Split what was drawn for all hidden neurons together, (B, sum of n_l), by layer."""
+    return torch.split(per_neuron, list(batch.architecture.hidden_widths), dim=1)
+
+
 def _scale_neurons_(
     batch: WeightBatch, incoming: Sequence[Tensor], outgoing: Sequence[Tensor]
 ) -> None:
     """Multiply each hidden neuron's row and bias, and its column, in place; factors (B, n_l)."""
     weights, biases = batch.weights, batch.biases
     for layer, factor in enumerate(incoming):
-        factor = factor.to(batch.parameters.dtype)
         weights[layer].mul_(factor[:, :, None])
         biases[layer].mul_(factor)
     for layer, factor in enumerate(outgoing):
-        weights[layer + 1].mul_(factor.to(batch.parameters.dtype)[:, None, :])
+        weights[layer + 1].mul_(factor[:, None, :])
 
 
 def _require_activation(name: str, wanted: str, why: str, architecture: INRArchitecture) -> None:
@@ -113,14 +123,11 @@ class SirenNegation(Augmentation):
         _require_activation("SirenNegation", "sine", "it needs an odd activation", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        return {
-            f"negate_{layer}": draw_bernoulli(batch, self.negation_probability, generator, width)
-            for layer, width in enumerate(batch.architecture.hidden_widths)
-        }
+        count = sum(batch.architecture.hidden_widths)
+        return {"negate": draw_bernoulli(batch, self.negation_probability, generator, count)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
-        layers = range(len(batch.architecture.hidden_widths))
-        signs = [1 - 2 * params[f"negate_{layer}"].float() for layer in layers]
+        signs = _split_by_layer(batch, 1 - 2 * params["negate"].to(batch.parameters.dtype))
         negated = copy_parameters(batch)
         _scale_neurons_(negated, signs, signs)
         return negated
@@ -169,27 +176,23 @@ class SirenBias(Augmentation):
         _require_activation("SirenBias", "sine", "it needs a periodic activation", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        params = {}
-        for layer, width in enumerate(batch.architecture.hidden_widths):
-            shifts = torch.randint(
-                self.min_shift,
-                self.max_shift + 1,
-                (len(batch), width),
-                generator=generator,
-                device=batch.device,
-            )
-            shifted = draw_bernoulli(batch, self.shift_probability, generator, width)
-            params[f"shift_{layer}"] = shifts * shifted
-        return params
+        count = sum(batch.architecture.hidden_widths)
+        shift = torch.randint(
+            self.min_shift,
+            self.max_shift + 1,
+            (len(batch), count),
+            generator=generator,
+            device=batch.device,
+        )
+        return {"shift": shift * draw_bernoulli(batch, self.shift_probability, generator, count)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
-        shifted = copy_parameters(batch)
-        weights, biases = shifted.weights, shifted.biases
-        for layer in range(len(batch.architecture.hidden_widths)):
-            shift = params[f"shift_{layer}"]
-            biases[layer].add_(shift.to(biases[layer]), alpha=math.pi / batch.architecture.w0)
-            parity = (1 - 2 * (shift % 2)).to(weights[layer + 1])
-            weights[layer + 1].mul_(parity[:, None, :])
+        shifted, dtype = copy_parameters(batch), batch.parameters.dtype
+        shifts = _split_by_layer(batch, params["shift"].to(dtype) * math.pi / batch.architecture.w0)
+        for bias, shift in zip(shifted.biases, shifts, strict=False):
+            bias.add_(shift)
+        parity = _split_by_layer(batch, 1 - 2 * (params["shift"] & 1).to(dtype))
+        _scale_neurons_(shifted, (), parity)
         return shifted
 
 
@@ -219,14 +222,10 @@ class ReLUScaling(Augmentation):
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         bound = math.log(self.max_factor)
-        return {
-            f"factor_{layer}": draw_uniform(batch, -bound, bound, generator, width).exp()
-            for layer, width in enumerate(batch.architecture.hidden_widths)
-        }
+        count = sum(batch.architecture.hidden_widths)
+        return {"factor": draw_uniform(batch, -bound, bound, generator, count).exp()}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
-        layers = range(len(batch.architecture.hidden_widths))
-        factors = [params[f"factor_{layer}"] for layer in layers]
-        scaled = copy_parameters(batch)
-        _scale_neurons_(scaled, factors, [1 / factor for factor in factors])
+        factor, scaled = params["factor"].to(batch.parameters.dtype), copy_parameters(batch)
+        _scale_neurons_(scaled, _split_by_layer(batch, factor), _split_by_layer(batch, 1 / factor))
         return scaled

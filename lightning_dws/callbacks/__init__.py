@@ -4,7 +4,7 @@ from lightning_dws.callbacks.embeddings import EmbeddingProjector
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
 from lightning_dws.callbacks.progress import GradientNorm, Throughput
-from lightning_dws.callbacks.run_record import RunRecord
+from lightning_dws.callbacks.run_record import RunRecord, flatten
 
 __all__ = [
     "EmbeddingProjector",
@@ -13,4 +13,5 @@ __all__ = [
     "PredictionFile",
     "RunRecord",
     "Throughput",
+    "flatten",
 ]

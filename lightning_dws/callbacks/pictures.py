@@ -115,7 +115,7 @@ def draw_confusion(counts: Tensor, classes: tuple[str, ...]) -> "Figure":
     figure, axes = new_figure(1, 1, cell=max(3.0, 0.45 * len(classes) + 1.5))
     axis = axes[0][0]
     shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
     axis.set_yticks(range(len(classes)), classes, fontsize=8)
     axis.set_xlabel("predicted")

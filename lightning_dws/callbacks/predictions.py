@@ -2,18 +2,18 @@
 
 import csv
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import Tensor
 
 from lightning_dws.inrs.store import write_atomically
+from lightning_dws.weight_space import WeightBatch
 
 
-class PredictionFile(BasePredictionWriter):
+class PredictionFile(pl.Callback):
     """Write ``predictions.csv``: object_id, view, label, prediction, one probability per class.
 
     Args:
@@ -21,18 +21,24 @@ class PredictionFile(BasePredictionWriter):
     """
 
     def __init__(self, path: str | None = None) -> None:
-        super().__init__(write_interval="epoch")
         self.path = path
+        self._batches: list[dict[str, Tensor]] = []
 
-    def write_on_epoch_end(
+    def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
+        outputs: Any,
+        batch: WeightBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
+        self._batches.append({name: column.cpu() for name, column in outputs.items()})
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         columns = ("object_id", "view", "label", "prediction", "probabilities")
-        table = [torch.cat([batch[name].cpu() for batch in predictions]) for name in columns]
+        table = [torch.cat([batch[name] for batch in self._batches]) for name in columns]
+        self._batches = []
         parts = [table]
         if trainer.world_size > 1:
             parts = [[] for _ in range(trainer.world_size)]

@@ -90,7 +90,7 @@ def fit_inrs(
         seed=seed,
         object_id=object_id,
         view=view,
-        first_layer_bound=_first_layer_bound(architecture, recipe.first_layer_gain),
+        first_layer_bound=recipe.first_layer_bound,
     )
     num_inrs, num_points = signals.shape[:2]
     psnr = torch.empty(num_inrs, device=device)
@@ -167,11 +167,6 @@ def _check_inputs(
             f"signals must be finite, found a value that is not in that of "
             f"object_id {int(object_id[row])}, view {int(view[row])}"
         )
-
-
-def _first_layer_bound(architecture: INRArchitecture, gain: float) -> float:
-    w0 = architecture.w0 if architecture.activation == "sine" else 1.0
-    return gain * (math.sqrt(6 / architecture.in_features) / w0)
 
 
 def _choose_chunk_size(architecture: INRArchitecture, num_points: int, device: torch.device) -> int:

@@ -147,7 +147,8 @@ class FashionMNIST(ImageSignals):
             except (OSError, ValueError) as error:
                 raise DataError(
                     f"Fashion-MNIST could not be downloaded ({error}); put "
-                    f"{', '.join(self._sha256)} into a folder and give it as root, or install Debian's dataset-fashion-mnist"
+                    f"{', '.join(self._sha256)} into a folder and give it as root, "
+                    "or install Debian's dataset-fashion-mnist"
                 ) from error
         return folder
 

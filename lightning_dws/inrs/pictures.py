@@ -56,7 +56,8 @@ def new_figure(rows: int, columns: int, cell: float = 1.0) -> tuple["Figure", An
 def draw_image(axis: "Axes", image: Tensor) -> None:
     """Draw an image (height, width, channels), grey or RGB, with values in [0, 1]."""
     grey = image.shape[-1] != 3
-    axis.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=1)
+    pixels = (image[..., 0] if grey else image).numpy()
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1)
 
 
 def draw_reconstructions(

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_dws.augmentations.symmetry import permute_neurons
+from lightning_dws.augmentations.symmetry import permute_neurons, take_rows
 from lightning_dws.mixup.assignment import solve_assignments
 from lightning_dws.weight_space import WeightBatch
 
@@ -160,9 +160,9 @@ class WeightMatching:
                 continue
             unsolved.fill_(False)
             scores = self._incoming_scores(layer, pairs)
-            scores.baddbmm_(
-                self._fixed.weights[layer + 1][pairs].mT, self._moved.weights[layer + 1][pairs]
-            )
+            outgoing = (side.weights[layer + 1] for side in (self._fixed, self._moved))
+            fixed, others = (_select(weight, pairs) for weight in outgoing)
+            scores.baddbmm_(fixed.mT, others)
             assignment, sign, total = self._solve(scores)
             gain = total - scores.diagonal(dim1=1, dim2=2).sum(dim=1)
             closer = gain > self._least_gain[pairs]
@@ -191,9 +191,11 @@ class WeightMatching:
 
     def _incoming_scores(self, layer: int, pairs: Tensor) -> Tensor:
         """Give the inner products (K, n, n) of a's with b's incoming weights and biases."""
-        fixed, moved = self._fixed, self._moved
-        biases = fixed.biases[layer][pairs][:, :, None] * moved.biases[layer][pairs][:, None, :]
-        return biases.baddbmm_(fixed.weights[layer][pairs], moved.weights[layer][pairs].mT)
+        sides = (self._fixed, self._moved)
+        fixed_weight, moved_weight = (_select(side.weights[layer], pairs) for side in sides)
+        fixed_bias, moved_bias = (_select(side.biases[layer], pairs) for side in sides)
+        products = fixed_bias[:, :, None] * moved_bias[:, None, :]
+        return products.baddbmm_(fixed_weight, moved_weight.mT)
 
     def _solve(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give the best assignment (K, n), its signs (K, n) and its total score (K,)."""
@@ -206,16 +208,36 @@ class WeightMatching:
 
     def _move(self, layer: int, pairs: Tensor, assignment: Tensor, sign: Tensor) -> None:
         """Reorder and negate the neurons of one layer of some pairs."""
-        weights, biases = self._moved.weights, self._moved.biases
-        rows, columns = assignment[:, :, None], assignment[:, None, :]
-        incoming, outgoing = weights[layer][pairs], weights[layer + 1][pairs]
-        incoming = incoming.gather(1, rows.expand_as(incoming)) * sign[:, :, None]
-        outgoing = outgoing.gather(2, columns.expand_as(outgoing)) * sign[:, None, :]
-        weights[layer][pairs], weights[layer + 1][pairs] = incoming, outgoing
-        for per_neuron in (biases[layer], self.signs[layer]):
-            per_neuron[pairs] = per_neuron[pairs].gather(1, assignment) * sign
-        permutation = self.permutations[layer]
-        permutation[pairs] = permutation[pairs].gather(1, assignment)
+        incoming = _select(self._moved.weights[layer], pairs)
+        outgoing = _select(self._moved.weights[layer + 1], pairs)
+        bias = _select(self._moved.biases[layer], pairs).gather(1, assignment)
+        own_sign = _select(self.signs[layer], pairs).gather(1, assignment)
+        permutation = _select(self.permutations[layer], pairs).gather(1, assignment)
+        incoming = take_rows(incoming, assignment)
+        outgoing = outgoing.gather(2, assignment[:, None, :].expand_as(outgoing))
+        if self.signed:
+            incoming *= sign[:, :, None]
+            outgoing *= sign[:, None, :]
+            bias *= sign
+            own_sign *= sign
+        _store(self._moved.weights, layer, pairs, incoming)
+        _store(self._moved.weights, layer + 1, pairs, outgoing)
+        _store(self._moved.biases, layer, pairs, bias)
+        _store(self.signs, layer, pairs, own_sign)
+        _store(self.permutations, layer, pairs, permutation)
+
+
+def _select(tensor: Tensor, pairs: Tensor) -> Tensor:
+    """Give the rows of some pairs; of all, which ascend, without a copy."""
+    return tensor if len(pairs) == len(tensor) else tensor[pairs]
+
+
+def _store(tensors: list[Tensor], layer: int, pairs: Tensor, rows: Tensor) -> None:
+    """Replace the rows of some pairs in one layer's tensor."""
+    if len(pairs) == len(tensors[layer]):
+        tensors[layer] = rows
+    else:
+        tensors[layer][pairs] = rows
 
 
 class _Layers:

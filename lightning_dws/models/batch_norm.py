@@ -69,7 +69,6 @@ class _BatchNorm(torch.autograd.Function):
         inverse_std = (variance + eps).rsqrt()
         ctx.save_for_backward(centred, weight, inverse_std)
         ctx.mark_non_differentiable(mean, variance)
-        ctx.set_materialize_grads(False)
         out = x.new_empty(x.shape)
         scale = (weight * inverse_std)[:, None]
         torch.addcmul(bias[:, None], centred, scale, out=_split(out, len(weight)))

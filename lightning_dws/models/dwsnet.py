@@ -357,9 +357,7 @@ class _MapEntries(torch.autograd.Function):
     """The sums over rows and columns are written once, then the product accumulates onto them."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         ctx.save_for_backward(x, matrix)
         entries = x.flatten(2)
         out = x.new_empty(len(x), len(matrix), *x.shape[2:])
@@ -492,10 +490,10 @@ class DWSNet(nn.Module):
 
     def _activate(self, layer: int, tensor: int, x: Tensor) -> Tensor:
         if self.norms:
-            x = self.norms[layer][tensor](x)
+            x = self.norms[layer][tensor](x)  # type: ignore[index]
         # In place where a layer's output is a tensor of its own, not a part of a merged product.
         x = torch.relu(x) if x.ndim == 2 else torch.relu_(x)
-        return self.dropout(x) if self.dropout.p > 0 else x  # type: ignore[no-any-return]
+        return self.dropout(x) if self.dropout.p > 0 else x
 
     def _pool_all(self, x: Tensor) -> Tensor:
         """Pool relu(x) over all positions; the largest of relu(x) is relu of the largest."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_CACHED_ENTRIES = 2**18  # at a time, such that what is computed from them stays in the L2 cache
+
 REDUCTIONS = ("max", "mean", "sum")
 
 
@@ -78,9 +80,16 @@ class _MaxPoolMatrix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_x: Tensor, grad_rows: Tensor, grad_columns: Tensor) -> Any:
         x, rows, columns = ctx.saved_tensors
-        at_maximum = torch.eq(x, rows[..., None], out=torch.empty_like(x))
-        share = (grad_rows / at_maximum.sum(-1))[..., None]
-        grad = torch.addcmul(grad_x, at_maximum, share)
-        torch.eq(x, columns[..., None, :], out=at_maximum)
-        share = (grad_columns / at_maximum.sum(-2))[..., None, :]
-        return grad.addcmul_(at_maximum, share)
+        grad = torch.empty_like(x)
+        inrs_at_once = max(1, _CACHED_ENTRIES // max(1, x[0].numel()))
+        chunks = (x, rows, columns, grad_x, grad_rows, grad_columns, grad)
+        for x_, rows_, columns_, grad_x_, grad_rows_, grad_columns_, grad_ in zip(
+            *(tensor.split(inrs_at_once) for tensor in chunks), strict=True
+        ):
+            at_maximum = torch.eq(x_, rows_[..., None], out=torch.empty_like(x_))
+            share = (grad_rows_ / at_maximum.sum(-1))[..., None]
+            torch.addcmul(grad_x_, at_maximum, share, out=grad_)
+            torch.eq(x_, columns_[..., None, :], out=at_maximum)
+            share = (grad_columns_ / at_maximum.sum(-2))[..., None, :]
+            grad_.addcmul_(at_maximum, share)
+        return grad

@@ -115,7 +115,7 @@ class _Attend(torch.autograd.Function):
             grad = grad_outputs[target]
             grad_hidden = torch.ops.aten.threshold_backward(grad, hidden[block], 0)
             weight = out_weight[block].T.expand(batch, -1, -1)
-            torch.add(grad, torch.bmm(weight, grad_hidden), out=grad_o_block)
+            grad_o_block.copy_(torch.bmm(weight, grad_hidden).add_(grad))
             torch.sum(torch.bmm(grad_hidden, o_block.mT), 0, out=grad_out_weight[block])
             torch.sum(grad_hidden, (0, 2), out=grad_out_bias[block])
 

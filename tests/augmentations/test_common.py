@@ -174,4 +174,3 @@ def test_random_order_applies_all_in_either_order() -> None:
 def test_no_augmentations_keep_the_batch(kind: type[Compose | OneOf | RandomOrder]) -> None:
     batch = random_batch(IMAGE, 4)
     assert torch.equal(kind([])(batch, generator()).parameters, batch.parameters)
-

@@ -135,8 +135,9 @@ def test_inversion_mirrors_at_the_pivot() -> None:
 def test_signed_permutation_keeps_a_sine_network(architecture: INRArchitecture, seed: int) -> None:
     batch = random_batch(architecture, BATCH, seed)
     permutations = list(Permutation().draw(batch, generator(seed)).values())
-    negations = SirenNegation().draw(batch, generator(seed + 1)).values()
-    moved = permute_neurons(batch, permutations, [1 - 2 * n.double() for n in negations])
+    negate = SirenNegation().draw(batch, generator(seed + 1))["negate"]
+    signs = (1 - 2 * negate.double()).split(architecture.hidden_widths, dim=1)
+    moved = permute_neurons(batch, permutations, signs)
     _assert_computes(moved, evaluate_inrs(batch, points(architecture)))
 
 

@@ -7,11 +7,11 @@ from lightning_dws.data import INRDataModule
 from lightning_dws.data import datamodule as datamodule_module
 from lightning_dws.data.table import DeviceTable, MappedTable
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import prepare_store, preparation
+from lightning_dws.inrs import preparation, prepare_store
 from lightning_dws.tasks import ClassificationTask
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_data(tmp_path, store):
     def make(**options):
         data = INRDataModule(tiny_spec(), root=str(tmp_path / "stores"), **options)
@@ -41,7 +41,7 @@ def test_only_what_a_run_needs_is_fitted(tmp_path):
 
 def test_a_run_on_part_of_a_store_sees_no_other_objects_or_views(make_data):
     data = make_data(num_train_objects=9, batch_size=3)
-    seen = [batch for batch in data.train_dataloader()]
+    seen = list(data.train_dataloader())
     assert {int(v) for batch in seen for v in batch.view} == {0}
     expected = tiny_spec().signals.split("train").object_id[:9]
     assert torch.equal(torch.cat([b.object_id for b in seen]).sort().values, expected.sort().values)
@@ -131,9 +131,7 @@ def trained_batches(tmp_path, store, **options):
         def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
             self.val.append(batch.parameters.clone())
 
-    data = INRDataModule(
-        tiny_spec(), root=str(store.directory.parent), batch_size=8, **options
-    )
+    data = INRDataModule(tiny_spec(), root=str(store.directory.parent), batch_size=8, **options)
     recorder = Recorder()
     trainer = pl.Trainer(
         max_epochs=2,

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import pytest
 import torch
 
@@ -12,9 +14,9 @@ def test_every_row_comes_once_an_epoch_in_another_order():
     sampler = EpochSampler(20, 6, seed=0, drop_last=False)
     first = epoch(sampler)
     assert [len(batch) for batch in first] == [6, 6, 6, 2]
-    assert sorted(sum(first, [])) == list(range(20))
+    assert sorted(chain.from_iterable(first)) == list(range(20))
     sampler.set_epoch(1)
-    assert sorted(sum(epoch(sampler), [])) == list(range(20))
+    assert sorted(chain.from_iterable(epoch(sampler))) == list(range(20))
     assert epoch(sampler) != first
     sampler.set_epoch(0)
     assert epoch(sampler) == first
@@ -53,7 +55,7 @@ def test_two_ranks_together_see_what_one_process_sees(rows, batch_size):
 
 def test_evaluation_counts_every_row_once_over_all_ranks():
     parts = [epoch(SequentialSampler(11, 3, rank=r, world_size=3)) for r in range(3)]
-    assert sorted(sum(sum(parts, []), [])) == list(range(11))
+    assert sorted(chain.from_iterable(chain.from_iterable(parts))) == list(range(11))
     assert epoch(SequentialSampler(11, 4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
     assert epoch(SequentialSampler(1, 4, rank=1, world_size=2)) == []
 

@@ -255,16 +255,14 @@ def test_inputs_are_untouched_and_seed_object_and_view_matter() -> None:
     assert torch.equal(fitted.view, keys["view"])
 
 
-def test_first_layer_gain_scales_the_initial_first_layer_alone() -> None:
+def test_first_layer_bound_is_that_of_the_initialisation() -> None:
     coordinates, rows = make_points(64), torch.arange(3)
     keys = {"object_id": 100 + rows, "view": torch.zeros_like(rows)}
-    start = initialise_inrs(DIGITS_LIKE, seed=3, **keys)
-    for gain in (1.0, 2.5):
-        recipe = Recipe(1, learning_rate=1e-12, first_layer_gain=gain)
+    for bound in (None, 0.5):
+        start = initialise_inrs(DIGITS_LIKE, seed=3, first_layer_bound=bound, **keys)
+        recipe = Recipe(1, learning_rate=1e-12, first_layer_bound=bound)
         fitted, _ = fit(make_signals(coordinates, 3), coordinates, DIGITS_LIKE, recipe)
-        expected = start.parameters.clone()
-        expected[:, DIGITS_LIKE.weight_slices[0]] *= gain
-        torch.testing.assert_close(fitted.parameters, expected, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(fitted.parameters, start.parameters, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
@@ -358,7 +356,7 @@ def test_bad_input_is_named() -> None:
         ({"betas": (0.9,)}, r"betas must be two numbers .* got \(0.9,\)"),
         ({"target_psnr": math.inf}, "target_psnr must be finite or None, got inf"),
         ({"check_every": 0}, "check_every must be at least 1, got 0"),
-        ({"first_layer_gain": 0.0}, "first_layer_gain must be positive and finite, got 0.0"),
+        ({"first_layer_bound": 0.0}, "first_layer_bound must be positive .* got 0.0"),
     ],
 )
 def test_a_recipe_out_of_range_is_named(settings: dict[str, object], message: str) -> None:

@@ -20,7 +20,7 @@ class SmallFashionMNIST(FashionMNIST):
     grid_shape = (4, 4)
 
 
-@pytest.fixture()
+@pytest.fixture
 def fashion_folder(tmp_path):
     generator = torch.Generator().manual_seed(0)
     for part, count in (("train", 60), ("t10k", 20)):

@@ -30,7 +30,7 @@ def prepare(directory, wanted=ALL, spec=None):
     return prepare_store(directory, spec or tiny_spec(), wanted, show_progress=False)
 
 
-@pytest.fixture()
+@pytest.fixture
 def straight(tmp_path):
     prepare(tmp_path / "straight")
     return contents(tmp_path / "straight")

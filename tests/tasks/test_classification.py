@@ -15,7 +15,7 @@ from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.classification import load_checkpoint
 
 
-@pytest.fixture()
+@pytest.fixture
 def data(store):
     return INRDataModule(tiny_spec(), root=str(store.directory.parent), batch_size=8)
 

@@ -1,0 +1,325 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_dws.cli import expand_includes, main
+from lightning_dws.errors import DataError
+from lightning_dws.inrs import INRStore
+from lightning_dws.tasks import ClassificationTask
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+TINY = [
+    "--data.dataset.signals=tiny.Blobs",
+    "--data.dataset.architecture.widths=[2,6,5,1]",
+    '--data.dataset.recipe={"steps": 10, "learning_rate": 0.005}',
+]
+SMALL = ["--data.num_train_objects=20", "--data.num_val_objects=10", "--data.num_test_objects=10"]
+RUN = [
+    "--trainer.max_epochs=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.batch_size=8",
+    "--data.views=1",
+]
+NETWORK = ["--model.network=tiny.FlatMLP"]
+
+
+@pytest.fixture
+def places(tmp_path):
+    return [f"--data.root={tmp_path / 'data'}", f"--trainer.default_root_dir={tmp_path / 'runs'}"]
+
+
+def run_folder(tmp_path, name="run", version=0) -> Path:
+    return tmp_path / "runs" / name / f"version_{version}"
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def top_level_configs() -> list[Path]:
+    return sorted(CONF.glob("*.yaml"))
+
+
+def is_installed_where_needed(path: Path) -> bool:
+    return "fmnist" not in path.name or Path("/usr/share/datasets/fashion-mnist").is_dir()
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_config_starts_with_its_command(path):
+    first = path.read_text().splitlines()[0]
+    assert first.startswith("# python main.py ")
+    assert str(path.relative_to(ROOT)) in first
+    for word in first.split():
+        if word.startswith("conf/"):
+            assert (ROOT / word).is_file()
+
+
+@pytest.mark.parametrize("path", top_level_configs(), ids=lambda p: p.stem)
+def test_every_experiment_runs(path, tmp_path, places, monkeypatch):
+    """With few objects and a short recipe; without Fashion-MNIST's files, on blobs."""
+    monkeypatch.chdir(ROOT)
+    data = ['--data.dataset.recipe={"steps": 5, "learning_rate": 0.005}', *SMALL]
+    if not is_installed_where_needed(path):
+        data = TINY
+    main(["fit", "--config", str(path), *places, *data, *RUN, "--trainer.max_epochs=1"])
+    name = yaml.safe_load(path.read_text())["name"]
+    folder = run_folder(tmp_path, name)
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert (folder / "pictures" / "test_confusion_matrix.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONF.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_every_piece_is_understood(path, places, monkeypatch, capsys):
+    """By the command in its first line, up to printing the settings."""
+    monkeypatch.chdir(ROOT)
+    words = path.read_text().splitlines()[0].split()[3:]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--print_config"])
+    assert stop.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)
+
+
+def test_a_run_leaves_what_it_promises(tmp_path, places, capsys):
+    main(["fit", *TINY, *NETWORK, *RUN, *places])
+    folder = run_folder(tmp_path)
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed
+    assert f"tensorboard --logdir {folder}" in printed
+    for name in ("val_inrs", "val_confusion_matrix", "test_inrs", "test_confusion_matrix"):
+        assert (folder / "pictures" / f"{name}.png").stat().st_size > 1000
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["network"]["class_path"] == "tiny.FlatMLP"
+
+
+def test_tensorboard_holds_curves_pictures_hparams_and_config(tmp_path, places):
+    main(["fit", *TINY, *NETWORK, *RUN, *places])
+    folder = run_folder(tmp_path)
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    tags = events.Tags()
+    for split in ("train", "val"):
+        for metric in ("loss", "accuracy", "accuracy_top5", "accuracy_macro"):
+            assert len(events.Scalars(f"{split}/{metric}")) == 2
+    steps = len(events.Scalars("train/loss_step"))
+    assert steps == len(events.Scalars("train/gradient_norm")) == 6
+    rates = [event.value for event in events.Scalars("learning_rate")]
+    assert len(rates) == 6
+    assert rates[0] > rates[-1] > 0
+    assert all(event.value > 0 for event in events.Scalars("train/samples_per_second"))
+    assert all(event.value > 0 for event in events.Scalars("train/gradient_norm"))
+    assert {f"{s}/{p}" for s in ("val", "test") for p in ("inrs", "confusion_matrix")} <= set(
+        tags["images"]
+    )
+    accuracies = [event.value for event in events.Scalars("val/accuracy")]
+    assert events.Scalars("hp/val_accuracy")[-1].value == max(accuracies)
+    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "class_path: tiny.FlatMLP" in text
+    hparams = yaml.safe_load((folder / "hparams.yaml").read_text())
+    assert hparams["data.batch_size"] == 8
+    assert hparams["model.network.class_path"] == "tiny.FlatMLP"
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    [metadata] = folder.rglob("metadata.tsv")
+    assert set(metadata.read_text().split()) == {"left", "middle", "right"}
+    assert len(metadata.with_name("tensors.tsv").read_text().splitlines()) == 6
+
+
+def test_validate_test_and_predict_use_a_checkpoint(tmp_path, places, capsys):
+    main(["fit", *TINY, *NETWORK, *RUN, *places])
+    best = next((run_folder(tmp_path) / "checkpoints").glob("best*"))
+    capsys.readouterr()
+    arguments = [*TINY, *NETWORK, *RUN, *places, f"--ckpt_path={best}"]
+    for command, metric in (("validate", "val/accuracy"), ("test", "test/accuracy")):
+        main([command, *arguments])
+        assert metric in capsys.readouterr().out
+    main(["predict", *arguments, f"--predictions.path={tmp_path / 'predictions.csv'}"])
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    [directory] = (tmp_path / "data").iterdir()
+    test = INRStore(directory).split("test")
+    task = ClassificationTask.from_checkpoint(best)
+    with torch.no_grad():
+        probabilities = task(test).softmax(dim=1)
+    order = test.object_id.argsort()
+    assert [int(row["object_id"]) for row in rows] == test.object_id[order].tolist()
+    assert [int(row["label"]) for row in rows] == test.label[order].tolist()
+    assert [int(row["view"]) for row in rows] == [0] * 6
+    for row, expected in zip(rows, probabilities[order], strict=True):
+        found = torch.tensor([float(row[f"probability {c}"]) for c in ("left", "middle", "right")])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        assert int(row["prediction"]) == int(expected.argmax())
+
+
+def test_every_checkpoint_is_plain_data(tmp_path, places):
+    main(["fit", *TINY, *NETWORK, *RUN, *places])
+    for path in (run_folder(tmp_path) / "checkpoints").iterdir():
+        checkpoint = torch.load(path, weights_only=True)
+        assert checkpoint["lightning_dws"]["network"]["class_path"] == "tiny.FlatMLP"
+        json.dumps(checkpoint["lightning_dws"])
+
+
+RESUMABLE = [
+    *TINY,
+    *RUN,
+    "--data.batch_size=4",
+    '--data.augmentations=[{"class_path": "tiny.AddNoise"}]',
+    "--trainer.max_epochs=3",
+    "--test_after_fit=false",
+    "--model.network=lightning_dws.models.DWSNet",
+    "--model.network.init_args.hidden_dim=4",
+    "--model.network.init_args.num_hidden=2",
+    "--model.network.init_args.num_heads=2",
+    "--model.network.init_args.dropout=0.2",
+    "--checkpoint.monitor=null",
+    "--checkpoint.save_top_k=-1",
+    "--checkpoint.every_n_train_steps=1",
+    "--checkpoint.filename={step}",
+]
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("stopped_after", [4, 6, 7, 12])
+def test_a_resumed_run_ends_in_the_same_weights(tmp_path, places, stopped_after):
+    """6 batches an epoch: stopped in mid-epoch, and at the end of one; bit for bit."""
+    main(["fit", *RESUMABLE, *places])
+    straight = run_folder(tmp_path) / "checkpoints"
+    checkpoint = shutil.copy(straight / f"{stopped_after}.ckpt", tmp_path / "stopped.ckpt")
+    main(["fit", *RESUMABLE, *places, f"--ckpt_path={checkpoint}"])
+    resumed = run_folder(tmp_path, version=1) / "checkpoints"
+    assert same(straight / "18.ckpt", resumed / "18.ckpt")
+    assert not same(straight / "18.ckpt", straight / "17.ckpt")
+
+
+def test_a_run_killed_in_mid_epoch_continues_to_the_same_weights(tmp_path, places):
+    main(["fit", *RESUMABLE, *places])
+    killed = tmp_path / "killed"
+    arguments = [*RESUMABLE, places[0], f"--trainer.default_root_dir={killed}"]
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), "fit", *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    folder = killed / "run" / "version_0" / "checkpoints"
+    while not (folder / "9.ckpt").exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    main(["fit", *arguments, f"--ckpt_path={folder / '8.ckpt'}"])
+    straight = run_folder(tmp_path) / "checkpoints" / "18.ckpt"
+    assert same(straight, folder / "18.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--data.batchsize=3", "--data.batchsize=3"),
+        ("--trainer.max_epoch=3", "--trainer.max_epoch=3"),
+        ("--data.batch_size=0", "batch_size must be at least 1, got 0"),
+        ("--data.views=many", "many"),
+        ("--model.network.hidden=3", "'hidden' is not accepted"),
+        ("--data.dataset.sed=3", "'sed' is not accepted"),
+        ("--data.dataset.recipe=quick", "recipe must be one of ['fast', 'published']"),
+        ("--model.label_smoothing=2", "label_smoothing must be in [0, 1), got 2.0"),
+    ],
+)
+def test_a_wrong_option_fails_and_is_named(places, capsys, option, named):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *TINY, *NETWORK, *RUN, *places, option])
+    assert stop.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def error_of(arguments, capsys) -> str:
+    """Run a command that bad data stops; give its one line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
+
+
+def test_bad_data_is_one_line(tmp_path, places, capsys):
+    fit = ["fit", *TINY, *NETWORK, *RUN, *places]
+    assert "25 are asked for" in error_of([*fit, "--data.num_train_objects=25"], capsys)
+    assert "no such checkpoint" in error_of([*fit, "--ckpt_path=/no/where"], capsys)
+    main(fit)
+    [directory] = (tmp_path / "data").iterdir()
+    checkpoint = run_folder(tmp_path) / "checkpoints" / "last.ckpt"
+    message = error_of(
+        [*fit, f"--ckpt_path={checkpoint}", "--model.network.init_args.hidden_dim=9"], capsys
+    )
+    assert "init_args.hidden_dim: found 8, expected 9" in message
+    other = [*fit, f"--data.store={directory.name}", "--data.dataset.architecture.w0=9"]
+    assert "a store of another architecture" in error_of(other, capsys)
+    shard = next(directory.glob("train*"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert "truncated" in error_of(fit, capsys)
+    assert "no INR store" in error_of(["inrs", "show", str(tmp_path)], capsys)
+
+
+def test_inrs_fit_and_show(tmp_path, capsys):
+    config = tmp_path / "blobs.yaml"
+    config.write_text(
+        "signals: tiny.Blobs\narchitecture: {widths: [2, 6, 5, 1]}\nrecipe: {steps: 5, "
+        "learning_rate: 0.01}\n"
+    )
+    main(["inrs", "fit", "--config", str(config), "--root", str(tmp_path / "data"), "--views", "2"])
+    directory = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    assert INRStore(directory).num_views("train") == 2
+    main(["inrs", "show", str(directory), "--output", str(tmp_path / "picture.png")])
+    assert "blobs" in capsys.readouterr().out
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_inrs_names_a_misspelt_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["inrs", "fit", "--signals", "tiny.Blobs", "--view", "2"])
+    assert stop.value.code == 2
+    assert "--view" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys):
+    main(["--help"])
+    printed = capsys.readouterr().out
+    for command in ("fit", "validate", "test", "predict", "inrs fit", "inrs show"):
+        assert f"\n  {command} " in printed
+
+
+def test_files_include_files(tmp_path):
+    (tmp_path / "pieces").mkdir()
+    (tmp_path / "pieces" / "a.yaml").write_text("config: [b.yaml]\nx: 1\n")
+    (tmp_path / "pieces" / "b.yaml").write_text("x: 2\n")
+    (tmp_path / "top.yaml").write_text("config: [pieces/a.yaml]\n")
+    words = expand_includes(["fit", f"--config={tmp_path / 'top.yaml'}", "--x", "3"])
+    names = [Path(word).name for word in words if word.endswith(".yaml")]
+    assert names == ["b.yaml", "a.yaml", "top.yaml"]
+    assert words[0] == "fit"
+    assert words[-2:] == ["--x", "3"]
+    (tmp_path / "pieces" / "b.yaml").write_text("config: [a.yaml]\n")
+    with pytest.raises(DataError, match="include each other"):
+        expand_includes(["fit", "--config", str(tmp_path / "top.yaml")])
