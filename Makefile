@@ -1,0 +1,29 @@
+# Everything runs in .venv, made on first use:  make quickstart | test | lint | bench
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OPTIONS ?=
+
+.PHONY: install quickstart test lint bench
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+quickstart: install
+	$(BIN)/python main.py fit --config conf/quickstart.yaml $(OPTIONS)
+
+test: install
+	$(BIN)/python -m pytest $(OPTIONS)
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install
+	for script in fitting dwsnet memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done
