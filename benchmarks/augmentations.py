@@ -172,9 +172,8 @@ def main() -> None:
         f"{memory_gbps():.1f} GB/s memory; {size} INRs of {'-'.join(map(str, WIDTHS))} on {device}"
     )
     print(f"published code, measured elsewhere: {low} to {high} us per INR\n")
-    print(
-        f"{'augmentation':16} {'us/INR':>8} {f'{low} us /':>8} {'loop us/INR':>12} {'ratio':>7} {'wanted':>7}"
-    )
+    columns = ("us/INR", f"{low} us /", "loop us/INR", "ratio", "wanted")
+    print(f"{'augmentation':16} " + " ".join(f"{name:>{max(len(name), 8)}}" for name in columns))
     generator = torch.Generator(device).manual_seed(0)
     sine, relu = (make_batch(activation, size, device) for activation in ("sine", "relu"))
     for augmentation, augment_one, wanted in ROWS:
@@ -187,7 +186,7 @@ def main() -> None:
             loop = microseconds_per_inr(
                 lambda f=augment_one, w=weights, b=biases: [f(w, b) for _ in range(100)], 100
             )
-            line += f" {loop:12.1f} {loop / cost:7.0f} {wanted:7}"
+            line += f" {loop:11.1f} {loop / cost:8.0f} {wanted:8}"
         print(line)
 
     low, high = PUBLISHED_ALIGNED_MIXUP_MICROSECONDS

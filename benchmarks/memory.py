@@ -40,7 +40,9 @@ def write_store(directory: Path, num_objects: int, views: int) -> None:
                     torch.full_like(ids, view),
                 )
                 shards.append(
-                    write_shard(directory, where, batch, torch.zeros(len(where)), header.fingerprint)
+                    write_shard(
+                        directory, where, batch, torch.zeros(len(where)), header.fingerprint
+                    )
                 )
     write_index(directory, header, shards)
 
@@ -79,6 +81,7 @@ def measure(directory: Path, views: int, table: str) -> None:
 
 
 def main() -> None:
+    """Write the store, measure both tables, delete it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=70_000)
     parser.add_argument("--views", type=int, default=10)

@@ -20,20 +20,11 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.recipes import Recipe
+from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import initialise_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 Progress = Callable[[int, Tensor], None]
-
-# Chebyshev fits on [0, 1/4] in powers of t^2, within 2e-8 and 1e-7.
-_HALF_TURN_SINE = (3.14159264, -5.16771008, 2.55007752, -0.598291286, 0.0776576603)  # sin(pi t) / t
-_HALF_TURN_COSINE_TWICE = (
-    1.99999991,
-    -9.86958566,
-    8.11682271,
-    -2.66375314,
-    0.439379222,
-)  # 2 cos(pi t)
 
 _MAX_PSNR = 150.0
 _ADAM_EPSILON = 1e-8
@@ -194,14 +185,6 @@ def _one_thread_per_operation(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _evaluate_polynomial(coefficients: list[Tensor], x: Tensor, *, out: Tensor) -> None:
-    """Evaluate by Horner's rule; a one-element tensor is the operand that fuses into one pass."""
-    torch.mul(x, coefficients[-1], out=out)
-    out.add_(coefficients[-2])
-    for coefficient in reversed(coefficients[:-2]):
-        torch.addcmul(coefficient, out, x, out=out)
-
-
 class _DivergedError(Exception):
     def __init__(self, row: int, step: int) -> None:
         super().__init__(row, step)
@@ -237,9 +220,6 @@ class _Chunk:
         self.in_turns = (
             self.sine and parameters.dtype == torch.float32 and parameters.device.type == "cpu"
         )
-        self.half_turn_sine = [new(1) + c for c in _HALF_TURN_SINE]
-        self.half_turn_cosine_twice = [new(1) + c for c in _HALF_TURN_COSINE_TWICE]
-        self.one = new(1) + 1
         self.mean_factor = 1 / (num_points * architecture.out_features)
 
         points = new(size, architecture.in_features + 1, padded)
@@ -291,14 +271,12 @@ class _Chunk:
     def forward(self) -> None:
         """Compute the activations, their slopes and the error at every point."""
         scale = self.frequency / (2 * math.pi) if self.in_turns else self.frequency
-        layers = zip(
-            self.weights, self.inputs, self.inputs[1:], self.slopes, self.deltas, strict=False
-        )
-        for weight, below, above, slope, scratch in layers:
+        layers = zip(self.weights, self.inputs, self.inputs[1:], self.slopes, strict=False)
+        for weight, below, above, slope in layers:
             torch.baddbmm(slope, weight.mT, below, beta=0, alpha=scale, out=slope)
             value = above[:, :-1]
             if self.in_turns:
-                self._sine_and_slope(slope, value, scratch)
+                sine_kernel()(slope.flatten(1).numpy(), above.flatten(1).numpy())
             elif self.sine:
                 torch.sin(slope, out=value)
                 torch.cos(slope, out=slope)
@@ -308,23 +286,6 @@ class _Chunk:
         torch.bmm(self.weights[-1].mT, self.inputs[-1], out=self.output)
         valid = slice(0, self.num_points)
         torch.sub(self.output[:, :, valid], self.target, out=self.error[:, :, valid])
-
-    def _sine_and_slope(self, turns: Tensor, sine: Tensor, scratch: Tensor) -> None:
-        """Give sin(2 pi t) in ``sine``, and in the place of the t its cosine.
-
-        Half the time of ``torch.sin`` and ``torch.cos``, within 6e-7 of them: both share one
-        reduction to [-1/2, 1/2] turns, which in turns is exact, and both follow from
-        s = sin(pi t) and c = 2 cos(pi t) by doubling the angle, sin = s c and cos = 1 - 2 s^2.
-        """
-        square, polynomial = scratch, sine
-        torch.round(turns, out=square)
-        turns.sub_(square)
-        torch.mul(turns, turns, out=square)
-        _evaluate_polynomial(self.half_turn_sine, square, out=polynomial)
-        turns.mul_(polynomial)
-        _evaluate_polynomial(self.half_turn_cosine_twice, square, out=polynomial)
-        sine.mul_(turns)
-        torch.addcmul(self.one, turns, turns, value=-2, out=turns)
 
     def backward(self) -> None:
         """Compute the gradient of the mean squared error of the last forward pass."""

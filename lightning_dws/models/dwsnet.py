@@ -120,10 +120,10 @@ class MergedLinear(nn.Module):
             where = self.block(block.target, block.source)
             coefficients[where] = block.coefficient
             _initialise(weight[where])
-        self.exists = coefficients != 0
-        self.is_dense = bool(self.exists.all())
+        exists = coefficients != 0
+        self.is_dense = bool(exists.all())
         self.register_buffer("coefficients", coefficients, persistent=False)
-        self.weight = nn.Parameter(weight[self.exists])
+        self.weight = nn.Parameter(weight[exists])
 
     def block(self, target: int, source: int) -> tuple[slice, slice]:
         """Where a pair's block stands in the merged matrix."""
@@ -159,7 +159,6 @@ class AxisAttention(nn.Module):
         num_heads: int,
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
         members = [index for index, tensor in enumerate(tensors) if axis in tensor.axes]
         self.groups = nn.ModuleList(
             AttentionGroup(

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import _Chunk, fit_inrs
 from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import evaluate_inrs, initialise_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -144,12 +145,16 @@ def test_gradients_agree_with_autograd(
     )
 
 
-def test_sine_and_slope_agree_with_torch() -> None:
-    chunk = _Chunk(DIGITS_LIKE, torch.zeros(2, 337), torch.zeros(2, 64, 1), torch.zeros(64, 2))
+def test_the_sine_kernel_agrees_with_torch_wherever_an_element_stands() -> None:
     turns = torch.cat([torch.linspace(-40, 40, 99_997), torch.tensor([0.0, 0.5, -0.25])])
     radians = 2 * math.pi * turns.double()
     sine, slope = torch.empty_like(turns), turns.clone()
-    chunk._sine_and_slope(slope, sine, torch.empty_like(turns))
+    sine_kernel()(slope[None].numpy(), sine[None].numpy())
+    for start, stop in ((0, 7), (5, 38), (99, 100), (3, 4096)):
+        part_sine, part_slope = torch.empty(2, stop - start + 3), turns[start:stop].clone()
+        sine_kernel()(part_slope[None].numpy(), part_sine[:1].numpy())
+        assert torch.equal(part_sine[0, :-3], sine[start:stop])
+        assert torch.equal(part_slope, slope[start:stop])
     torch.testing.assert_close(sine.double(), radians.sin(), rtol=0, atol=6e-7)
     torch.testing.assert_close(slope.double(), radians.cos(), rtol=0, atol=8e-7)
 
