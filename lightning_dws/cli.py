@@ -58,11 +58,10 @@ Options of three parts can be set in files and on the command line: --data.*, --
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser: no abbreviations, so a misspelt option fails, and a short usage."""
+    """Lightning's parser without abbreviations, so that a misspelt option fails."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        usage = "python main.py COMMAND --config FILE [--OPTION VALUE ...]"
-        super().__init__(*args, **{"allow_abbrev": False, "usage": usage, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
 
 class WeightSpaceCLI(LightningCLI):
@@ -106,6 +105,7 @@ class WeightSpaceCLI(LightningCLI):
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
+        kwargs["usage"] = f"python main.py {subcommand} --config FILE [--OPTION VALUE ...]"
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
         return parser

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws.augmentations import Augmentation
 from lightning_dws.inrs import ImageSignals, INRDatasetSpec, Recipe
 from lightning_dws.inrs.signals import SplitOrder, stratified_order
 
@@ -54,15 +55,19 @@ class FlatMLP(nn.Module):
         return self.head(self.embed(batch))
 
 
-class AddNoise:
+class AddNoise(Augmentation):
     """An augmentation from outside the package."""
 
-    def __init__(self, scale: float = 0.1) -> None:
+    def __init__(self, scale: float = 0.1, p: float = 1.0) -> None:
+        super().__init__(p)
         self.scale = scale
 
-    def __call__(self, batch: WeightBatch, generator: torch.Generator) -> WeightBatch:
-        noise = torch.randn(batch.parameters.shape, generator=generator, device=batch.device)
-        return batch.replace(parameters=batch.parameters + self.scale * noise)
+    def draw(self, batch: WeightBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        shape = batch.parameters.shape
+        return {"noise": torch.randn(shape, generator=generator, device=batch.device)}
+
+    def transform(self, batch: WeightBatch, params: dict[str, Tensor]) -> WeightBatch:
+        return batch.replace(parameters=batch.parameters + self.scale * params["noise"])
 
 
 def tiny_spec(**changes) -> INRDatasetSpec:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_dws.augmentations import Augmentation
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.data.table import (
     DeviceTable,
@@ -24,12 +25,6 @@ from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
-
-
-class BatchTransform(Protocol):
-    """What may stand in ``augmentations``: a batch and a generator in, a new batch out."""
-
-    def __call__(self, batch: WeightBatch, generator: torch.Generator) -> WeightBatch: ...
 
 
 class INRDataModule(pl.LightningDataModule):
@@ -70,7 +65,7 @@ class INRDataModule(pl.LightningDataModule):
         num_train_objects: int | None = None,
         num_val_objects: int | None = None,
         num_test_objects: int | None = None,
-        augmentations: Sequence[BatchTransform] = (),
+        augmentations: Sequence[Augmentation] = (),
         table: Literal["auto", "device", "mapped"] = "auto",
         fitting_device: str = "auto",
         drop_last: bool = True,
