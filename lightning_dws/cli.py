@@ -44,6 +44,7 @@ usage: python main.py COMMAND --config FILE [--config FILE ...] [--OPTION VALUE 
   predict     write a checkpoint's predictions for the test split to a file
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
+  inrs augment  draw INRs after augmentation, and MixUp between two
 
 examples:
   python main.py fit --config conf/quickstart.yaml

@@ -1,14 +1,21 @@
-"""The commands about INRs that need no model: ``inrs fit`` and ``inrs show``."""
+"""The commands about INRs that need no model: ``inrs fit``, ``show`` and ``augment``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from pytorch_lightning import Callback
 from rich.console import Console, Group
 from rich.table import Table
 
+from lightning_dws import augmentations
+from lightning_dws.augmentations import Augmentation
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.images import Digits, FashionMNIST
@@ -16,18 +23,28 @@ from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
 from lightning_dws.inrs.preparation import INRDatasetSpec
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore
+from lightning_dws.mixup import MixUp
+from lightning_dws.mixup.pictures import draw_augmentations, draw_mixup_walk
+from lightning_dws.randomness import make_generator
+from lightning_dws.weight_space import WeightBatch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _KNOWN_SIGNALS = {Digits.name: Digits, FashionMNIST.name: FashionMNIST}
 
 
 def run_inrs(args: Sequence[str]) -> None:
-    """Run ``inrs fit`` or ``inrs show`` with the words behind ``inrs``."""
+    """Run ``inrs fit``, ``show`` or ``augment`` with the words behind ``inrs``."""
     parser = ArgumentParser(
-        prog="main.py inrs", description="Datasets of INRs: fit and show them.", allow_abbrev=False
+        prog="main.py inrs",
+        description="Datasets of INRs: fit, show and augment them.",
+        allow_abbrev=False,
     )
     subcommands = parser.add_subcommands(required=True)
     subcommands.add_subcommand("fit", _fit_parser(), help="fit a dataset, or what it lacks")
     subcommands.add_subcommand("show", _show_parser(), help="print a summary and draw a picture")
+    subcommands.add_subcommand("augment", _augment_parser(), help="draw what augmentations do")
     config = parser.parse_args(list(args))
     if config.subcommand == "fit":
         options = parser.instantiate(config).fit
@@ -37,8 +54,11 @@ def run_inrs(args: Sequence[str]) -> None:
             **{name: options[name] for name in ("root", "store", "views", "device")},
             **{name: options[name] for name in _COUNTS},
         )
-    else:
+    elif config.subcommand == "show":
         _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
+    else:
+        names = ("directory", "config", "output", "count", "split", "seed")
+        _augment(**{name: config.augment[name] for name in names})
 
 
 _QUANTILES = {"min dB": 0.0, "5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
@@ -102,12 +122,100 @@ def _show(directory: str, output: str | None, count: int, split: str) -> None:
     store = INRStore(directory)
     Console(highlight=False).print(_summary(store))
     picture = Path(output) if output else store.directory / "inrs.png"
-    figure = draw_reconstructions(store, _originals(store), split, count)
+    _save(draw_reconstructions(store, _originals(store), split, count), picture)
+
+
+def _save(figure: "Figure", path: Path) -> None:
     try:
-        save_figure(figure, picture)
-    except OSError as error:
-        raise DataError(f"{picture}: cannot be written ({error})") from error
-    sys.stdout.write(f"{picture}\n")
+        save_figure(figure, path)
+    except (OSError, ValueError) as error:  # matplotlib: ValueError for an unknown file type
+        raise DataError(f"{path}: cannot be written ({error})") from error
+    sys.stdout.write(f"{path}\n")
+
+
+def _augment_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        allow_abbrev=False,
+        description="Draw INRs after augmentation, one column a config, and MixUp between two.",
+    )
+    parser.add_argument("directory", type=str, help="the store's folder")
+    parser.add_argument(
+        "--config",
+        type=str,
+        nargs="+",
+        default=[],
+        help="files such as conf/augmentation/*.yaml (default: every augmentation that fits)",
+    )
+    parser.add_argument("--output", type=str, default="augmentations.png", help="the picture")
+    parser.add_argument("--count", type=int, default=6, help="INRs in the picture")
+    parser.add_argument("--split", type=str, default="train", help="where the INRs come from")
+    parser.add_argument("--seed", type=int, default=0, help="of the random draws")
+    return parser
+
+
+def _augment(
+    directory: str, config: list[str], output: str, count: int, split: str, seed: int
+) -> None:
+    store = INRStore(directory)
+    inrs = store.split(split, num_objects=min(max(count, 2), store.num_objects(split)), views=1)
+    columns = {Path(path).stem: _column(path, store, seed) for path in config}
+    if not config:
+        columns = {
+            name: partial(_apply, [augmentation], len(store.classes), seed)
+            for name, augmentation in _fitting_augmentations(inrs).items()
+        }
+    picture = Path(output)
+    _save(draw_augmentations(inrs[:count], columns, store.header.grid_shape), picture)
+    walk = draw_mixup_walk(inrs[:1], inrs[1:2], store.header.grid_shape)
+    _save(walk, picture.with_stem(f"{picture.stem}-mixup"))
+
+
+def _fitting_augmentations(inrs: WeightBatch) -> dict[str, Augmentation]:
+    """Give every augmentation that works with its defaults on these INRs."""
+    chosen = {}
+    for name in augmentations.__all__:
+        kind = getattr(augmentations, name)
+        if issubclass(kind, Augmentation) and "augmentations" not in signature(kind).parameters:
+            try:
+                chosen[name] = kind()
+                chosen[name].check_architecture(inrs.architecture)
+            except (TypeError, ValueError):  # the abstract base, or wrong for the architecture
+                chosen.pop(name, None)
+    return chosen
+
+
+def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], WeightBatch]:
+    """Read the augmentations and MixUp callbacks of a config file, whatever else it holds."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+        chosen = content.get("data", {}).get("augmentations", [])
+        trainer = content.get("trainer", {})
+        callbacks = trainer.get("callbacks+", trainer.get("callbacks", []))
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise DataError(f"{path}: not a readable config file ({error})") from error
+    parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--augmentations", type=list[Augmentation])
+    parser.add_argument("--callbacks", type=list[Callback])
+    try:
+        options = parser.instantiate(
+            parser.parse_object({"augmentations": chosen, "callbacks": callbacks})
+        )
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error}") from error
+    mixups = [callback for callback in options.callbacks if isinstance(callback, MixUp)]
+    return partial(_apply, [*options.augmentations, *mixups], len(store.classes), seed)
+
+
+def _apply(
+    steps: Sequence[Augmentation | MixUp], num_classes: int, seed: int, batch: WeightBatch
+) -> WeightBatch:
+    for number, step in enumerate(steps):
+        generator = make_generator(seed, rank=0, counter=number, stream="picture")
+        if isinstance(step, MixUp):
+            batch = step.mix(batch, num_classes, generator)
+        else:
+            batch = step(batch, generator)
+    return batch
 
 
 def _originals(store: INRStore) -> SignalDataset | None:

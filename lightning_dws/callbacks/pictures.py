@@ -1,5 +1,6 @@
 """Pictures of how a network does: the confusion matrix, and INRs with their predictions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ class Pictures(pl.Callback):
     """Draw a confusion matrix and a grid of INRs with predicted and true classes.
 
     They go to TensorBoard and, as PNG, into ``pictures/`` of the run's folder: for validation
-    every ``every_n_epochs`` and at the end of training, and for test.
+    every ``every_n_epochs`` and at the end of training, and for test. At the same epochs, the
+    first training batch is drawn as the network saw it, augmented and mixed.
 
     Args:
         every_n_epochs: How often validation is drawn.
@@ -45,6 +47,21 @@ class Pictures(pl.Callback):
         self._confusion: MulticlassConfusionMatrix | None = None
         self._shown: WeightBatch | None = None
         self._shown_predictions: Tensor | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: WeightBatch,
+        batch_idx: int,
+    ) -> None:
+        drawn = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
+        if drawn and trainer.is_global_zero and batch.architecture.in_features == 2:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            shown = batch[: self.num_inrs]
+            images = render_images(shown, fine_grid(data.grid_shape))
+            publish(trainer, "train/inrs", draw_titled(images, name_targets(shown, data.classes)))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(trainer, pl_module)
@@ -133,14 +150,35 @@ def draw_predictions(
     images: Tensor, label: Tensor, predictions: Tensor, classes: tuple[str, ...]
 ) -> "Figure":
     """Draw images (B, height, width, channels), titled by their classes, red where wrong."""
+    titles, colours = [], []
+    for true, predicted in zip(label.tolist(), predictions.tolist(), strict=True):
+        right = true == predicted
+        titles.append(classes[predicted] if right else f"{classes[predicted]}\nis {classes[true]}")
+        colours.append("black" if right else "red")
+    return draw_titled(images, titles, colours)
+
+
+def name_targets(batch: WeightBatch, classes: tuple[str, ...]) -> list[str]:
+    """Name each INR's class, or the two largest shares of a soft target."""
+    if batch.target is None:
+        return [classes[label] for label in batch.label.tolist()]
+    shares, labels = batch.target.float().topk(min(2, len(classes)))
+    return [
+        "\n".join(f"{s:.2f} {classes[k]}" for s, k in zip(own, which, strict=True) if s > 0)
+        for own, which in zip(shares.tolist(), labels.tolist(), strict=True)
+    ]
+
+
+def draw_titled(
+    images: Tensor, titles: Sequence[str], colours: Sequence[str] | None = None
+) -> "Figure":
+    """Draw images (B, height, width, channels) in rows of eight, each with its title."""
     rows = -(-len(images) // _COLUMNS)
     figure, axes = new_figure(rows, min(_COLUMNS, len(images)), 1.3)
-    for axis, image, true, predicted in zip(axes.flat, images, label, predictions, strict=False):
+    colours = colours or ["black"] * len(titles)
+    for axis, image, title, colour in zip(axes.flat, images, titles, colours, strict=False):
         draw_image(axis, image)
-        right = bool(true == predicted)
-        name = classes[int(predicted)]
-        title = name if right else f"{name}\nis {classes[int(true)]}"
-        axis.set_title(title, fontsize=8, color="black" if right else "red")
+        axis.set_title(title, fontsize=8, color=colour)
     for axis in axes.flat[len(images) :]:
         axis.remove()
     return figure
