@@ -17,6 +17,7 @@ from rich.table import Table
 from lightning_dws import augmentations
 from lightning_dws.augmentations import Augmentation
 from lightning_dws.data import INRDataModule
+from lightning_dws.data.datamodule import check_augmentations
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.images import Digits, FashionMNIST
 from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
@@ -202,6 +203,7 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
         )
     except (ArgumentError, TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
+    check_augmentations(options.augmentations, store.architecture)
     mixups = [callback for callback in options.callbacks if isinstance(callback, MixUp)]
     return partial(_apply, [*options.augmentations, *mixups], len(store.classes), seed)
 

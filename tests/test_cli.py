@@ -183,7 +183,9 @@ RESUMABLE = [
     *TINY,
     *RUN,
     "--data.batch_size=4",
-    '--data.augmentations=[{"class_path": "tiny.AddNoise"}]',
+    '--data.augmentations=[{"class_path": "tiny.AddNoise", "init_args": {"p": 0.7}}]',
+    '--trainer.callbacks=[{"class_path": "lightning_dws.mixup.MixUp", '
+    '"init_args": {"alignment": "signed_permutation"}}]',
     "--trainer.max_epochs=3",
     "--test_after_fit=false",
     "--model.network=lightning_dws.models.DWSNet",
@@ -259,12 +261,14 @@ def error_of(arguments, capsys) -> str:
         main(arguments)
     assert stop.value.code == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
+    assert lines[0].startswith("error: ")
+    return " ".join(lines)
 
 
 def test_bad_data_is_one_line(tmp_path, places, capsys):
     fit = ["fit", *TINY, *NETWORK, *RUN, *places]
+    relu = '--data.augmentations=[{"class_path": "lightning_dws.augmentations.ReLUScaling"}]'
+    assert "ReLUScaling is for relu INRs alone" in error_of([*fit, relu], capsys)
     assert "25 are asked for" in error_of([*fit, "--data.num_train_objects=25"], capsys)
     assert "no such checkpoint" in error_of([*fit, "--ckpt_path=/no/where"], capsys)
     main(fit)
@@ -294,6 +298,27 @@ def test_inrs_fit_and_show(tmp_path, capsys):
     main(["inrs", "show", str(directory), "--output", str(tmp_path / "picture.png")])
     assert "blobs" in capsys.readouterr().out
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_inrs_augment_draws_what_configs_say(tmp_path, store, capsys):
+    picture = tmp_path / "new" / "augmented.png"
+    words = ["inrs", "augment", str(store.directory), "--output", str(picture), "--count", "3"]
+    main(words)
+    default = picture.read_bytes()
+    assert (tmp_path / "new" / "augmented-mixup.png").stat().st_size > 1000
+    names = ("rotation", "mixup_signed", "combine", "none")
+    main([*words, "--config", *(str(CONF / "augmentation" / f"{name}.yaml") for name in names)])
+    chosen = picture.read_bytes()
+    assert chosen != default
+    main([*words, "--seed", "1", "--config", str(CONF / "augmentation" / "rotation.yaml")])
+    assert picture.read_bytes() != chosen
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("data: {augmentations: [{class_path: tiny.AddNoise, init_args: {size: 3}}]}")
+    assert "'size' is not accepted" in error_of([*words, "--config", str(bad)], capsys)
+    bad.write_text("[1, 2]")
+    assert "not a readable config file" in error_of([*words, "--config", str(bad)], capsys)
+    bad.write_text("data: {augmentations: [{class_path: lightning_dws.augmentations.ReLUScaling}]}")
+    assert "ReLUScaling" in error_of([*words, "--config", str(bad)], capsys)
 
 
 def test_inrs_names_a_misspelt_option(capsys):

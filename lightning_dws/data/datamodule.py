@@ -27,6 +27,17 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
 
 
+def check_augmentations(
+    augmentations: Sequence[Augmentation], architecture: INRArchitecture
+) -> None:
+    """Raise ``DataError`` where an augmentation is wrong for the INRs."""
+    for augmentation in augmentations:
+        try:
+            augmentation.check_architecture(architecture)
+        except ValueError as error:
+            raise DataError(f"augmentations: {error}") from error
+
+
 class INRDataModule(pl.LightningDataModule):
     """INRs from a store, fitted first where they are missing, augmented on the device.
 
@@ -135,6 +146,8 @@ class INRDataModule(pl.LightningDataModule):
         self._store = None
 
     def setup(self, stage: str) -> None:
+        if stage == "fit":
+            check_augmentations(self.augmentations, self.architecture)
         splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         for split in splits.get(stage, ("test",)):
             if split not in self._tables:
