@@ -273,7 +273,7 @@ def test_bad_data_is_one_line(tmp_path, places, capsys):
     assert "no such checkpoint" in error_of([*fit, "--ckpt_path=/no/where"], capsys)
     main(fit)
     [directory] = (tmp_path / "data").iterdir()
-    checkpoint = run_folder(tmp_path) / "checkpoints" / "last.ckpt"
+    [checkpoint] = tmp_path.glob("runs/run/*/checkpoints/last.ckpt")
     message = error_of(
         [*fit, f"--ckpt_path={checkpoint}", "--model.network.init_args.hidden_dim=9"], capsys
     )
