@@ -348,3 +348,14 @@ def test_files_include_files(tmp_path):
     (tmp_path / "pieces" / "b.yaml").write_text("config: [a.yaml]\n")
     with pytest.raises(DataError, match="include each other"):
         expand_includes(["fit", "--config", str(tmp_path / "top.yaml")])
+
+
+def test_an_average_of_the_weights_is_kept(tmp_path, places, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = [*TINY, *NETWORK, *RUN, *places, "--test_after_fit=false"]
+    main(["fit", *words])
+    main(["fit", *words, "--config", "conf/trainer/ema.yaml"])
+    plain, averaged = (run_folder(tmp_path, version=v) / "checkpoints/last.ckpt" for v in (0, 1))
+    first, second = weights(plain), weights(averaged)
+    moved = (first["network.head.weight"] - second["network.head.weight"]).abs().max()
+    assert moved > 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -93,7 +94,8 @@ class Pictures(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs or trainer.should_stop
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        last = not fitting or epoch == trainer.max_epochs or trainer.should_stop
         if not trainer.sanity_checking and (last or epoch % self.every_n_epochs == 0):
             self._draw(trainer, "val")
 

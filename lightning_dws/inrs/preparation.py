@@ -140,8 +140,13 @@ def prepare_store(
         existing = _find_finished(directory, spec.header)
         ranges = wanted.ranges(spec.signals)
         plan = [where for where in ranges if _covering(where, existing) is None]
-        if plan or not (directory / INDEX_NAME).is_file():
-            _fit_shards(directory, spec, plan, existing, device, show_progress)
+        _fit_shards(directory, spec, plan, existing, device, show_progress)
+        superseded = _superseded(existing)
+        if plan or superseded or not (directory / INDEX_NAME).is_file():
+            kept = [shard for where, shard in existing.items() if where not in superseded]
+            write_index(directory, spec.header, kept)
+            for where in superseded:
+                (directory / where.file_name).unlink()
     return INRStore(directory)
 
 
@@ -166,6 +171,9 @@ def _fit_shards(
     device: torch.device | str,
     show_progress: bool,
 ) -> None:
+    """Fit the shards of a plan and add them to those that exist."""
+    if not plan:
+        return
     for leftover in directory.glob(".*.partial"):
         leftover.unlink()
     header = spec.header
@@ -180,14 +188,6 @@ def _fit_shards(
                 batch = weight_space.cat([known, batch.to("cpu")])
                 psnr = torch.cat([known_psnr, psnr.cpu()])
             existing[where] = write_shard(directory, where, batch, psnr, header.fingerprint)
-    superseded = [
-        where
-        for where in existing
-        if any(other != where and _covers(other, where) for other in existing)
-    ]
-    write_index(directory, header, (s for r, s in existing.items() if r not in superseded))
-    for where in superseded:
-        (directory / where.file_name).unlink()
 
 
 def _fit_range(
@@ -222,6 +222,15 @@ def _covers(outer: ShardRange, inner: ShardRange) -> bool:
 
 def _covering(where: ShardRange, existing: dict[ShardRange, Shard]) -> ShardRange | None:
     return next((other for other in existing if _covers(other, where)), None)
+
+
+def _superseded(existing: dict[ShardRange, Shard]) -> list[ShardRange]:
+    """Find the shards whose INRs a longer shard holds as well."""
+    return [
+        where
+        for where in existing
+        if any(other != where and _covers(other, where) for other in existing)
+    ]
 
 
 def _longest_prefix(where: ShardRange, existing: dict[ShardRange, Shard]) -> ShardRange | None:

@@ -310,11 +310,26 @@ class INRStore:
             DataError: A shard was altered (its SHA-256 differs), holds weights that are not
                 finite, or the store has fewer objects or views than asked for.
         """
-        return self._read(name, num_objects, views, device)[0]
+        total = sum(count for _, count in self._select(name, num_objects, views))
+        columns = {
+            field: torch.empty(
+                (total, self.architecture.num_parameters) if field == "parameters" else (total,),
+                dtype=dtype,
+                device=device,
+            )
+            for field, dtype in _COLUMNS.items()
+            if field != "psnr"
+        }
+        row = 0
+        for batch, _ in self.parts(name, num_objects, views):
+            for field, column in columns.items():
+                column[row : row + len(batch)] = getattr(batch, field)
+            row += len(batch)
+        return WeightBatch(self.architecture, **columns)
 
     def psnr(self, name: str) -> Tensor:
         """Read the PSNR (dB) of every INR of a split, in the order of ``split``."""
-        return self._read(name, None, None, "cpu")[1]
+        return torch.cat([psnr for _, psnr in self.parts(name)])
 
     def parts(
         self, name: str, num_objects: int | None = None, views: int | None = None
@@ -329,27 +344,6 @@ class INRStore:
                 )
             batch, psnr = read_shard(path, shard.range, self.header)
             yield batch[:count], psnr[:count]
-
-    def _read(
-        self, name: str, num_objects: int | None, views: int | None, device: torch.device | str
-    ) -> tuple[WeightBatch, Tensor]:
-        total = sum(count for _, count in self._select(name, num_objects, views))
-        columns = {
-            field: torch.empty(
-                (total, self.architecture.num_parameters) if field == "parameters" else (total,),
-                dtype=dtype,
-                device=device,
-            )
-            for field, dtype in _COLUMNS.items()
-        }
-        row = 0
-        for batch, psnr in self.parts(name, num_objects, views):
-            rows = slice(row, row + len(batch))
-            for field, column in columns.items():
-                column[rows] = psnr if field == "psnr" else getattr(batch, field)
-            row += len(batch)
-        psnr = columns.pop("psnr")
-        return WeightBatch(self.architecture, **columns), psnr
 
     def _select(
         self, name: str, num_objects: int | None, views: int | None

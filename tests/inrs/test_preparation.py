@@ -75,6 +75,22 @@ def test_a_fit_interrupted_anywhere_ends_in_the_same_bytes(tmp_path, straight, m
     assert contents(directory) == straight
 
 
+def test_a_kill_before_old_shards_are_deleted_leaves_nothing_over(tmp_path, straight, monkeypatch):
+    directory = tmp_path / "grown"
+    prepare(directory, Wanted({"train": 7, "val": 2, "test": 3}, {}))
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(directory)
+    assert len(INRStore(directory).split("train")) == 48
+    prepare(directory)
+    assert contents(directory) == straight
+
+
 def test_a_lost_shard_is_fitted_again(tmp_path, straight):
     directory = tmp_path / "straight"
     (directory / "train-view001-0000005-0000010.safetensors").unlink()
