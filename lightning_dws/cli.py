@@ -83,6 +83,7 @@ class WeightSpaceCLI(LightningCLI):
         parser.add_lightning_class_args(PredictionFile, "predictions")
         parser.set_defaults(
             {
+                "trainer.default_root_dir": "runs",
                 "checkpoint.monitor": "val/accuracy",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-epoch={epoch}",
@@ -90,6 +91,8 @@ class WeightSpaceCLI(LightningCLI):
                 "checkpoint.save_last": True,
             }
         )
+        # an explicit logger follows the root folder too
+        parser.link_arguments("trainer.default_root_dir", "trainer.logger.init_args.save_dir")
         parser.link_arguments(
             "data.architecture",
             "model.network.init_args.architecture",
@@ -117,12 +120,6 @@ class WeightSpaceCLI(LightningCLI):
         by_name = path is None or path in ("best", "last", "hpc", "registry")
         self._checkpoint = None if by_name else load_checkpoint(path)
 
-    def before_instantiate_classes(self) -> None:
-        """Log to TensorBoard under ``default_root_dir`` unless the user chose a logger."""
-        trainer = self.config[self.subcommand].trainer
-        self.root = Path(trainer.default_root_dir or "runs")
-        trainer.default_root_dir = str(self.root)
-
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
         try:
@@ -143,7 +140,7 @@ class WeightSpaceCLI(LightningCLI):
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             folder = self._run_folder()
             kwargs["logger"] = TensorBoardLogger(
-                save_dir=str(folder.parent.parent if folder else self.root),
+                save_dir=str(folder.parent.parent if folder else config.trainer.default_root_dir),
                 name=folder.parent.name if folder else config.name,
                 version=folder.name if folder else None,
                 default_hp_metric=False,
@@ -204,8 +201,9 @@ class WeightSpaceCLI(LightningCLI):
             lines.append(f"test accuracy   {100 * metrics['test/accuracy']:.1f} %")
         if best:
             lines.append(f"checkpoint      {best}")
-        if self.trainer.log_dir:
-            lines.append(f"pictures        {Path(self.trainer.log_dir) / 'pictures'}")
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        lines.append(f"pictures        {folder / 'pictures'}")
+        if isinstance(self.trainer.logger, TensorBoardLogger):
             lines.append(f"TensorBoard     tensorboard --logdir {self.trainer.log_dir}")
         Console().print("\n".join(lines), highlight=False, soft_wrap=True)
 

@@ -145,6 +145,15 @@ def test_tensorboard_holds_curves_pictures_hparams_and_config(tmp_path, places):
     assert len(metadata.with_name("tensors.tsv").read_text().splitlines()) == 6
 
 
+@pytest.mark.parametrize(("logger", "log"), [("CSVLogger", True), ("false", False)])
+def test_another_logger_follows_the_root_folder(tmp_path, places, logger, log):
+    main(["fit", *TINY, *NETWORK, *RUN, *places, f"--trainer.logger={logger}"])
+    runs = tmp_path / "runs"
+    assert len(list(runs.rglob("metrics.csv"))) == log
+    assert len(list(runs.rglob("pictures/test_inrs.png"))) == 1
+    assert len(list(runs.rglob("last.ckpt"))) == 1
+
+
 def test_validate_test_and_predict_use_a_checkpoint(tmp_path, places, capsys):
     main(["fit", *TINY, *NETWORK, *RUN, *places])
     best = next((run_folder(tmp_path) / "checkpoints").glob("best*"))
