@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lightning_dws import commands
@@ -26,6 +26,7 @@ from lightning_dws.callbacks import (
     RunRecord,
     Throughput,
     flatten,
+    run_folder,
 )
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
@@ -88,7 +89,6 @@ class WeightSpaceCLI(LightningCLI):
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-epoch={epoch}",
                 "checkpoint.auto_insert_metric_name": False,
-                "checkpoint.save_last": True,
             }
         )
         # an explicit logger follows the root folder too
@@ -99,6 +99,7 @@ class WeightSpaceCLI(LightningCLI):
             compute_fn=INRArchitecture.to_dict,  # jsonargparse builds dataclasses from mappings
             apply_on="instantiate",
         )
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for target in ("model.network.init_args.num_classes", "model.num_classes"):
             parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
@@ -116,9 +117,12 @@ class WeightSpaceCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Check a given checkpoint; the config in use is the user's, never the checkpoint's."""
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        by_name = path is None or path in ("best", "last", "hpc", "registry")
-        self._checkpoint = None if by_name else load_checkpoint(path)
+        command = self.config.subcommand
+        path = self.config[command].get("ckpt_path")
+        by_name = path in ("best", "last", "hpc", "registry")
+        if command != "fit" and (path is None or by_name):
+            self.parser.error(f"{command} needs --ckpt_path PATH, a checkpoint that 'fit' wrote")
+        self._checkpoint = None if path is None or by_name else load_checkpoint(path)
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
@@ -126,17 +130,11 @@ class WeightSpaceCLI(LightningCLI):
             super().instantiate_classes()
         except DataError:
             raise
-        except ValueError as error:
+        except (ValueError, MisconfigurationException) as error:
             self.parser.error(str(error))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
-        kwargs["callbacks"] = [
-            *(config.trainer.callbacks or []),
-            *(callback() for callback in (Throughput, GradientNorm, EmbeddingProjector)),
-        ]
-        if config.trainer.logger is not False:
-            kwargs["callbacks"].append(LearningRateMonitor(logging_interval="step"))
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             folder = self._run_folder()
             kwargs["logger"] = TensorBoardLogger(
@@ -146,6 +144,22 @@ class WeightSpaceCLI(LightningCLI):
                 default_hp_metric=False,
             )
         return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
+        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector(), *callbacks]
+        if config["logger"] is not False:
+            ours.append(LearningRateMonitor(logging_interval="step"))
+        if config["enable_checkpointing"] is False:
+            ours = [callback for callback in ours if not isinstance(callback, ModelCheckpoint)]
+        else:
+            # Lightning's own save_last follows the best checkpoints, not the epochs.
+            ours.append(
+                ModelCheckpoint(
+                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+                )
+            )
+        return super()._instantiate_trainer(config, ours)
 
     def _run_folder(self) -> Path | None:
         """Find the run that a given checkpoint belongs to: it is continued where it is."""
@@ -201,10 +215,10 @@ class WeightSpaceCLI(LightningCLI):
             lines.append(f"test accuracy   {100 * metrics['test/accuracy']:.1f} %")
         if best:
             lines.append(f"checkpoint      {best}")
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        folder = run_folder(self.trainer)
         lines.append(f"pictures        {folder / 'pictures'}")
         if isinstance(self.trainer.logger, TensorBoardLogger):
-            lines.append(f"TensorBoard     tensorboard --logdir {self.trainer.log_dir}")
+            lines.append(f"TensorBoard     tensorboard --logdir {folder}")
         Console().print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
@@ -225,6 +239,9 @@ def main(args: Sequence[str] | None = None) -> None:
             run_lightning(expand_includes(words))
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except OSError as error:  # a full or read-only disk, under a log or a checkpoint
+        sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
         sys.exit(1)
 
 
@@ -265,11 +282,17 @@ def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
         raise DataError(f"config files include each other: {' -> '.join((*including, path))}")
     try:
         content = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return [path]  # jsonargparse reports what is wrong with it
-    included = content.get("config") if isinstance(content, dict) else None
+    except OSError:
+        return [path]  # not a file: jsonargparse says so
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected settings by name, found {content!r}")
+    included = content.get("config")
     if not isinstance(included, list):
         return [path]
+    if not all(isinstance(name, str) for name in included):
+        raise DataError(f"{path}: config must list the names of files, got {included!r}")
     folder, including = Path(path).parent, (*including, path)
     nested = [_with_includes(str(folder / name), including) for name in included]
     return [*itertools.chain.from_iterable(nested), path]
@@ -278,7 +301,6 @@ def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
 def run_lightning(args: ArgsType) -> WeightSpaceCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``."""
     _quieten()
-    torch.set_float32_matmul_precision("high")
     return WeightSpaceCLI(
         ClassificationTask,
         INRDataModule,

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import Blobs, tiny_spec
+from tiny import EVERYTHING, Blobs, tiny_spec
 
 from lightning_dws.inrs import INRDatasetSpec, Wanted, prepare_store
 
@@ -19,7 +19,7 @@ def spec() -> INRDatasetSpec:
 def store(tmp_path, spec):
     """A finished store: 3 classes, 24 / 6 / 6 objects, two views for training."""
     directory = tmp_path / "stores" / spec.store_name
-    return prepare_store(directory, spec, Wanted({}, {"train": 2}), show_progress=False)
+    return prepare_store(directory, spec, Wanted(EVERYTHING, {"train": 2}), show_progress=False)
 
 
 @pytest.fixture

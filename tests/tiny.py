@@ -9,6 +9,7 @@ from lightning_dws.inrs import ImageSignals, INRDatasetSpec, Recipe
 from lightning_dws.inrs.signals import SplitOrder, stratified_order
 
 ARCHITECTURE = INRArchitecture((2, 6, 5, 1), w0=8.0)
+EVERYTHING = {"train": None, "val": None, "test": None}
 RECIPE = Recipe(steps=20, learning_rate=5e-3)
 
 

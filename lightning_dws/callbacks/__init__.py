@@ -1,6 +1,7 @@
 """Lightning callbacks: curves, pictures, embeddings, predictions, and the run's record."""
 
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
+from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
 from lightning_dws.callbacks.progress import GradientNorm, Throughput
@@ -14,4 +15,5 @@ __all__ = [
     "RunRecord",
     "Throughput",
     "flatten",
+    "run_folder",
 ]

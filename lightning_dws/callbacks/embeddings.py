@@ -59,10 +59,9 @@ class EmbeddingProjector(pl.Callback):
                     )
         self._features, self._inrs = [], []
 
-    def _thumbnails(self, grid_shape: tuple[int, int] | None) -> Tensor | None:
+    def _thumbnails(self, grid_shape: tuple[int, int]) -> Tensor | None:
         """Render (B, channels, height, width) images of 2-D INRs; TensorBoard wants squares."""
-        square = grid_shape is not None and grid_shape[0] == grid_shape[1]
-        if not square or grid_shape is None or self._inrs[0].architecture.in_features != 2:
+        if grid_shape[0] != grid_shape[1] or self._inrs[0].architecture.in_features != 2:
             return None
         images = [render_images(part, fine_grid(grid_shape)) for part in self._inrs]
         return torch.cat(images).permute(0, 3, 1, 2)

@@ -1,7 +1,6 @@
 """Pictures of how a network does: the confusion matrix, and INRs with their predictions."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -11,6 +10,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.inrs.pictures import (
     draw_image,
     fine_grid,
@@ -191,5 +191,4 @@ def publish(trainer: pl.Trainer, tag: str, figure: "Figure") -> None:
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(tag, figure, trainer.global_step)
-    folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
-    save_figure(figure, folder / f"{tag.replace('/', '_')}.png")
+    save_figure(figure, run_folder(trainer) / "pictures" / f"{tag.replace('/', '_')}.png")

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.inrs.store import write_atomically
 from lightning_dws.weight_space import WeightBatch
 
@@ -37,16 +38,16 @@ class PredictionFile(pl.Callback):
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         columns = ("object_id", "view", "label", "prediction", "probabilities")
-        table = [torch.cat([batch[name] for batch in self._batches]) for name in columns]
-        self._batches = []
-        parts = [table]
+        parts = [self._batches]
         if trainer.world_size > 1:
             parts = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, table)
+            torch.distributed.all_gather_object(parts, self._batches)
+        self._batches = []
         if not trainer.is_global_zero:
             return
+        batches = [batch for part in parts for batch in part]
         ids, views, labels, predicted, probabilities = (
-            torch.cat(column) for column in zip(*parts, strict=True)
+            torch.cat([batch[name] for batch in batches]) for name in columns
         )
         classes = trainer.datamodule.classes  # type: ignore[attr-defined]
         text = io.StringIO()
@@ -57,8 +58,6 @@ class PredictionFile(pl.Callback):
             writer.writerow(
                 [int(ids[row]), int(views[row]), int(labels[row]), int(predicted[row]), *shares]
             )
-        path = Path(
-            self.path or Path(trainer.log_dir or trainer.default_root_dir) / "predictions.csv"
-        )
+        path = Path(self.path) if self.path else run_folder(trainer) / "predictions.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.getvalue().encode())

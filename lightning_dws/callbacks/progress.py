@@ -21,11 +21,13 @@ class Throughput(pl.Callback):
         self._samples = 0
         self._seconds = 0.0
         self._started = 0.0
+        self._in_epoch = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._samples = 0
         self._seconds = 0.0
         self._started = time.perf_counter()
+        self._in_epoch = True
 
     def on_train_batch_end(
         self,
@@ -38,9 +40,10 @@ class Throughput(pl.Callback):
         self._samples += len(batch) * trainer.world_size
         if trainer.is_last_batch:
             self._stop_clock(pl_module)
+            self._in_epoch = False
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.training and self._started:
+        if self._in_epoch:
             self._stop_clock(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,6 +68,7 @@ class GradientNorm(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (trainer.global_step + 1) % every == 0:  # when Lightning writes to the log
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             pl_module.log("train/gradient_norm", get_total_norm(gradients))

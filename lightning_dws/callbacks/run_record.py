@@ -16,9 +16,11 @@ class RunRecord(SaveConfigCallback):
     The HParams metric ``hp/val_accuracy`` is the best validation accuracy so far.
     """
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":  # the run's settings are those it was trained with
+            super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit":
-            return
         text = self.parser.dump(self.config, skip_none=False)
         settings = flatten(
             {name: self.config[name].as_dict() for name in ("data", "model", "trainer")}

@@ -20,11 +20,24 @@ from lightning_dws.data.table import (
 )
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
+from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
+# Besides "fit", which needs all: after it the best checkpoint is tested.
+_SPLITS_OF_STAGE = {"validate": ("val",), "test": ("test",), "predict": ("test",)}
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
+
+
+def _check_device(name: str) -> None:
+    if name == "auto":
+        return
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"fitting_device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"fitting_device is {name!r}, but torch finds no GPU")
 
 
 def check_augmentations(
@@ -94,6 +107,7 @@ class INRDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if views < 1:
             raise ValueError(f"views must be at least 1, got {views}")
+        _check_device(fitting_device)
         self.dataset = dataset
         self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
         self.batch_size = batch_size
@@ -141,15 +155,16 @@ class INRDataModule(pl.LightningDataModule):
         device = self.fitting_device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        wanted = Wanted(num_objects=self.num_objects, views={"train": self.views})
+        splits = _SPLITS_OF_STAGE.get(self.trainer.state.fn if self.trainer else None, SPLITS)
+        wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
         prepare_store(self.directory, self.dataset, wanted, device=device)
         self._store = None
 
     def setup(self, stage: str) -> None:
+        """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        for split in splits.get(stage, ("test",)):
+        for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
             if split not in self._tables:
                 self._tables[split] = self._load(split)
 
@@ -168,8 +183,10 @@ class INRDataModule(pl.LightningDataModule):
         return table
 
     def _is_mapped(self, split: str, device: torch.device) -> bool:
-        if split != "train" or self.table != "auto":
-            return split == "train" and self.table == "mapped"
+        if split != "train":
+            return False
+        if self.table != "auto":
+            return self.table == "mapped"
         wanted = self.num_objects["train"] or self.store.num_objects("train")
         num_bytes = 4 * wanted * self.views * self.architecture.num_parameters
         return num_bytes > _MEMORY_SHARE * free_memory(device)

@@ -1,12 +1,13 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from lightning_dws import weight_space
@@ -21,7 +22,7 @@ from lightning_dws.inrs.store import (
     Shard,
     ShardRange,
     StoreHeader,
-    read_shard,
+    read_checked_shard,
     read_unlisted_shard,
     write_index,
     write_shard,
@@ -79,8 +80,8 @@ class Wanted:
     """How much of each split is wanted: the first so many objects, so many views of each.
 
     Attributes:
-        num_objects: Per split; None for all.
-        views: Per split.
+        num_objects: Per split, None for all; nothing is wanted of a split that is not named.
+        views: Per split; 1 where not named.
     """
 
     num_objects: dict[str, int | None]
@@ -89,9 +90,9 @@ class Wanted:
     def ranges(self, signals: SignalDataset) -> list[ShardRange]:
         """Cut what is wanted into shards whose boundaries depend on the objects' order alone."""
         ranges = []
-        for split in SPLITS:
+        for split in (name for name in SPLITS if name in self.num_objects):
             available = len(signals.split(split))
-            wanted = self.num_objects.get(split)
+            wanted = self.num_objects[split]
             count = available if wanted is None else wanted
             if count > available:
                 raise DataError(
@@ -136,31 +137,51 @@ def prepare_store(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{directory}: cannot be made ({error.strerror})") from error
-    with _lock(directory):
-        existing = _find_finished(directory, spec.header)
-        ranges = wanted.ranges(spec.signals)
-        plan = [where for where in ranges if _covering(where, existing) is None]
-        _fit_shards(directory, spec, plan, existing, device, show_progress)
-        superseded = _superseded(existing)
-        if plan or superseded or not (directory / INDEX_NAME).is_file():
-            kept = [shard for where, shard in existing.items() if where not in superseded]
-            write_index(directory, spec.header, kept)
-            for where in superseded:
-                (directory / where.file_name).unlink()
+    ranges = wanted.ranges(spec.signals)
+    with _locked(directory) as writable:
+        listed = _find_listed(directory, spec.header)
+        existing = _find_finished(directory, spec.header, listed)
+        # a listed shard whose file is gone is fitted again, wanted now or not
+        needed = dict.fromkeys([*ranges, *listed])
+        plan = [where for where in needed if _covering(where, existing) is None]
+        if plan and not writable:
+            raise DataError(f"{directory}: lacks {len(plan)} shards and cannot be written")
+        if writable:
+            _fit_shards(directory, spec, plan, existing, device, show_progress)
+            _publish(directory, spec.header, existing, listed)
     return INRStore(directory)
 
 
-def _lock(directory: Path) -> AbstractContextManager[object]:
-    """Let one process at a time write; a folder that cannot be written is only read."""
+@contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Let one process at a time write; give whether the folder can be written at all."""
     lock = FileLock(directory / ".lock")
     try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        sys.stderr.write(f"waiting for another process that fits {directory}\n")
         lock.acquire()
-    except OSError as error:
-        if (directory / INDEX_NAME).is_file():
-            return nullcontext()
-        raise DataError(f"{directory}: cannot be written ({error.strerror})") from error
-    lock.release()
-    return lock
+    except OSError:
+        pass  # a read-only folder: whoever has all that is wanted may still read it
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
+
+
+def _publish(
+    directory: Path,
+    header: StoreHeader,
+    existing: dict[ShardRange, Shard],
+    listed: Collection[ShardRange],
+) -> None:
+    """List all shards that count, and delete what a killed run or longer shards left over."""
+    superseded = _superseded(existing)
+    kept = {where: shard for where, shard in existing.items() if where not in superseded}
+    if kept.keys() != set(listed) or not (directory / INDEX_NAME).is_file():
+        write_index(directory, header, kept.values())
+    for leftover in [*directory.glob(".*.partial"), *(directory / w.file_name for w in superseded)]:
+        leftover.unlink()
 
 
 def _fit_shards(
@@ -172,10 +193,6 @@ def _fit_shards(
     show_progress: bool,
 ) -> None:
     """Fit the shards of a plan and add them to those that exist."""
-    if not plan:
-        return
-    for leftover in directory.glob(".*.partial"):
-        leftover.unlink()
     header = spec.header
     todo = [(where, _longest_prefix(where, existing)) for where in plan]
     total = sum(len(where) - (len(prefix) if prefix else 0) for where, prefix in todo)
@@ -184,7 +201,7 @@ def _fit_shards(
             first = prefix.stop if prefix else where.start
             batch, psnr = _fit_range(spec, where, first, device, progress.advance)
             if prefix:
-                known, known_psnr = read_shard(directory / prefix.file_name, prefix, header)
+                known, known_psnr = read_checked_shard(directory, existing[prefix], header)
                 batch = weight_space.cat([known, batch.to("cpu")])
                 psnr = torch.cat([known_psnr, psnr.cpu()])
             existing[where] = write_shard(directory, where, batch, psnr, header.fingerprint)
@@ -239,16 +256,26 @@ def _longest_prefix(where: ShardRange, existing: dict[ShardRange, Shard]) -> Sha
     return max(prefixes, key=len, default=None)
 
 
-def _find_finished(directory: Path, header: StoreHeader) -> dict[ShardRange, Shard]:
+def _find_listed(directory: Path, header: StoreHeader) -> list[ShardRange]:
+    """Give the shards that the index lists, once it is known to be of the same INRs."""
+    if not (directory / INDEX_NAME).is_file():
+        return []
+    store = INRStore(directory, allow_missing=True)
+    _compare(directory, store.header, header)
+    return [shard.range for shard in store.listed]
+
+
+def _find_finished(
+    directory: Path, header: StoreHeader, listed: Collection[ShardRange]
+) -> dict[ShardRange, Shard]:
     """Find the shards that are listed, or finished by a run that ended before listing them."""
-    listed: dict[str, Shard] = {}
-    if (directory / INDEX_NAME).is_file():
+    finished = {}
+    if listed:
         store = INRStore(directory, allow_missing=True)
-        _compare(directory, store.header, header)
-        listed = {shard.range.file_name: shard for shard in store.shards}
-    finished = {shard.range: shard for shard in listed.values()}
+        finished = {shard.range: shard for shard in store.shards}
+    known = {where.file_name for where in listed}
     for path in sorted(directory.glob("*.safetensors")):
-        if path.name not in listed:
+        if path.name not in known:
             shard = read_unlisted_shard(path, header)
             finished[shard.range] = shard
     return finished

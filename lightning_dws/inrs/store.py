@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class StoreHeader:
     def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
         architecture = plain["architecture"]
         height, width = plain["grid_shape"]
+        if not (int(height) > 0 and int(width) > 0):
+            raise ValueError(f"grid_shape {plain['grid_shape']}")
         return cls(
             architecture=INRArchitecture(**architecture),
             classes=tuple(str(name) for name in plain["classes"]),
@@ -123,10 +126,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise DataError(
-            f"{path}: cannot be written ({error.strerror}); shards finished before are kept, "
-            "the same command continues"
+            f"{path}: cannot be written ({error.strerror}); what was written before is kept"
         ) from error
 
 
@@ -228,10 +231,34 @@ def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: Wei
         raise DataError(f"{path}: holds another view than the {where.view} of its name")
 
 
+def read_checked_shard(
+    directory: Path, shard: Shard, header: StoreHeader
+) -> tuple[WeightBatch, Tensor]:
+    """Map a listed shard's INRs and PSNRs into memory, its sum and all else checked.
+
+    Raises:
+        DataError: The shard was altered, or cannot be read.
+    """
+    path = directory / shard.range.file_name
+    if file_sha256(path) != shard.sha256:
+        raise DataError(
+            f"{path}: its SHA-256 is not the one in {INDEX_NAME}; the shard was altered. "
+            "Delete it and run 'inrs fit' again to fit it anew"
+        )
+    return read_shard(path, shard.range, header)
+
+
 def file_sha256(path: Path) -> str:
-    """Give a file's SHA-256 in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Give a file's SHA-256 in hexadecimal.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 class INRStore:
@@ -257,10 +284,12 @@ class INRStore:
                 f"{self.directory / INDEX_NAME}: not an index of an INR store "
                 f"({type(error).__name__}: {error})"
             ) from error
+        self.listed = self.shards
         if allow_missing:
             self.shards = [s for s in self.shards if (self.directory / s.range.file_name).is_file()]
         for shard in self.shards:
             self._check_file(shard)
+        self._check_gaps()
 
     @property
     def architecture(self) -> INRArchitecture:
@@ -336,13 +365,7 @@ class INRStore:
     ) -> Iterator[tuple[WeightBatch, Tensor]]:
         """Give a split's INRs and their PSNRs shard by shard, mapped from disk and checked."""
         for shard, count in self._select(name, num_objects, views):
-            path = self.directory / shard.range.file_name
-            if file_sha256(path) != shard.sha256:
-                raise DataError(
-                    f"{path}: its SHA-256 is not the one in {INDEX_NAME}; the shard was altered. "
-                    "Delete it and run 'inrs fit' again to fit it anew"
-                )
-            batch, psnr = read_shard(path, shard.range, self.header)
+            batch, psnr = read_checked_shard(self.directory, shard, self.header)
             yield batch[:count], psnr[:count]
 
     def _select(
@@ -351,6 +374,8 @@ class INRStore:
         """Find the shards of a selection, and how many of each one's rows belong to it."""
         if name not in self.splits:
             raise DataError(f"{self.directory}: no split {name!r}, it has {list(self.splits)}")
+        if num_objects is None and views is None:  # views may hold unlike numbers of objects
+            return [(s, len(s.range)) for s in self.shards if s.range.split == name]
         views = self.num_views(name) if views is None else views
         selected = []
         for view in range(views):
@@ -394,6 +419,18 @@ class INRStore:
         if entry["file"] != where.file_name:
             raise ValueError(f"file name {entry['file']!r}, expected {where.file_name!r}")
         return Shard(where, int(entry["bytes"]), str(entry["sha256"]))
+
+    def _check_gaps(self) -> None:
+        """Refuse views whose shards do not follow each other, unless files may be missing."""
+        ends: dict[tuple[str, int], int] = {}
+        for shard in self.listed:
+            where = shard.range
+            if where.start != ends.get((where.split, where.view), 0):
+                raise DataError(
+                    f"{self.directory / INDEX_NAME}: {where.file_name} does not follow the shard "
+                    "before it"
+                )
+            ends[where.split, where.view] = where.stop
 
     def _check_file(self, shard: Shard) -> None:
         path = self.directory / shard.range.file_name

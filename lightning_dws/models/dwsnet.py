@@ -235,7 +235,6 @@ class DWSLayer(nn.Module):
         num_heads: Of attention; divides ``out_features``.
     """
 
-    bias_channel: Tensor
     bias_coefficient: Tensor
 
     def __init__(
@@ -276,7 +275,7 @@ class DWSLayer(nn.Module):
         channels = [torch.arange(out_channels[b.target]) + starts[b.target] for b in self.bias_maps]
         coefficients = torch.tensor([block.coefficient for block in self.bias_maps])
         self.bias = nn.Parameter(_initialise_bias(torch.empty(int(widths.sum()))))
-        self.register_buffer("bias_channel", torch.cat(channels), persistent=False)
+        self._bias_channel = torch.cat(channels)
         self.register_buffer(
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
@@ -334,7 +333,10 @@ class DWSLayer(nn.Module):
     def _total_bias(self, dtype: torch.dtype) -> Tensor:
         total = self.bias.new_zeros(sum(self.out_channels))
         biases = (self.bias * self.bias_coefficient).mul_(1 / len(self.tensors))
-        return total.index_add(0, self.bias_channel, biases).to(dtype)
+        if self._bias_channel.device != biases.device:
+            # no buffer: averages of a network's buffers (EMA) would round its integers
+            self._bias_channel = self._bias_channel.to(biases.device)
+        return total.index_add(0, self._bias_channel, biases).to(dtype)
 
 
 def map_entries(x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ class Standardize(nn.Module):
 
     mean: Tensor
     std: Tensor
-    tensor_of_entry: Tensor
 
     def __init__(self, architecture: INRArchitecture) -> None:
         super().__init__()
@@ -32,8 +31,7 @@ class Standardize(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(len(sizes)))
         self.register_buffer("std", torch.ones(len(sizes)))
-        tensor_of_entry = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-        self.register_buffer("tensor_of_entry", tensor_of_entry, persistent=False)
+        self._tensor_of_entry = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
 
     @torch.no_grad()
     def fit(self, parameters: Tensor | Iterable[Tensor]) -> None:
@@ -48,13 +46,13 @@ class Standardize(nn.Module):
             ValueError: No rows, or rows of another length.
         """
         chunks = [parameters] if isinstance(parameters, Tensor) else parameters
-        length, kinds = len(self.tensor_of_entry), len(self.mean)
+        length, kinds = len(self._tensor_of_entry), len(self.mean)
         shift: Tensor | None = (
             None  # some value of each tensor: a constant's deviation is exactly 0
         )
         count = torch.zeros(kinds, dtype=torch.float64)
         total, square_total = torch.zeros_like(count), torch.zeros_like(count)
-        owner = self.tensor_of_entry.cpu()
+        owner = self._tensor_of_entry.cpu()
         for chunk in chunks:
             if chunk.ndim != 2 or chunk.shape[1] != length:
                 raise ValueError(
@@ -80,10 +78,13 @@ class Standardize(nn.Module):
 
     def forward(self, parameters: Tensor) -> Tensor:
         """Standardise rows (B, P)."""
+        if self._tensor_of_entry.device != parameters.device:
+            # no buffer: averages of a network's buffers (EMA) would round its integers
+            self._tensor_of_entry = self._tensor_of_entry.to(parameters.device)
         scale = self.std.reciprocal()
         shift = -self.mean * scale
         return torch.addcmul(
-            shift.to(parameters.dtype)[self.tensor_of_entry],
+            shift.to(parameters.dtype)[self._tensor_of_entry],
             parameters,
-            scale.to(parameters.dtype)[self.tensor_of_entry],
+            scale.to(parameters.dtype)[self._tensor_of_entry],
         )

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import pickle
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -72,7 +73,8 @@ class ClassificationTask(pl.LightningModule):
                 "accuracy_macro": MulticlassAccuracy(
                     num_classes, average="macro", validate_args=False
                 ),
-            }
+            },
+            compute_groups=False,  # they would merge metrics whose first batch looked alike
         )
         self.metrics = nn.ModuleDict(
             {f"{split}_": metrics.clone(prefix=f"{split}/") for split in ("train", "val", "test")}
@@ -105,6 +107,7 @@ class ClassificationTask(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Fill the network's standardisation from the training split, unless it was restored."""
+        torch.set_float32_matmul_precision("high")  # TensorFloat-32 on GPUs that have it
         standardize: Any = getattr(self.network, "standardize", None)
         datamodule = getattr(self.trainer, "datamodule", None)
         if standardize is not None and datamodule is not None and not self._restored:
@@ -213,7 +216,14 @@ class ClassificationTask(pl.LightningModule):
             task = cls(_build_network(config["network"]), config["num_classes"])
             task.network_config = config["network"]
             task.load_state_dict(checkpoint["state_dict"])
-        except (KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        except (
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            ImportError,
+            RuntimeError,
+        ) as error:
             raise DataError(
                 f"{path}: not a checkpoint of a network trained by 'main.py fit' ({error})"
             ) from error
@@ -227,14 +237,20 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         DataError: There is no such file, or it is damaged or holds anything but plain data.
     """
     if not Path(path).is_file():
-        raise DataError(f"{path}: there is no such checkpoint")
+        what = "is a folder" if Path(path).is_dir() else "there is no such checkpoint"
+        raise DataError(f"{path}: {what}; expected a file that 'main.py fit' wrote")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path}: not a checkpoint of plain data; files that hold code are never opened"
+        ) from error
     except Exception as error:  # torch documents no type for damaged files
         reason = str(error).strip().splitlines()
         raise DataError(f"{path}: not a readable checkpoint ({reason[0]})") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise DataError(f"{path}: not a checkpoint, expected a dictionary with a 'state_dict'")
+    needed = ("state_dict", "pytorch-lightning_version")
+    if not isinstance(checkpoint, dict) or any(name not in checkpoint for name in needed):
+        raise DataError(f"{path}: not a checkpoint of Lightning, it lacks {' or '.join(needed)}")
     return checkpoint
 
 

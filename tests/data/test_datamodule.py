@@ -1,7 +1,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny import AddNoise, FlatMLP, tiny_spec
+from tiny import EVERYTHING, AddNoise, FlatMLP, tiny_spec
 
 from lightning_dws.data import INRDataModule
 from lightning_dws.data import datamodule as datamodule_module
@@ -73,7 +73,10 @@ def test_the_mapped_table_gives_the_batches_of_the_one_in_memory(make_data, monk
 def test_the_mapped_table_gathers_over_many_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "SHARD_SIZE", 5)
     store = prepare_store(
-        tmp_path / "s", tiny_spec(), preparation.Wanted({}, {"train": 2}), show_progress=False
+        tmp_path / "s",
+        tiny_spec(),
+        preparation.Wanted(EVERYTHING, {"train": 2}),
+        show_progress=False,
     )
     whole = store.split("train")
     table = MappedTable(store, "train", None, None, pin=False)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_spec
+from tiny import EVERYTHING, tiny_spec
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Recipe, Wanted, preparation, prepare_store
 from lightning_dws.inrs import store as store_module
 
-ALL = Wanted({}, {"train": 2})
+ALL = Wanted(EVERYTHING, {"train": 2})
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +89,61 @@ def test_a_kill_before_old_shards_are_deleted_leaves_nothing_over(tmp_path, stra
     assert len(INRStore(directory).split("train")) == 48
     prepare(directory)
     assert contents(directory) == straight
+
+
+def test_a_kill_before_an_extension_is_listed_is_made_good(tmp_path, straight, monkeypatch):
+    """The extension only adds shards, so none of them stands for an older one."""
+    directory = tmp_path / "grown"
+    prepare(directory, Wanted(EVERYTHING, {}))
+
+    def stop(*arguments):
+        (directory / ".x.1.partial").write_bytes(b"x")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "write_index", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(directory)
+    assert INRStore(directory).num_views("train") == 1
+    assert len(prepare(directory).split("train")) == 48
+    assert contents(directory) == straight
+
+
+def test_an_altered_shard_is_not_extended(tmp_path):
+    directory = tmp_path / "grown"
+    prepare(directory, Wanted({"train": 7}, {}))
+    path = directory / "train-view000-0000005-0000007.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"train-view000-0000005-0000007.*SHA-256"):
+        prepare(directory, Wanted({"train": 9}, {}))
+
+
+def test_a_lost_shard_is_fitted_again_even_if_it_is_not_wanted(tmp_path, straight):
+    directory = tmp_path / "straight"
+    (directory / "train-view000-0000005-0000010.safetensors").unlink()
+    prepare(directory, Wanted({"train": 3}, {}))
+    assert contents(directory) == straight
+
+
+def test_a_store_that_is_complete_is_read_where_nothing_can_be_written(
+    tmp_path, straight, monkeypatch
+):
+    def refuse(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(preparation.FileLock, "acquire", refuse)
+    assert len(prepare(tmp_path / "straight").split("train")) == 48
+    with pytest.raises(DataError, match="lacks 10 shards and cannot be written"):
+        prepare(tmp_path / "straight", Wanted(EVERYTHING, {"train": 4}))
+
+
+def test_views_may_hold_unlike_numbers_of_objects(tmp_path):
+    prepare(tmp_path / "s", Wanted({"train": 6}, {"train": 2}))
+    store = prepare(tmp_path / "s", Wanted({"train": 9}, {}))
+    assert len(store.split("train")) == len(store.psnr("train")) == 15
+    assert len(store.split("train", num_objects=6, views=2)) == 12
 
 
 def test_a_lost_shard_is_fitted_again(tmp_path, straight):
@@ -167,11 +222,11 @@ def test_two_at_once_do_not_disturb_each_other(tmp_path, straight):
 SCRIPT = """
 import torch
 torch.set_num_threads(1)
-from tiny import tiny_spec
+from tiny import EVERYTHING, tiny_spec
 from lightning_dws.inrs import Recipe, Wanted, preparation, prepare_store
 preparation.SHARD_SIZE = 5
 spec = tiny_spec(recipe=Recipe(steps=500, learning_rate=5e-3))
-prepare_store(DIRECTORY, spec, Wanted({}, {"train": 2}), show_progress=False)
+prepare_store(DIRECTORY, spec, Wanted(EVERYTHING, {"train": 2}), show_progress=False)
 """
 
 

@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import RECIPE, Blobs, tiny_spec
+from tiny import EVERYTHING, RECIPE, Blobs, tiny_spec
 
 from lightning_dws import INRArchitecture
 from lightning_dws.errors import DataError
@@ -163,6 +163,8 @@ def test_a_damaged_index_is_named(store, content):
         lambda i: i["shards"][0].update(file="../../etc/passwd"),
         lambda i: i["shards"][0].update(start=-1),
         lambda i: i["shards"][0].update(split="else"),
+        lambda i: i["shards"].append(i["shards"][0]),
+        lambda i: i.update(grid_shape=[0, -4]),
     ],
 )
 def test_an_index_of_another_kind_is_named(store, change):
@@ -180,7 +182,7 @@ def test_a_store_of_something_else_is_refused_and_kept(store):
     }
     for name, other in others.items():
         with pytest.raises(DataError, match=f"a store of another {name}: found .* expected"):
-            prepare_store(store.directory, other, Wanted({}, {}), show_progress=False)
+            prepare_store(store.directory, other, Wanted(EVERYTHING, {}), show_progress=False)
     assert {path.name: path.read_bytes() for path in store.directory.iterdir()} == before
 
 

@@ -3,7 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny import FlatMLP, tiny_spec
+from tiny import EVERYTHING, FlatMLP, tiny_spec
 
 from lightning_dws.data import INRDataModule
 from lightning_dws.inrs import Wanted, prepare_store
@@ -15,7 +15,9 @@ from lightning_dws.tasks import ClassificationTask
 def test_partners_are_of_the_training_subset(tmp_path, monkeypatch, alignment):
     """Ten views and 24 objects are stored; the run is given one view of nine objects."""
     spec = tiny_spec()
-    prepare_store(tmp_path / spec.store_name, spec, Wanted({}, {"train": 10}), show_progress=False)
+    prepare_store(
+        tmp_path / spec.store_name, spec, Wanted(EVERYTHING, {"train": 10}), show_progress=False
+    )
     data = INRDataModule(spec, root=str(tmp_path), num_train_objects=9, batch_size=3)
     seen = []
 
