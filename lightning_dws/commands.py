@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Callback
 from rich.console import Console, Group
 from rich.table import Table
@@ -47,6 +48,15 @@ def run_inrs(args: Sequence[str]) -> None:
     subcommands.add_subcommand("show", _show_parser(), help="print a summary and draw a picture")
     subcommands.add_subcommand("augment", _augment_parser(), help="draw what augmentations do")
     config = parser.parse_args(list(args))
+    try:
+        _run(parser, config)
+    except DataError:
+        raise
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _run(parser: ArgumentParser, config: Namespace) -> None:
     if config.subcommand == "fit":
         options = parser.instantiate(config).fit
         spec = INRDatasetSpec(options.signals, options.architecture, options.recipe, options.seed)
@@ -89,7 +99,7 @@ def _show_parser() -> ArgumentParser:
     parser.add_argument(
         "--output", type=str | None, default=None, help="the picture (default: DIR/inrs.png)"
     )
-    parser.add_argument("--count", type=int, default=10, help="INRs in the picture")
+    parser.add_argument("--count", type=PositiveInt, default=10, help="INRs in the picture")
     parser.add_argument("--split", type=str, default="train", help="the picture's split")
     return parser
 
@@ -148,7 +158,7 @@ def _augment_parser() -> ArgumentParser:
         help="files such as conf/augmentation/*.yaml (default: every augmentation that fits)",
     )
     parser.add_argument("--output", type=str, default="augmentations.png", help="the picture")
-    parser.add_argument("--count", type=int, default=6, help="INRs in the picture")
+    parser.add_argument("--count", type=PositiveInt, default=6, help="INRs in the picture")
     parser.add_argument("--split", type=str, default="train", help="where the INRs come from")
     parser.add_argument("--seed", type=int, default=0, help="of the random draws")
     return parser
@@ -189,10 +199,10 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
     """Read the augmentations and MixUp callbacks of a config file, whatever else it holds."""
     try:
         content = yaml.safe_load(Path(path).read_text())
-        chosen = content.get("data", {}).get("augmentations", [])
+        chosen = content.get("data", {}).get("augmentations") or []
         trainer = content.get("trainer", {})
-        callbacks = trainer.get("callbacks+", trainer.get("callbacks", []))
-    except (OSError, yaml.YAMLError, AttributeError) as error:
+        callbacks = trainer.get("callbacks+", trainer.get("callbacks")) or []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise DataError(f"{path}: not a readable config file ({error})") from error
     parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--augmentations", type=list[Augmentation])
@@ -221,8 +231,17 @@ def _apply(
 
 
 def _originals(store: INRStore) -> SignalDataset | None:
+    """Give the signals that a store was fitted to, if they are known and to be had here."""
     known = _KNOWN_SIGNALS.get(store.header.signals)
-    return known() if known else None
+    if known is None:
+        return None
+    signals: SignalDataset = known()
+    try:
+        signals.split("test")
+    except DataError as error:
+        sys.stderr.write(f"drawn without originals: {error}\n")
+        return None
+    return signals
 
 
 def _summary(store: INRStore) -> Group:

@@ -368,3 +368,111 @@ def test_an_average_of_the_weights_is_kept(tmp_path, places, monkeypatch):
     first, second = weights(plain), weights(averaged)
     moved = (first["network.head.weight"] - second["network.head.weight"]).abs().max()
     assert moved > 0
+
+
+def test_the_last_checkpoint_is_of_the_last_epoch(tmp_path, places):
+    """Also where validation accuracy never gets better."""
+    frozen = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=0"]
+    main(["fit", *TINY, *NETWORK, *RUN, *places, *frozen, "--trainer.max_epochs=4"])
+    folder = run_folder(tmp_path) / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"last.ckpt", "best-epoch=0.ckpt"}
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (3, 12)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_continues_from_its_last_checkpoint(tmp_path, places, epochs):
+    words = [*TINY, *NETWORK, *RUN, "--model.schedule=constant", "--test_after_fit=false"]
+    main(["fit", *words, *places, "--trainer.max_epochs=3"])
+    root = tmp_path / "stopped"
+    stopped = ["fit", *words, places[0], f"--trainer.default_root_dir={root}"]
+    main([*stopped, f"--trainer.max_epochs={epochs}"])
+    last = root / "run" / "version_0" / "checkpoints" / "last.ckpt"
+    main([*stopped, "--trainer.max_epochs=3", f"--ckpt_path={last}"])
+    assert same(run_folder(tmp_path) / "checkpoints" / "last.ckpt", last)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_an_untrained_network_is_not_measured(places, capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, *TINY, *NETWORK, *RUN, *places])
+    assert stop.value.code == 2
+    assert f"{command} needs --ckpt_path" in capsys.readouterr().err
+
+
+def test_a_test_keeps_the_run_as_it_was_and_fits_no_more_than_it_needs(tmp_path, places):
+    main(["fit", *TINY, *NETWORK, *RUN, *places])
+    folder = run_folder(tmp_path)
+    before = (folder / "config.yaml").read_bytes()
+    elsewhere = tmp_path / "elsewhere"
+    checkpoint = f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
+    words = [*TINY, *NETWORK, *RUN, f"--data.root={elsewhere}", "--trainer.max_epochs=7"]
+    main(["test", *words, checkpoint])
+    assert (folder / "config.yaml").read_bytes() == before
+    [directory] = elsewhere.iterdir()
+    assert INRStore(directory).splits == ("test",)
+
+
+def test_checkpointing_can_be_turned_off(tmp_path, places):
+    main(["fit", *TINY, *NETWORK, *RUN, *places, "--trainer.enable_checkpointing=false"])
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_two_processes_train_and_predict_together(tmp_path, places):
+    """With gloo: nothing hangs, every INR is counted once, the files are rank zero's."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    two = [*TINY, *NETWORK, *RUN, *places, "--trainer.devices=2", "--trainer.strategy=ddp"]
+
+    def run(*words):
+        command = [sys.executable, str(ROOT / "main.py"), *words]
+        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+
+    run("fit", *two, "--data.batch_size=4", "--data.num_test_objects=5")
+    folder = run_folder(tmp_path)
+    assert (folder / "pictures" / "test_inrs.png").is_file()
+    checkpoint = f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
+    tables = []
+    for words in (two, [*TINY, *NETWORK, *RUN, *places]):
+        output = tmp_path / f"{len(tables)}.csv"
+        some = ("--data.num_test_objects=5", f"--predictions.path={output}")
+        run("predict", *words, checkpoint, *some)
+        tables.append(output.read_text())
+    assert tables[0] == tables[1]
+    assert len(tables[0].splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"\xff\xfe\x00", "not a YAML file"),
+        (b"a: [", "not a YAML file"),
+        (b"", "expected settings"),
+    ],
+)
+def test_a_config_that_is_none_is_named(tmp_path, capsys, content, named):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    assert named in error_of(["fit", "--config", str(path)], capsys)
+    path.write_text("config: [1]")
+    assert "must list the names of files" in error_of(["fit", "--config", str(path)], capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "--signals=tiny.Blobs", "--recipe=quick"],
+        ["fit", "--signals=tiny.Blobs", "--views=0"],
+        ["fit", "--signals=tiny.Blobs", "--architecture.widths=[2,1]"],
+        ["fit", "--signals=tiny.Blobs", "--device=tpu"],
+        ["show", "STORE", "--count=0"],
+        ["augment", "STORE", "--count=0"],
+    ],
+)
+def test_wrong_options_of_inrs_fail_in_one_line(tmp_path, store, capsys, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [str(store.directory) if word == "STORE" else word for word in words]
+    with pytest.raises(SystemExit) as stop:
+        main(["inrs", *words])
+    assert stop.value.code == 2
+    assert "error:" in capsys.readouterr().err

@@ -26,7 +26,11 @@ from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 # Besides "fit", which needs all: after it the best checkpoint is tested.
-_SPLITS_OF_STAGE = {"validate": ("val",), "test": ("test",), "predict": ("test",)}
+_SPLITS_OF_STAGE: dict[str, tuple[str, ...]] = {
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+}
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
 
 
@@ -155,7 +159,8 @@ class INRDataModule(pl.LightningDataModule):
         device = self.fitting_device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        splits = _SPLITS_OF_STAGE.get(self.trainer.state.fn if self.trainer else None, SPLITS)
+        stage = self.trainer.state.fn if self.trainer else None
+        splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
         prepare_store(self.directory, self.dataset, wanted, device=device)
         self._store = None

@@ -26,6 +26,7 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 Progress = Callable[[int, Tensor], None]
 
+_DIVERGED_GROWTH = 100.0  # of the error since the start
 _MAX_PSNR = 150.0
 _ADAM_EPSILON = 1e-8
 _CPU_CHUNK_BYTES = 5 * 2**20
@@ -102,13 +103,17 @@ def fit_inrs(
             row = int(rows[error.row])
             raise DataError(
                 f"the fit of object_id {int(object_id[row])}, view {int(view[row])} diverged by "
-                f"step {error.step}: its loss is not finite (learning_rate "
-                f"{recipe.learning_rate})"
+                f"step {error.step}: its loss is not finite, or {_DIVERGED_GROWTH:g} times "
+                f"that of the start (learning_rate {recipe.learning_rate})"
             ) from None
         return parameters[:size], chunk_psnr[:size]
 
     chunks = torch.arange(num_inrs, device=device).split(chunk_size) if num_inrs else ()
-    with _one_thread_per_operation(device), ThreadPoolExecutor(workers) as pool:
+    with (
+        _full_precision(),
+        _one_thread_per_operation(device),
+        ThreadPoolExecutor(workers) as pool,
+    ):
         results = pool.map(fit_chunk, chunks) if workers > 1 else map(fit_chunk, chunks)
         try:
             for rows, (parameters, chunk_psnr) in zip(chunks, results, strict=True):
@@ -166,6 +171,17 @@ def _choose_chunk_size(architecture: INRArchitecture, num_points: int, device: t
         return max(2, _CPU_CHUNK_BYTES // bytes_per_inr)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 2**31
     return max(2, min(_MAX_GPU_CHUNK, int(free * _GPU_MEMORY_SHARE) // bytes_per_inr))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep products on GPUs in float32: a SIREN at w0 = 30 does not survive less."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager
@@ -322,6 +338,7 @@ class _Chunk:
         target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
         self.forward()
         best, best_error = self.rows(self.weights), self.mean_squared_error()
+        most = _DIVERGED_GROWTH * best_error.clamp_min(0.01)
         running = torch.ones_like(best_error, dtype=torch.bool)
         for step in range(1, recipe.steps + 1):
             self.backward()
@@ -331,7 +348,7 @@ class _Chunk:
             if step % recipe.check_every and not last:
                 continue
             error = self.mean_squared_error()
-            diverged = running & ~error.isfinite()
+            diverged = running & ~((error <= most) & error.isfinite())
             stopping = running & ((error <= target_error) | last)
             any_diverged, any_stopping = torch.stack([diverged.any(), stopping.any()]).tolist()
             if any_diverged:

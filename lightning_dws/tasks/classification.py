@@ -20,6 +20,14 @@ from lightning_dws.errors import DataError
 from lightning_dws.randomness import stream_seed
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
+_REBUILDING_ERRORS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+)
 CHECKPOINT_KEY = "lightning_dws"
 
 
@@ -216,14 +224,7 @@ class ClassificationTask(pl.LightningModule):
             task = cls(_build_network(config["network"]), config["num_classes"])
             task.network_config = config["network"]
             task.load_state_dict(checkpoint["state_dict"])
-        except (
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            ImportError,
-            RuntimeError,
-        ) as error:
+        except _REBUILDING_ERRORS as error:
             raise DataError(
                 f"{path}: not a checkpoint of a network trained by 'main.py fit' ({error})"
             ) from error

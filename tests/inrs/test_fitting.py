@@ -319,6 +319,13 @@ def test_divergence_names_the_inr(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_divergence_with_a_finite_loss_is_named_too() -> None:
+    architecture = INRArchitecture((2, 8, 8, 1), activation="relu")
+    coordinates = make_points(64)
+    with pytest.raises(DataError, match=r"view 0 diverged by step 10: its loss is not finite, or"):
+        fit(make_signals(coordinates, 4), coordinates, architecture, Recipe(30, learning_rate=50.0))
+
+
 def test_bad_input_is_named() -> None:
     coordinates, recipe = make_points(64), Recipe(3, learning_rate=1e-3)
     signals = make_signals(coordinates, 4)

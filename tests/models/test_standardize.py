@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightning_dws import INRArchitecture, WeightBatch
-from lightning_dws.models import Standardize
+from lightning_dws.models import DWSNet, Standardize
 
 ARCHITECTURE = INRArchitecture((2, 5, 1))
 
@@ -77,3 +77,20 @@ def test_bad_rows_are_refused():
         Standardize(ARCHITECTURE).fit(torch.zeros(3, 4))
     with pytest.raises(ValueError, match="at least one row, got none"):
         Standardize(ARCHITECTURE).fit([])
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.995, 0.9995])
+def test_averaging_the_buffers_keeps_what_each_entry_belongs_to(decay: float) -> None:
+    """As Lightning's EMAWeightAveraging does, with buffers."""
+    network = DWSNet(INRArchitecture((2, 5, 4, 1)), num_classes=3, hidden_dim=4, num_heads=2)
+    batch = WeightBatch.from_parameters(
+        network.architecture, torch.randn(6, network.architecture.num_parameters)
+    )
+    network.standardize.fit(batch.parameters * 3 + 1)
+    network.eval()
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay), use_buffers=True
+    )
+    for _ in range(3):
+        average.update_parameters(network)
+    torch.testing.assert_close(average.module(batch), network(batch))
