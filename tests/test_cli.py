@@ -278,10 +278,17 @@ def test_bad_data_is_one_line(tmp_path, places, capsys):
     fit = ["fit", *TINY, *NETWORK, *RUN, *places]
     relu = '--data.augmentations=[{"class_path": "lightning_dws.augmentations.ReLUScaling"}]'
     assert "ReLUScaling is for relu INRs alone" in error_of([*fit, relu], capsys)
+    relu_mixup = [
+        "--data.dataset.architecture.activation=relu",
+        '--trainer.callbacks=[{"class_path": "lightning_dws.mixup.MixUp", '
+        '"init_args": {"alignment": "signed_permutation"}}]',
+    ]
+    assert "signed_permutation is for sine INRs" in error_of([*fit, *relu_mixup], capsys)
     assert "25 are asked for" in error_of([*fit, "--data.num_train_objects=25"], capsys)
     assert "no such checkpoint" in error_of([*fit, "--ckpt_path=/no/where"], capsys)
     main(fit)
-    [directory] = (tmp_path / "data").iterdir()
+    stores = [INRStore(path) for path in (tmp_path / "data").iterdir()]
+    [directory] = [s.directory for s in stores if s.architecture.activation == "sine"]
     [checkpoint] = tmp_path.glob("runs/run/*/checkpoints/last.ckpt")
     message = error_of(
         [*fit, f"--ckpt_path={checkpoint}", "--model.network.init_args.hidden_dim=9"], capsys

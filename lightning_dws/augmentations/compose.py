@@ -8,7 +8,19 @@ from lightning_dws.augmentations.base import Augmentation, Params, draw_permutat
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
-class Compose(Augmentation):
+class _Combination(Augmentation):
+    """What combinations share: their members, which must all suit the architecture."""
+
+    def __init__(self, augmentations: Sequence[Augmentation], p: float = 1.0) -> None:
+        super().__init__(p)
+        self.augmentations = tuple(augmentations)
+
+    def check_architecture(self, architecture: INRArchitecture) -> None:
+        for augmentation in self.augmentations:
+            augmentation.check_architecture(architecture)
+
+
+class Compose(_Combination):
     """Apply augmentations one after the other.
 
     All of them draw before the first is applied, so each ``draw`` sees the batch as it came in.
@@ -17,13 +29,6 @@ class Compose(Augmentation):
         augmentations: In the order of application; none at all keeps the batch.
         p: Probability that an INR is changed, on top of each augmentation's own.
     """
-
-    def __init__(self, augmentations: Sequence[Augmentation], p: float = 1.0) -> None:
-        super().__init__(p)
-        self.augmentations = tuple(augmentations)
-
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        _check_all(self.augmentations, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         return _draw_all(self.augmentations, batch, generator)
@@ -34,7 +39,7 @@ class Compose(Augmentation):
         return batch
 
 
-class OneOf(Augmentation):
+class OneOf(_Combination):
     """Apply one of the augmentations, drawn per INR with equal probability.
 
     Every augmentation transforms the whole batch and each INR keeps the chosen result, so
@@ -45,13 +50,6 @@ class OneOf(Augmentation):
         p: Probability that an INR is changed, on top of each augmentation's own.
     """
 
-    def __init__(self, augmentations: Sequence[Augmentation], p: float = 1.0) -> None:
-        super().__init__(p)
-        self.augmentations = tuple(augmentations)
-
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        _check_all(self.augmentations, architecture)
-
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         number = max(len(self.augmentations), 1)
         choice = torch.randint(number, (len(batch),), generator=generator, device=batch.device)
@@ -61,7 +59,7 @@ class OneOf(Augmentation):
         return _apply_chosen(self.augmentations, batch, params["choice"], params)
 
 
-class RandomOrder(Augmentation):
+class RandomOrder(_Combination):
     """Apply all augmentations, in an order drawn per INR.
 
     In each of the n steps every augmentation transforms the whole batch and each INR keeps the
@@ -72,13 +70,6 @@ class RandomOrder(Augmentation):
         p: Probability that an INR is changed, on top of each augmentation's own.
     """
 
-    def __init__(self, augmentations: Sequence[Augmentation], p: float = 1.0) -> None:
-        super().__init__(p)
-        self.augmentations = tuple(augmentations)
-
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        _check_all(self.augmentations, architecture)
-
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         order = draw_permutations(batch, len(self.augmentations), generator)
         return {"order": order, **_draw_all(self.augmentations, batch, generator)}
@@ -87,11 +78,6 @@ class RandomOrder(Augmentation):
         for step in range(len(self.augmentations)):
             batch = _apply_chosen(self.augmentations, batch, params["order"][:, step], params)
         return batch
-
-
-def _check_all(augmentations: Sequence[Augmentation], architecture: INRArchitecture) -> None:
-    for augmentation in augmentations:
-        augmentation.check_architecture(architecture)
 
 
 def _draw_all(

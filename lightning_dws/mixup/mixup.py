@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_dws.augmentations.base import check_probability, check_range
 from lightning_dws.augmentations.symmetry import Permutation
+from lightning_dws.errors import DataError
 from lightning_dws.mixup.alignment import SYMMETRIES, align
 from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import WeightBatch
@@ -134,6 +135,21 @@ class MixUp(pl.Callback):
             partner = align(batch, partner, self.alignment).aligned
         share = torch.where(mixed, share, torch.ones_like(share))
         return mix_up(batch, partner, share, num_classes, self.labels)
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(
+            alpha=self.alpha, p=self.p, alignment=self.alignment, permute=self.permute
+        )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        architecture = getattr(getattr(trainer, "datamodule", None), "architecture", None)
+        activation = getattr(architecture, "activation", "sine")
+        if self.alignment == "signed_permutation" and activation != "sine":
+            raise DataError(
+                "MixUp: alignment signed_permutation is for sine INRs alone, got an "
+                f"architecture with activation {activation!r}"
+            )
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

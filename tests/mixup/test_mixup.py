@@ -262,7 +262,8 @@ class TestInATrainer:
     def test_checkpoint_is_plain_data(self, tmp_path: Path) -> None:
         _fit(tmp_path, 1)
         checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
-        assert checkpoint["callbacks"]["MixUp"] == {"batches_seen": 4}
+        [state] = [s for k, s in checkpoint["callbacks"].items() if k.startswith("MixUp")]
+        assert state == {"batches_seen": 4}
 
     @pytest.mark.parametrize(
         "arguments",
