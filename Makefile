@@ -26,4 +26,4 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	for script in fitting dwsnet memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in fitting dwsnet augmentations alignment memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done

@@ -129,9 +129,10 @@ def test_tensorboard_holds_curves_pictures_hparams_and_config(tmp_path, places):
     assert rates[0] > rates[-1] > 0
     assert all(event.value > 0 for event in events.Scalars("train/samples_per_second"))
     assert all(event.value > 0 for event in events.Scalars("train/gradient_norm"))
-    assert {f"{s}/{p}" for s in ("val", "test") for p in ("inrs", "confusion_matrix")} <= set(
-        tags["images"]
-    )
+    assert set(tags["images"]) == {
+        "train/inrs",
+        *(f"{s}/{p}" for s in ("val", "test") for p in ("inrs", "confusion_matrix")),
+    }
     accuracies = [event.value for event in events.Scalars("val/accuracy")]
     assert events.Scalars("hp/val_accuracy")[-1].value == max(accuracies)
     text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -435,7 +436,9 @@ def test_two_processes_train_and_predict_together(tmp_path, places):
         command = [sys.executable, str(ROOT / "main.py"), *words]
         subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
 
-    run("fit", *two, "--data.batch_size=4", "--data.num_test_objects=5")
+    mixup = '--trainer.callbacks=[{"class_path": "lightning_dws.mixup.MixUp"}]'
+    noise = '--data.augmentations=[{"class_path": "tiny.AddNoise"}]'
+    run("fit", *two, "--data.batch_size=4", "--data.num_test_objects=5", mixup, noise)
     folder = run_folder(tmp_path)
     assert (folder / "pictures" / "test_inrs.png").is_file()
     checkpoint = f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"

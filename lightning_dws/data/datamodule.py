@@ -75,7 +75,8 @@ class INRDataModule(pl.LightningDataModule):
             maps them where they would take more than 60 % of the device's free memory.
         fitting_device: Where missing INRs are fitted; ``auto`` is a GPU where there is one.
         drop_last: Leave out an epoch's last batch when it is not full.
-        seed: Of the order of batches and of augmentations.
+        seed: Of the order of batches, augmentations, MixUp and dropout; on the command line that
+            of ``--seed_everything``.
 
     Raises:
         ValueError: Neither ``dataset`` nor ``store`` is given, or a number is out of range.

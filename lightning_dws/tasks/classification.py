@@ -185,7 +185,8 @@ class ClassificationTask(pl.LightningModule):
         self._diverged_at = self._diverged_at.to(loss.device)
         now = torch.where(loss.detach().isfinite(), math.inf, float(step))
         self._diverged_at = torch.minimum(self._diverged_at, now)
-        every = 1 if loss.device.type == "cpu" else self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        on_cpu, log_every = loss.device.type == "cpu", self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = 1 if on_cpu else max(1, log_every)
         if step % every == 0 or self.trainer.is_last_batch:
             self._report_divergence()
 

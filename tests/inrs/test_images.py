@@ -1,6 +1,7 @@
 import gzip
 import struct
 
+import pooch
 import pytest
 import torch
 
@@ -86,6 +87,39 @@ def test_a_missing_folder_or_file_is_named(tmp_path, fashion_folder):
     (fashion_folder / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="no file train-labels-idx1-ubyte"):
         SmallFashionMNIST(str(fashion_folder)).split("train")
+
+
+def test_fashion_mnist_is_downloaded_where_it_is_not_installed(
+    tmp_path, fashion_folder, monkeypatch
+):
+    monkeypatch.setattr(FashionMNIST, "_debian_root", tmp_path / "nowhere")
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
+    asked = {}
+
+    def retrieve(url, known_hash, fname, path):
+        asked[url.rpartition("/")[2]] = known_hash
+        path.mkdir(parents=True, exist_ok=True)
+        source = fashion_folder / fname
+        content = source.read_bytes() if source.exists() else None
+        if content is None:
+            content = gzip.compress(source.with_suffix("").read_bytes())
+        (path / fname).write_bytes(content)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    data, given = SmallFashionMNIST(), SmallFashionMNIST(str(fashion_folder))
+    ids = torch.tensor([3, 70])
+    assert torch.equal(data.values(ids), given.values(ids))
+    assert len(asked) == 4
+    assert all(known.startswith("sha256:") and len(known) == 71 for known in asked.values())
+
+    def fail(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(pooch, "retrieve", fail)
+    with pytest.raises(
+        DataError, match=r"could not be downloaded \(no network\); put train-images"
+    ):
+        SmallFashionMNIST().split("train")
 
 
 @pytest.mark.parametrize(
