@@ -58,13 +58,7 @@ def run_inrs(args: Sequence[str]) -> None:
 
 def _run(parser: ArgumentParser, config: Namespace) -> None:
     if config.subcommand == "fit":
-        options = parser.instantiate(config).fit
-        spec = INRDatasetSpec(options.signals, options.architecture, options.recipe, options.seed)
-        _fit(
-            spec,
-            **{name: options[name] for name in ("root", "store", "views", "device")},
-            **{name: options[name] for name in _COUNTS},
-        )
+        _fit(parser.instantiate(config).fit)
     elif config.subcommand == "show":
         _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
     else:
@@ -104,26 +98,15 @@ def _show_parser() -> ArgumentParser:
     return parser
 
 
-def _fit(
-    spec: INRDatasetSpec,
-    *,
-    root: str,
-    store: str | None,
-    views: int,
-    device: str,
-    num_train_objects: int | None,
-    num_val_objects: int | None,
-    num_test_objects: int | None,
-) -> None:
+def _fit(options: Namespace) -> None:
+    counts = {name: options[name] for name in _COUNTS}
     data = INRDataModule(
-        spec,
-        root=root,
-        store=store,
-        views=views,
-        num_train_objects=num_train_objects,
-        num_val_objects=num_val_objects,
-        num_test_objects=num_test_objects,
-        fitting_device=device,
+        INRDatasetSpec(options.signals, options.architecture, options.recipe, options.seed),
+        root=options.root,
+        store=options.store,
+        views=options.views,
+        fitting_device=options.device,
+        **counts,
     )
     data.prepare_data()
     sys.stdout.write(f"{data.directory}\n")
