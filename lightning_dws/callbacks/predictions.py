@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_dws.callbacks.folder import run_folder
@@ -61,3 +62,4 @@ class PredictionFile(pl.Callback):
         path = Path(self.path) if self.path else run_folder(trainer) / "predictions.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.getvalue().encode())
+        rank_zero_info(f"predictions     {path}")
