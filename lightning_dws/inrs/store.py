@@ -440,7 +440,7 @@ class INRStore:
         if path.stat().st_size != shard.num_bytes:
             raise DataError(
                 f"{path}: {path.stat().st_size} bytes, expected {shard.num_bytes}; "
-                "the shard is truncated or altered. Delete it and run 'inrs fit' again to fit it anew"
+                "the shard is truncated or altered. Delete it and run 'inrs fit' again"
             )
 
 
