@@ -14,7 +14,7 @@ from lightning_dws.weight_space import WeightBatch
 class Throughput(pl.Callback):
     """Log ``train/samples_per_second`` of all ranks together, over the training part of an epoch.
 
-    Validation and the pauses for checkpoints and pictures are not counted.
+    Validation is not counted; what callbacks do after a batch is.
     """
 
     def __init__(self) -> None:

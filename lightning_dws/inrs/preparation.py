@@ -44,7 +44,7 @@ class INRDatasetSpec:
     """
 
     signals: SignalDataset
-    architecture: INRArchitecture = field(default_factory=lambda: INRArchitecture((2, 32, 32, 1)))
+    architecture: INRArchitecture = field(default_factory=INRArchitecture)
     recipe: str | Recipe = "fast"
     seed: int = 0
 
@@ -139,8 +139,10 @@ def prepare_store(
         raise DataError(f"{directory}: cannot be made ({error.strerror})") from error
     ranges = wanted.ranges(spec.signals)
     with _locked(directory) as writable:
-        listed = _find_listed(directory, spec.header)
-        existing = _find_finished(directory, spec.header, listed)
+        store = _find_listed(directory, spec.header)
+        listed = [shard.range for shard in store.listed] if store else []
+        existing = {shard.range: shard for shard in store.shards} if store else {}
+        existing |= _find_unlisted(directory, spec.header, listed)
         # a listed shard whose file is gone is fitted again, wanted now or not
         needed = dict.fromkeys([*ranges, *listed])
         plan = [where for where in needed if _covering(where, existing) is None]
@@ -256,29 +258,23 @@ def _longest_prefix(where: ShardRange, existing: dict[ShardRange, Shard]) -> Sha
     return max(prefixes, key=len, default=None)
 
 
-def _find_listed(directory: Path, header: StoreHeader) -> list[ShardRange]:
-    """Give the shards that the index lists, once it is known to be of the same INRs."""
+def _find_listed(directory: Path, header: StoreHeader) -> INRStore | None:
+    """Open what is listed, once it is known to be of the same INRs; files may be missing."""
     if not (directory / INDEX_NAME).is_file():
-        return []
+        return None
     store = INRStore(directory, allow_missing=True)
     _compare(directory, store.header, header)
-    return [shard.range for shard in store.listed]
+    return store
 
 
-def _find_finished(
+def _find_unlisted(
     directory: Path, header: StoreHeader, listed: Collection[ShardRange]
 ) -> dict[ShardRange, Shard]:
-    """Find the shards that are listed, or finished by a run that ended before listing them."""
-    finished = {}
-    if listed:
-        store = INRStore(directory, allow_missing=True)
-        finished = {shard.range: shard for shard in store.shards}
+    """Find the shards that were finished by a run that ended before listing them."""
     known = {where.file_name for where in listed}
-    for path in sorted(directory.glob("*.safetensors")):
-        if path.name not in known:
-            shard = read_unlisted_shard(path, header)
-            finished[shard.range] = shard
-    return finished
+    paths = [path for path in directory.glob("*.safetensors") if path.name not in known]
+    shards = [read_unlisted_shard(path, header) for path in sorted(paths)]
+    return {shard.range: shard for shard in shards}
 
 
 def _compare(directory: Path, found: StoreHeader, expected: StoreHeader) -> None:

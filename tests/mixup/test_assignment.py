@@ -22,14 +22,6 @@ def test_finds_the_largest_total(n: int) -> None:
     assert torch.equal(assignment.sort(dim=1).values, rows.expand(20, n))
 
 
-@pytest.mark.parametrize("num_threads", [2, 3, 16])
-def test_threads_change_nothing(num_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = _random_scores(100, 32, 32)
-    alone = solve_assignments(scores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
-    assert torch.equal(solve_assignments(scores), alone)
-
-
 def test_takes_no_matrices_at_all() -> None:
     assert solve_assignments(_random_scores(0, 4, 4)).shape == (0, 4)
 
