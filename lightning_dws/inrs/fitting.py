@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.recipes import Recipe
 from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import initialise_inrs
+from lightning_dws.parallel import one_thread_per_operation
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 Progress = Callable[[int, Tensor], None]
@@ -111,7 +112,9 @@ def fit_inrs(
     chunks = torch.arange(num_inrs, device=device).split(chunk_size) if num_inrs else ()
     with (
         _full_precision(),
-        _one_thread_per_operation(device),
+        one_thread_per_operation()
+        if device.type == "cpu"
+        else nullcontext(),  # results depend on it
         ThreadPoolExecutor(workers) as pool,
     ):
         results = pool.map(fit_chunk, chunks) if workers > 1 else map(fit_chunk, chunks)
@@ -182,23 +185,6 @@ def _full_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(precision)
-
-
-@contextmanager
-def _one_thread_per_operation(device: torch.device) -> Iterator[None]:
-    """Keep torch from splitting operations over threads, which would change their results.
-
-    The setting is the process's: what other Python threads compute meanwhile is slower.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _DivergedError(Exception):

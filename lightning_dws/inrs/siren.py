@@ -1,6 +1,7 @@
 """Evaluate and initialise many INRs at once."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -34,13 +35,34 @@ def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
             f"coordinates must have shape (N, {architecture.in_features}) or "
             f"({len(batch)}, N, {architecture.in_features}), got {tuple(coordinates.shape)}"
         )
+    for activations in neuron_activations(batch, coordinates):
+        outputs = activations  # those of hidden layers are not kept
+    return outputs
+
+
+def neuron_activations(batch: WeightBatch, coordinates: Tensor) -> Iterator[Tensor]:
+    """Give what every neuron of every INR puts out, layer by layer behind the inputs.
+
+    Args:
+        batch: B INRs.
+        coordinates: (N, d) points for all INRs, or (B, N, d) each INR's own.
+
+    Yields:
+        For each layer l (B, N, n_{l+1}): after the activation function, and with the architecture's
+        output offset in the last. Differentiable.
+    """
+    architecture = batch.architecture
+    own_points = coordinates.ndim == 3
     hidden = coordinates if own_points else coordinates.expand(len(batch), *coordinates.shape)
     for layer, (weight, bias) in enumerate(zip(batch.weights, batch.biases, strict=True)):
         hidden = torch.baddbmm(bias[:, None, :], hidden, weight.mT)
-        if layer < architecture.num_layers - 1:
-            sine = architecture.activation == "sine"
-            hidden = torch.sin(architecture.w0 * hidden) if sine else torch.relu(hidden)
-    return hidden + architecture.output_offset
+        if layer == architecture.num_layers - 1:
+            hidden = hidden + architecture.output_offset
+        elif architecture.activation == "sine":
+            hidden = torch.sin(architecture.w0 * hidden)
+        else:
+            hidden = torch.relu(hidden)
+        yield hidden
 
 
 def initialise_inrs(

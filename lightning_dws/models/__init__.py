@@ -1,6 +1,8 @@
 """Networks that take the weights of INRs as input."""
 
 from lightning_dws.models.dwsnet import DWSNet
+from lightning_dws.models.neural_graph import NeuralGraph
+from lightning_dws.models.neural_graph_gnn import NeuralGraphGNN
 from lightning_dws.models.standardize import Standardize
 
-__all__ = ["DWSNet", "Standardize"]
+__all__ = ["DWSNet", "NeuralGraph", "NeuralGraphGNN", "Standardize"]

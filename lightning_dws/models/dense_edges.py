@@ -1,0 +1,249 @@
+"""Message passing between complete layers, without gathering a node for every edge.
+
+All INRs of an architecture have one graph, and between two layers every edge exists. So edges are
+kept as (B, W, directions, D), one row for every weight in the order of the INR's parameters and
+every direction, and what depends on a node alone is computed once per node: ``ends`` (B, N, 2 D)
+is what a node gives to an edge where it is the target i, and where it is the source j.
+
+On a CPU, compiled kernels work on a few INRs at a time, whose edges stay in the cache, and threads
+share out these chunks. What a chunk computes from its edges is not kept for the backward pass but
+computed again: fetching it from memory would be slower. Elsewhere (on GPUs, in ``torch.compile``,
+in mixed precision) the same is an expression of torch operations.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from lightning_dws.models.edge_kernels import VARIANCE_FLOOR, edge_kernels
+from lightning_dws.models.neural_graph import NeuralGraph
+from lightning_dws.parallel import map_in_threads
+
+_CHUNK_BYTES = 2 * 2**20  # of edges that a thread works on at a time
+
+Result = TypeVar("Result")
+
+
+def aggregate_messages(
+    edges: Tensor,
+    modulation: tuple[Tensor, Tensor],
+    ends: Tensor,
+    update: Tensor | None,
+    graph: NeuralGraph,
+    activate: bool,
+) -> tuple[Tensor, Tensor]:
+    """Aggregate the messages ``s * (ends_i + ends_j) + t`` that end in each node.
+
+    Args:
+        edges: (B, W, directions, D).
+        modulation: Weight (2 D, D) and bias (2 D,) of the linear map of an edge to s and t.
+        ends: (B, N, 2 D).
+        update: (D, D), of a linear map of the edges, to be computed on the same occasion.
+        graph: Of the INRs.
+        activate: Whether to take ``silu`` of the edges first.
+
+    Returns:
+        Mean, min, max and std of the messages, (B, N, 4 D), 0 where no edge ends; and the edges,
+        mapped by ``update`` if there is one.
+    """
+    weight, bias = modulation
+    if takes_kernels(edges):
+        aggregates, mapped = _AggregateMessages.apply(  # type: ignore[no-untyped-call]
+            edges, weight, bias, ends, update, graph, activate
+        )
+        return aggregates, edges if mapped is None else mapped
+    edges = _activate(edges, activate)
+    scale, shift = functional.linear(edges, weight, bias).chunk(2, -1)
+    aggregates = _aggregate(scale * _both_ends(ends, graph) + shift, graph)
+    return aggregates, edges if update is None else functional.linear(edges, update)
+
+
+def add_ends(edges: Tensor, ends: Tensor, graph: NeuralGraph) -> Tensor:
+    """Add ``ends_i + ends_j`` (B, N, 2 D) to edges (B, W, directions, D), which may be changed."""
+    if takes_kernels(edges):
+        return _AddEnds.apply(edges, ends, graph)  # type: ignore[no-any-return, no-untyped-call]
+    return edges + _both_ends(ends, graph)
+
+
+def takes_kernels(x: Tensor) -> bool:
+    """Whether the compiled kernels can compute with a tensor, here and now."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _activate(edges: Tensor, activate: bool) -> Tensor:
+    return functional.silu(edges) if activate else edges
+
+
+def _both_ends(ends: Tensor, graph: NeuralGraph) -> Tensor:
+    """Sum what the two ends give to each edge: (B, W, directions, D)."""
+    as_target, as_source = (part.split(graph.widths, 1) for part in ends.chunk(2, -1))
+    layers = []
+    for below in range(len(graph.widths) - 1):
+        above = below + 1
+        sums = [as_target[above][:, :, None] + as_source[below][:, None]]
+        if graph.reverse_edges:
+            sums.append(as_source[above][:, :, None] + as_target[below][:, None])
+        layers.append(torch.stack(sums, 3).flatten(1, 2))
+    return torch.cat(layers, 1)
+
+
+def _aggregate(messages: Tensor, graph: NeuralGraph) -> Tensor:
+    """Give mean, min, max and std (B, N, 4 D) of messages (B, W, directions, D)."""
+    incoming: list[list[tuple[Tensor, int]]] = [[] for _ in graph.widths]
+    shapes = graph.architecture.weight_shapes
+    sizes = [n_out * n_in for n_out, n_in in shapes]
+    for layer, part in enumerate(messages.split(sizes, 1)):
+        directions = part.unflatten(1, shapes[layer]).unbind(3)
+        incoming[layer + 1].append((directions[0], 2))
+        if graph.reverse_edges:
+            incoming[layer].append((directions[1], 1))
+    layers = []
+    for groups, width in zip(incoming, graph.widths, strict=True):
+        if not groups:
+            layers.append(messages.new_zeros(len(messages), width, 4 * messages.shape[-1]))
+            continue
+        count = sum(group.shape[dim] for group, dim in groups)
+        mean = torch.stack([group.sum(dim) for group, dim in groups]).sum(0) / count
+        square = torch.stack([group.square().sum(dim) for group, dim in groups]).sum(0) / count
+        low = torch.stack([group.amin(dim) for group, dim in groups]).amin(0)
+        high = torch.stack([group.amax(dim) for group, dim in groups]).amax(0)
+        variance = square - mean * mean
+        has_std = variance > VARIANCE_FLOOR
+        std = torch.where(has_std, torch.where(has_std, variance, 1.0).sqrt(), 0.0)
+        layers.append(torch.cat([mean, low, high, std], -1))
+    return torch.cat(layers, 1)
+
+
+class _AggregateMessages(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        edges: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        ends: Tensor,
+        update: Tensor | None,
+        graph: NeuralGraph,
+        activate: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        edges, ends = edges.contiguous(), ends.contiguous()
+        dim = edges.shape[-1]
+        kernels, topology = edge_kernels(dim, graph.directions), _topology(graph, ends.dtype)
+        aggregates = ends.new_empty(*ends.shape[:2], 4 * dim)
+        mapped = None if update is None else torch.empty_like(edges)
+
+        def aggregate(rows: slice) -> None:
+            activated = _activate(edges[rows], activate)
+            kernels.aggregate(
+                functional.linear(activated, weight, bias).numpy(),
+                ends[rows].numpy(),
+                *topology,
+                aggregates[rows].numpy(),
+                dim,
+            )
+            if mapped is not None and update is not None:
+                torch.mm(activated.view(-1, dim), update.T, out=mapped[rows].view(-1, dim))
+
+        _for_chunks(aggregate, edges)
+        ctx.graph, ctx.activate = graph, activate
+        ctx.save_for_backward(edges, weight, bias, ends, update, aggregates)
+        return aggregates, mapped
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_aggregates: Tensor, grad_mapped: Tensor | None) -> Any:
+        edges, weight, bias, ends, update, aggregates = ctx.saved_tensors
+        dim = edges.shape[-1]
+        kernels = edge_kernels(dim, ctx.graph.directions)
+        topology = _topology(ctx.graph, ends.dtype)
+        grad_aggregates = grad_aggregates.contiguous()
+        grad_edges, grad_ends = torch.empty_like(edges), torch.empty_like(ends)
+
+        def differentiate(rows: slice) -> tuple[Tensor, ...]:
+            activated = _activate(edges[rows], ctx.activate)
+            modulation = functional.linear(activated, weight, bias)
+            grad = torch.empty_like(modulation)
+            kernels.aggregate_backward(
+                modulation.numpy(),
+                ends[rows].numpy(),
+                *topology,
+                aggregates[rows].numpy(),
+                grad_aggregates[rows].numpy(),
+                grad.numpy(),
+                grad_ends[rows].numpy(),
+                ends.new_empty(ends.shape[1], 6 * dim).numpy(),
+                dim,
+            )
+            activated, grad = activated.view(-1, dim), grad.view(-1, 2 * dim)
+            grad_activated = grad_edges[rows].view(-1, dim)
+            torch.mm(grad, weight, out=grad_activated)
+            grads = [grad.T @ activated, grad.sum(0)]
+            if update is not None and grad_mapped is not None:
+                grad = grad_mapped[rows].reshape(-1, dim)
+                grad_activated.addmm_(grad, update)
+                grads.append(grad.T @ activated)
+            if ctx.activate:
+                torch.ops.aten.silu_backward(
+                    grad_activated, edges[rows].view(-1, dim), grad_input=grad_activated
+                )
+            return tuple(grads)
+
+        grads = [sum(parts) for parts in zip(*_for_chunks(differentiate, edges), strict=True)]
+        grad_update = grads[2] if len(grads) == 3 else None
+        return grad_edges, grads[0], grads[1], grad_ends, grad_update, None, None
+
+
+class _AddEnds(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, edges: Tensor, ends: Tensor, graph: NeuralGraph) -> Tensor:
+        dim = edges.shape[-1]
+        kernels = edge_kernels(dim, graph.directions)
+        source, target, _ = _topology(graph, ends.dtype)
+        ends = ends.contiguous()
+
+        def add(rows: slice) -> None:
+            kernels.add_ends(edges[rows].numpy(), ends[rows].numpy(), source, target, dim)
+
+        _for_chunks(add, edges)
+        ctx.graph = graph
+        ctx.mark_dirty(edges)
+        return edges
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_edges: Tensor) -> Any:
+        dim = grad_edges.shape[-1]
+        kernels = edge_kernels(dim, ctx.graph.directions)
+        source, target, _ = _topology(ctx.graph, grad_edges.dtype)
+        grad_edges = grad_edges.contiguous()
+        grad_ends = grad_edges.new_empty(len(grad_edges), ctx.graph.num_nodes, 2 * dim)
+
+        def sum_up(rows: slice) -> None:
+            kernels.sum_to_ends(
+                grad_edges[rows].numpy(), grad_ends[rows].numpy(), source, target, dim
+            )
+
+        _for_chunks(sum_up, grad_edges)
+        return grad_edges, grad_ends, None
+
+
+def _topology(graph: NeuralGraph, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """Give sources and targets of the weights, and the degrees of the nodes, as arrays."""
+    source, target = graph.edge_index[:, : graph.num_weights]
+    return source.numpy(), target.numpy(), graph.in_degree.to(dtype).numpy()
+
+
+def _for_chunks(function: Callable[[slice], Result], edges: Tensor) -> list[Result]:
+    """Apply a function to a few INRs at a time, over threads."""
+    size = max(1, _CHUNK_BYTES // (edges[0].numel() * edges.element_size()))
+    starts = range(0, len(edges), size)
+    return map_in_threads(function, [slice(start, start + size) for start in starts])

@@ -1,0 +1,107 @@
+"""What the nodes and edges of a neural graph are given: encodings, positions, probe features."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_dws.inrs.siren import neuron_activations
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+
+class FourierFeatures(nn.Module):
+    """Gaussian Fourier features (Tancik et al., 2020) of values with C channels.
+
+    ``v -> [cos(2 pi b v), sin(2 pi b v)]`` with fixed random frequencies b of normal distribution.
+
+    Args:
+        channels: C.
+        num_frequencies: F.
+        scale: Standard deviation of the frequencies.
+
+    Attributes:
+        frequencies: (F, C).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, num_frequencies: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", scale * torch.randn(num_frequencies, channels))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encode (..., C) into (..., 2 F): cosines, then sines."""
+        angles = values @ (2 * math.pi * self.frequencies.T).to(values.dtype)
+        return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class ProbeFeatures(nn.Module):
+    """Activations of every neuron at learned inputs of the INR, as features of its node.
+
+    The INRs are evaluated, so their rows must be raw. An input neuron's activation is the input.
+
+    Args:
+        architecture: Of the INRs.
+        num_probes: Number of inputs.
+        dim: Features per node.
+
+    Attributes:
+        inputs: (num_probes, in_features), learned, at first uniform in the cube from -1 to 1.
+    """
+
+    def __init__(self, architecture: INRArchitecture, num_probes: int, dim: int) -> None:
+        super().__init__()
+        self.inputs = nn.Parameter(2 * torch.rand(num_probes, architecture.in_features) - 1)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(num_probes, dim), nn.LayerNorm(dim))
+            for _ in architecture.widths
+        )
+
+    def forward(self, batch: WeightBatch) -> Tensor:
+        """Give features (B, N, dim)."""
+        inputs = self.inputs.to(batch.parameters.dtype)
+        activations = [inputs.expand(len(batch), -1, -1), *neuron_activations(batch, inputs)]
+        return torch.cat(
+            [layer(x.mT) for layer, x in zip(self.layers, activations, strict=True)], 1
+        )
+
+
+def check_options(
+    at_least_one: dict[str, int], num_probes: int, dropout: float, fourier_scale: float
+) -> None:
+    """Raise a ``ValueError`` that names the first option of a model that is out of its range."""
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if num_probes < 0:
+        raise ValueError(f"num_probes must not be negative, got {num_probes}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    if not (fourier_scale > 0 and math.isfinite(fourier_scale)):
+        raise ValueError(f"fourier_scale must be positive and finite, got {fourier_scale}")
+
+
+READOUTS = ("outputs", "mean", "max")
+
+
+def check_readout(readout: str) -> None:
+    """Raise a ``ValueError`` unless the readout is a known one."""
+    if readout not in READOUTS:
+        raise ValueError(f"readout must be one of {READOUTS}, got {readout!r}")
+
+
+def read_out(nodes: Tensor, readout: str, num_outputs: int) -> Tensor:
+    """Give one vector per graph from node features (B, N, D): (B, num_outputs D) or (B, D)."""
+    if readout == "outputs":
+        return nodes[:, -num_outputs:].flatten(1)
+    return nodes.mean(1) if readout == "mean" else nodes.amax(1)
+
+
+def multilayer_head(widths: Sequence[int]) -> nn.Sequential:
+    """Linear maps between the widths with relu between them."""
+    modules: list[nn.Module] = []
+    for in_width, out_width in itertools.pairwise(widths):
+        modules += [nn.Linear(in_width, out_width), nn.ReLU()]
+    return nn.Sequential(*modules[:-1])

@@ -1,0 +1,175 @@
+"""Classify INRs by their neural graph with the PNA backbone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_dws.models.dense_edges import add_ends, aggregate_messages
+from lightning_dws.models.graph_features import (
+    FourierFeatures,
+    ProbeFeatures,
+    check_options,
+    check_readout,
+    multilayer_head,
+    read_out,
+)
+from lightning_dws.models.neural_graph import NeuralGraph, check_widths
+from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
+from lightning_dws.models.standardize import Standardize
+from lightning_dws.models.weight_encoding import encode_weights
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+
+class NeuralGraphGNN(nn.Module):
+    """Classify INRs by their neural graph (Kofinas et al., 2024; Zhang et al., 2023), PNA backbone.
+
+    ``Standardize``; Fourier features of weights and biases, a learned position for every class of
+    neurons, and probe features make edges and nodes; then ``num_layers`` of ``PNAConv``, with
+    ``GraphNorm``, silu, dropout and ``EdgeUpdate`` between them; then a readout and three linear
+    maps with relu between. Equal to the published model, save that an INR's logits never depend on
+    the others of its batch.
+
+    Messages are passed layer by layer between complete layers (``dense_edges``);
+    ``message_passing=True`` takes torch-geometric's way over ``graph.edge_index`` instead: the same
+    numbers from the same parameters, some ten times slower.
+
+    Args:
+        architecture: Of the INRs: any number of layers from two, any widths.
+        num_classes: Number of logits.
+        hidden_dim: Channels of nodes and edges.
+        num_layers: Rounds of messages.
+        num_probes: Learned inputs of the INR, whose activations are node features; 0 for none.
+        reverse_edges: Whether messages also go from the INR's outputs to its inputs.
+        fourier_features: Frequencies of the encoding of weights and biases.
+        fourier_scale: Their standard deviation, on standardised weights.
+        readout: ``"outputs"`` concatenates the output neurons' nodes; ``"mean"`` and ``"max"`` are
+            over all nodes.
+        dropout: Probability of dropping a node's feature between layers, in [0, 1).
+        message_passing: Whether to pass messages with torch-geometric.
+
+    Raises:
+        ValueError: An option is out of its range.
+    """
+
+    def __init__(
+        self,
+        architecture: INRArchitecture,
+        num_classes: int,
+        hidden_dim: int = 32,
+        num_layers: int = 4,
+        num_probes: int = 0,
+        reverse_edges: bool = True,
+        fourier_features: int = 128,
+        fourier_scale: float = 3.0,
+        readout: str = "outputs",
+        dropout: float = 0.0,
+        message_passing: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = {
+            "num_classes": num_classes,
+            "hidden_dim": hidden_dim,
+            "num_layers": num_layers,
+            "fourier_features": fourier_features,
+        }
+        check_options(sizes, num_probes, dropout, fourier_scale)
+        check_readout(readout)
+        self.standardize = Standardize(architecture)
+        self.architecture, self.readout = architecture, readout
+        self.message_passing = message_passing
+        self.graph = NeuralGraph(architecture, reverse_edges)
+        edge_channels = 3 if reverse_edges else 1
+        self.weight_features = FourierFeatures(edge_channels, fourier_features, fourier_scale)
+        self.bias_features = FourierFeatures(1, fourier_features, fourier_scale)
+        self.encode_weight = nn.Linear(2 * fourier_features, hidden_dim)
+        self.encode_bias = nn.Linear(2 * fourier_features, hidden_dim)
+        self.node_in = nn.Linear(hidden_dim, hidden_dim)
+        self.edge_in = nn.Linear(hidden_dim, hidden_dim)
+        self.positions = nn.Parameter(torch.randn(self.graph.num_neuron_classes, hidden_dim))
+        self.probes = ProbeFeatures(architecture, num_probes, hidden_dim) if num_probes else None
+        degree = self.graph.in_degree
+        self.convs: Sequence[PNAConv] = nn.ModuleList(  # type: ignore[assignment]
+            PNAConv(hidden_dim, degree) for _ in range(num_layers)
+        )
+        self.norms: Sequence[GraphNorm] = nn.ModuleList(  # type: ignore[assignment]
+            GraphNorm(hidden_dim) for _ in range(num_layers - 1)
+        )
+        self.edge_updates: Sequence[EdgeUpdate] = nn.ModuleList(  # type: ignore[assignment]
+            EdgeUpdate(hidden_dim) for _ in range(num_layers - 1)
+        )
+        self.dropout = nn.Dropout(dropout)
+        out_nodes = architecture.out_features if readout == "outputs" else 1
+        self.head = multilayer_head([out_nodes * hidden_dim, hidden_dim, hidden_dim, num_classes])
+
+    def forward(self, batch: WeightBatch) -> Tensor:
+        """Give logits (B, num_classes)."""
+        return self.head(self.embed(batch))  # type: ignore[no-any-return]
+
+    def embed(self, batch: WeightBatch) -> Tensor:
+        """Give invariant features (B, F): what the head takes."""
+        check_widths(self.architecture, batch)
+        standardized = batch.replace(parameters=self.standardize(batch.parameters))
+        biases = self.graph.biases(standardized)[..., None]
+        nodes = self.encode_bias(self.bias_features(biases))
+        if self.probes is not None:
+            nodes = nodes + self.probes(batch)
+        nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
+        pass_messages = self._pass_on_graph if self.message_passing else self._pass_between_layers
+        nodes = pass_messages(nodes, self.graph.weights(standardized))
+        return read_out(nodes, self.readout, self.architecture.out_features)
+
+    def _pass_on_graph(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Give the last nodes (B, N, D) from the first, and from the weights (B, W)."""
+        edge_index = self.graph.edge_index
+        edges = self.edge_in(
+            self.encode_weight(self.weight_features(self.graph.edge_values(weights)))
+        )
+        for conv, norm, update in zip(self.convs, self.norms, self.edge_updates, strict=False):
+            x = self._between_layers(norm, conv(x, edge_index, edges))
+            edges = update(x, edge_index, edges)
+        return self.convs[-1](x, edge_index, edges)  # type: ignore[no-any-return]
+
+    def _pass_between_layers(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Give the same, what depends on a node alone computed per node.
+
+        Two linear maps with nothing between them are one: the last of an edge update, and those
+        that take its result. So edges are carried as they are before the update's silu.
+        """
+        edges = self._encode_edges(weights)
+        behind: nn.Linear | None = None  # the linear map behind the silu
+        for conv, norm, update in zip(self.convs, self.norms, self.edge_updates, strict=False):
+            modulation = _compose(conv.edge, behind)
+            weight, bias = _compose(update.edge, behind)
+            aggregates, edges = aggregate_messages(
+                edges, modulation, conv.ends(x), weight, self.graph, activate=behind is not None
+            )
+            x = self._between_layers(norm, conv.combine(x, aggregates, self.graph.in_degree))
+            edges = add_ends(edges, update.ends(x, bias), self.graph)
+            behind = update.out
+        conv = self.convs[-1]
+        modulation = _compose(conv.edge, behind)
+        aggregates, _ = aggregate_messages(
+            edges, modulation, conv.ends(x), None, self.graph, activate=behind is not None
+        )
+        return conv.combine(x, aggregates, self.graph.in_degree)
+
+    def _between_layers(self, norm: GraphNorm, x: Tensor) -> Tensor:
+        return self.dropout(functional.silu(norm(x)))  # type: ignore[no-any-return]
+
+    def _encode_edges(self, weights: Tensor) -> Tensor:
+        """Give the first features of edges, (B, W, directions, D)."""
+        frequencies = self.weight_features.frequencies.T
+        if self.graph.reverse_edges:  # channels: own weight, opposite weight, their sum
+            own, opposite, both = frequencies
+            frequencies = torch.stack([own + both, opposite + both])
+        weight, bias = _compose(self.edge_in, self.encode_weight)
+        return encode_weights(weights, frequencies, weight, bias)
+
+
+def _compose(second: nn.Linear, first: nn.Linear | None) -> tuple[Tensor, Tensor]:
+    """Give weight and bias of two linear maps, one after the other."""
+    if first is None:
+        return second.weight, second.bias
+    return second.weight @ first.weight, second.weight @ first.bias + second.bias

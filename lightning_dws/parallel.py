@@ -1,0 +1,48 @@
+"""Share out chunks of work over threads, each of which computes alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[int]:
+    """Keep torch from splitting operations over threads; give how many it would have used.
+
+    Split, an operation may round differently.
+
+    The setting is the process's: what other Python threads compute meanwhile is slower.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield 1
+        return
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def map_in_threads(function: Callable[[Chunk], Result], chunks: Sequence[Chunk]) -> list[Result]:
+    """Apply a function to every chunk, on as many threads as torch uses; results in order.
+
+    The function runs without autograd. What it calls must release Python's lock to run in
+    parallel: operations of torch do.
+    """
+
+    def apply(chunk: Chunk) -> Result:
+        with torch.no_grad():  # a setting of each thread
+            return function(chunk)
+
+    with one_thread_per_operation() as threads:
+        if threads == 1 or len(chunks) < 2:
+            return [apply(chunk) for chunk in chunks]
+        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
+            return list(pool.map(apply, chunks))
