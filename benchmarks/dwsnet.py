@@ -9,25 +9,23 @@ machines' matrix-product rates. Peak memory is that of a process that runs one v
 """
 
 import argparse
-import multiprocessing
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 
 import torch
-import torch.nn.functional as F
-from machine import matmul_gflops, memory_gbps
-from torch.utils.flop_counter import FlopCounterMode, bmm_flop
+from machine import memory_gbps
+from training_steps import (
+    AUTHORS_GFLOPS,
+    Step,
+    count_flops,
+    make_step,
+    peak_megabytes,
+    random_batch,
+    time_in_turns,
+)
 
-from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
 
-# The authors' code, samples/s of such a step on two CPU cores, where a 2048^3 float32 product ran
-# at this rate.
-AUTHORS_GFLOPS = 190.0
-AUTHORS_ATTENTION_MAX = 75.0
+AUTHORS_ATTENTION_MAX = 75.0  # samples/s
 AUTHORS_DEEPSETS_MEAN = 170.0
 
 
@@ -64,61 +62,11 @@ VARIANTS = [
 ]
 
 
-def make_step(variant: Variant, device: str) -> Callable[[], None]:
-    """Build a model, an optimizer and a batch; give the function that trains one step."""
-    torch.manual_seed(0)
-    architecture = INRArchitecture(variant.widths)
-    model = DWSNet(architecture, 10, **variant.options).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    rows = torch.randn(variant.batch_size, architecture.num_parameters)
-    label = torch.randint(10, (variant.batch_size,))
-    batch = WeightBatch.from_parameters(architecture, rows, label).to(device)
-
-    def step() -> None:
-        loss = F.cross_entropy(model(batch), batch.label)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
-def count_flops(variant: Variant) -> int:
-    """Operations of a step's matrix products."""
-    in_place = {torch.ops.aten.baddbmm_: lambda _, *factors, **kwargs: bmm_flop(*factors)}
-    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
-        make_step(variant, "cpu")()
-    return counter.get_total_flops()
-
-
-def peak_megabytes(variant: Variant, device: str) -> float:
-    """Memory that three steps take, the libraries' own not counted."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        make_step(variant, device)()
-        return torch.cuda.max_memory_allocated() / 2**20
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak_megabytes_of_this_process, (variant, torch.get_num_threads()))
-
-
-def _peak_megabytes_of_this_process(variant: Variant, num_threads: int) -> float:
-    torch.set_num_threads(num_threads)
-    before = _resident_megabytes("VmRSS")
-    step = make_step(variant, "cpu")
-    for _ in range(3):
-        step()
-    return _resident_megabytes("VmHWM") - before
-
-
-def _resident_megabytes(field: str) -> float:
-    """Read from Linux; ``resource.getrusage`` would give the parent process's peak as well."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return int(lines[field].split()[0]) / 1024
+def make_variant(variant: Variant, device: str) -> Step:
+    """Build a model and a batch; give the function that trains one step."""
+    batch = random_batch(variant.widths, variant.batch_size, device)
+    model = DWSNet(batch.architecture, 10, **variant.options).to(device)
+    return make_step(model, lambda: model(batch), batch.label)
 
 
 def main() -> None:
@@ -129,32 +77,21 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
 
-    steps = [make_step(variant, device) for variant in VARIANTS]
-    seconds: list[list[float]] = [[] for _ in VARIANTS]
-    rates = []
-    for step in steps:
-        step()
-    for _ in range(arguments.rounds):
-        rates.append(matmul_gflops(device, repeats=3))
-        for step, times in zip(steps, seconds, strict=True):
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-    gflops = median(rates)
-
+    steps = [make_variant(variant, device) for variant in VARIANTS]
+    seconds, gflops = time_in_turns(steps, arguments.rounds, device)
     print(
         f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
         f"matrix product {gflops:.0f} GFLOP/s, memory copy {memory_gbps(device):.0f} GB/s"
     )
     print(f"{'':28}{'batch':>6}{'samples/s':>11}{'x authors':>11}{'of product rate':>17}{'MB':>7}")
-    for variant, times in zip(VARIANTS, seconds, strict=True):
-        per_second = variant.batch_size / median(times)
+    for variant, time in zip(VARIANTS, seconds, strict=True):
+        per_second = variant.batch_size / time
         ratio = "-"
         if variant.authors_samples_per_second is not None and device == "cpu":
             scaled = variant.authors_samples_per_second * gflops / AUTHORS_GFLOPS
             ratio = f"{per_second / scaled:.1f}"
-        fraction = count_flops(variant) / median(times) / 1e9 / gflops
-        memory = peak_megabytes(variant, device)
+        fraction = count_flops(make_variant(variant, "cpu")) / time / 1e9 / gflops
+        memory = peak_megabytes(make_variant, variant, device)
         print(
             f"{variant.name:28}{variant.batch_size:6}{per_second:11.0f}{ratio:>11}"
             f"{fraction:17.0%}{memory:7.0f}"

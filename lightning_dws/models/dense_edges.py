@@ -11,8 +11,7 @@ computed again: fetching it from memory would be slower. Elsewhere (on GPUs, in 
 in mixed precision) the same is an expression of torch operations.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +20,6 @@ from torch.nn import functional
 
 from lightning_dws.models.edge_kernels import VARIANCE_FLOOR, edge_kernels
 from lightning_dws.models.neural_graph import NeuralGraph
-from lightning_dws.parallel import map_in_threads
-
-_CHUNK_BYTES = 2 * 2**20  # of edges that a thread works on at a time
-
-Result = TypeVar("Result")
 
 
 def aggregate_messages(
@@ -135,85 +129,62 @@ class _AggregateMessages(torch.autograd.Function):
         graph: NeuralGraph,
         activate: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        edges, ends = edges.contiguous(), ends.contiguous()
+        ends = ends.contiguous()
         dim = edges.shape[-1]
-        kernels, topology = edge_kernels(dim, graph.directions), _topology(graph, ends.dtype)
+        activated = _activate(edges, activate)
+        modulation = functional.linear(activated, weight)
         aggregates = ends.new_empty(*ends.shape[:2], 4 * dim)
-        mapped = None if update is None else torch.empty_like(edges)
-
-        def aggregate(rows: slice) -> None:
-            activated = _activate(edges[rows], activate)
-            kernels.aggregate(
-                functional.linear(activated, weight, bias).numpy(),
-                ends[rows].numpy(),
-                *topology,
-                aggregates[rows].numpy(),
-                dim,
-            )
-            if mapped is not None and update is not None:
-                torch.mm(activated.view(-1, dim), update.T, out=mapped[rows].view(-1, dim))
-
-        _for_chunks(aggregate, edges)
+        edge_kernels(dim, graph.directions).aggregate(
+            modulation.numpy(),
+            bias.numpy(),
+            ends.numpy(),
+            *_topology(graph, ends.dtype),
+            aggregates.numpy(),
+            dim,
+        )
         ctx.graph, ctx.activate = graph, activate
-        ctx.save_for_backward(edges, weight, bias, ends, update, aggregates)
-        return aggregates, mapped
+        ctx.save_for_backward(edges, activated, modulation, weight, bias, ends, update, aggregates)
+        return aggregates, None if update is None else functional.linear(activated, update)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_aggregates: Tensor, grad_mapped: Tensor | None) -> Any:
-        edges, weight, bias, ends, update, aggregates = ctx.saved_tensors
+        edges, activated, modulation, weight, bias, ends, update, aggregates = ctx.saved_tensors
         dim = edges.shape[-1]
-        kernels = edge_kernels(dim, ctx.graph.directions)
-        topology = _topology(ctx.graph, ends.dtype)
-        grad_aggregates = grad_aggregates.contiguous()
-        grad_edges, grad_ends = torch.empty_like(edges), torch.empty_like(ends)
-
-        def differentiate(rows: slice) -> tuple[Tensor, ...]:
-            activated = _activate(edges[rows], ctx.activate)
-            modulation = functional.linear(activated, weight, bias)
-            grad = torch.empty_like(modulation)
-            kernels.aggregate_backward(
-                modulation.numpy(),
-                ends[rows].numpy(),
-                *topology,
-                aggregates[rows].numpy(),
-                grad_aggregates[rows].numpy(),
-                grad.numpy(),
-                grad_ends[rows].numpy(),
-                ends.new_empty(ends.shape[1], 6 * dim).numpy(),
-                dim,
-            )
-            activated, grad = activated.view(-1, dim), grad.view(-1, 2 * dim)
-            grad_activated = grad_edges[rows].view(-1, dim)
-            torch.mm(grad, weight, out=grad_activated)
-            grads = [grad.T @ activated, grad.sum(0)]
-            if update is not None and grad_mapped is not None:
-                grad = grad_mapped[rows].reshape(-1, dim)
-                grad_activated.addmm_(grad, update)
-                grads.append(grad.T @ activated)
-            if ctx.activate:
-                torch.ops.aten.silu_backward(
-                    grad_activated, edges[rows].view(-1, dim), grad_input=grad_activated
-                )
-            return tuple(grads)
-
-        grads = [sum(parts) for parts in zip(*_for_chunks(differentiate, edges), strict=True)]
-        grad_update = grads[2] if len(grads) == 3 else None
-        return grad_edges, grads[0], grads[1], grad_ends, grad_update, None, None
+        grad, grad_ends = torch.empty_like(modulation), torch.empty_like(ends)
+        edge_kernels(dim, ctx.graph.directions).aggregate_backward(
+            modulation.numpy(),
+            bias.numpy(),
+            ends.numpy(),
+            *_topology(ctx.graph, ends.dtype),
+            aggregates.numpy(),
+            grad_aggregates.contiguous().numpy(),
+            grad.numpy(),
+            grad_ends.numpy(),
+            ends.new_empty(ends.shape[1], 6 * dim).numpy(),
+            dim,
+        )
+        flat, grad = activated.view(-1, dim), grad.view(-1, 2 * dim)
+        grad_edges = grad @ weight
+        grad_update = None
+        if update is not None and grad_mapped is not None:
+            grad_flat = grad_mapped.reshape(-1, dim)
+            grad_edges.addmm_(grad_flat, update)
+            grad_update = grad_flat.T @ flat
+        grad_edges = grad_edges.view_as(edges)
+        if ctx.activate:
+            torch.ops.aten.silu_backward(grad_edges, edges, grad_input=grad_edges)
+        return grad_edges, grad.T @ flat, grad.sum(0), grad_ends, grad_update, None, None
 
 
 class _AddEnds(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, edges: Tensor, ends: Tensor, graph: NeuralGraph) -> Tensor:
         dim = edges.shape[-1]
-        kernels = edge_kernels(dim, graph.directions)
         source, target, _ = _topology(graph, ends.dtype)
-        ends = ends.contiguous()
-
-        def add(rows: slice) -> None:
-            kernels.add_ends(edges[rows].numpy(), ends[rows].numpy(), source, target, dim)
-
-        _for_chunks(add, edges)
+        edge_kernels(dim, graph.directions).add_ends(
+            edges.numpy(), ends.contiguous().numpy(), source, target, dim
+        )
         ctx.graph = graph
         ctx.mark_dirty(edges)
         return edges
@@ -222,17 +193,12 @@ class _AddEnds(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_edges: Tensor) -> Any:
         dim = grad_edges.shape[-1]
-        kernels = edge_kernels(dim, ctx.graph.directions)
         source, target, _ = _topology(ctx.graph, grad_edges.dtype)
         grad_edges = grad_edges.contiguous()
         grad_ends = grad_edges.new_empty(len(grad_edges), ctx.graph.num_nodes, 2 * dim)
-
-        def sum_up(rows: slice) -> None:
-            kernels.sum_to_ends(
-                grad_edges[rows].numpy(), grad_ends[rows].numpy(), source, target, dim
-            )
-
-        _for_chunks(sum_up, grad_edges)
+        edge_kernels(dim, ctx.graph.directions).sum_to_ends(
+            grad_edges.numpy(), grad_ends.numpy(), source, target, dim
+        )
         return grad_edges, grad_ends, None
 
 
@@ -240,10 +206,3 @@ def _topology(graph: NeuralGraph, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Give sources and targets of the weights, and the degrees of the nodes, as arrays."""
     source, target = graph.edge_index[:, : graph.num_weights]
     return source.numpy(), target.numpy(), graph.in_degree.to(dtype).numpy()
-
-
-def _for_chunks(function: Callable[[slice], Result], edges: Tensor) -> list[Result]:
-    """Apply a function to a few INRs at a time, over threads."""
-    size = max(1, _CHUNK_BYTES // (edges[0].numel() * edges.element_size()))
-    starts = range(0, len(edges), size)
-    return map_in_threads(function, [slice(start, start + size) for start in starts])

@@ -36,12 +36,19 @@ def edge_kernels(dim: int, directions: int) -> EdgeKernels:
     import numba
 
     def aggregate(
-        modulation: Any, ends: Any, source: Any, target: Any, degree: Any, out: Any, width: int
+        modulation: Any,
+        bias: Any,
+        ends: Any,
+        source: Any,
+        target: Any,
+        degree: Any,
+        out: Any,
+        width: int,
     ) -> None:
         """Mean, min, max and std (B, N, 4 D) of the messages that end in each node.
 
-        A message is ``s * (to_i + of_j) + t``; modulation (B, E, directions, 2 D) holds s and t,
-        ends (B, N, 2 D) what a node adds as the target, and as the source.
+        A message is ``s * (to_i + of_j) + t``; modulation (B, E, directions, 2 D) and bias (2 D,)
+        add up to s and t, ends (B, N, 2 D) is what a node gives as the target, and as the source.
         """
         zero = modulation.dtype.type(0)
         infinity = modulation.dtype.type(np.inf)
@@ -60,10 +67,9 @@ def edge_kernels(dim: int, directions: int) -> EdgeKernels:
                         i, j = j, i
                     for c in range(width):
                         both = ends[b, i, c] + ends[b, j, dim + c]
-                        message = (
-                            modulation[b, e, direction, c] * both
-                            + modulation[b, e, direction, dim + c]
-                        )
+                        scale = modulation[b, e, direction, c] + bias[c]
+                        shift = modulation[b, e, direction, dim + c] + bias[dim + c]
+                        message = scale * both + shift
                         low, high = out[b, i, dim + c], out[b, i, 2 * dim + c]
                         out[b, i, c] += message
                         out[b, i, dim + c] = message if message < low else low
@@ -83,6 +89,7 @@ def edge_kernels(dim: int, directions: int) -> EdgeKernels:
 
     def aggregate_backward(
         modulation: Any,
+        bias: Any,
         ends: Any,
         source: Any,
         target: Any,
@@ -122,10 +129,9 @@ def edge_kernels(dim: int, directions: int) -> EdgeKernels:
                         i, j = j, i
                     for c in range(width):
                         both = ends[b, i, c] + ends[b, j, dim + c]
-                        message = (
-                            modulation[b, e, direction, c] * both
-                            + modulation[b, e, direction, dim + c]
-                        )
+                        scale = modulation[b, e, direction, c] + bias[c]
+                        shift = modulation[b, e, direction, dim + c] + bias[dim + c]
+                        message = scale * both + shift
                         grad_low, grad_high = terms[i, 2 * dim + c], terms[i, 3 * dim + c]
                         is_low = message == terms[i, 4 * dim + c]
                         is_high = message == terms[i, 5 * dim + c]
@@ -137,14 +143,12 @@ def edge_kernels(dim: int, directions: int) -> EdgeKernels:
                         grad_modulation[b, e, direction, c] = grad * both
                         grad_modulation[b, e, direction, dim + c] = grad
                     for c in range(width):
-                        grad_ends[b, i, c] += (
-                            grad_modulation[b, e, direction, dim + c]
-                            * modulation[b, e, direction, c]
-                        )
+                        scale = modulation[b, e, direction, c] + bias[c]
+                        grad_ends[b, i, c] += grad_modulation[b, e, direction, dim + c] * scale
                     for c in range(width):
+                        scale = modulation[b, e, direction, c] + bias[c]
                         grad_ends[b, j, dim + c] += (
-                            grad_modulation[b, e, direction, dim + c]
-                            * modulation[b, e, direction, c]
+                            grad_modulation[b, e, direction, dim + c] * scale
                         )
 
     def add_ends(edges: Any, ends: Any, source: Any, target: Any, width: int) -> None:

@@ -1,12 +1,12 @@
 """Classify INRs by their neural graph with the PNA backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_dws.models.dense_edges import add_ends, aggregate_messages
+from lightning_dws.models.dense_edges import add_ends, aggregate_messages, takes_kernels
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
@@ -15,11 +15,14 @@ from lightning_dws.models.graph_features import (
     multilayer_head,
     read_out,
 )
+from lightning_dws.models.in_chunks import in_chunks
 from lightning_dws.models.neural_graph import NeuralGraph, check_widths
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.models.weight_encoding import encode_weights
+from lightning_dws.models.weight_encoding import encode_weights, interpolate, tabulate
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+_CHUNK_BYTES = 2 * 2**20  # of the edges of the INRs that a thread works on at a time
 
 
 class NeuralGraphGNN(nn.Module):
@@ -99,7 +102,7 @@ class NeuralGraphGNN(nn.Module):
         self.edge_updates: Sequence[EdgeUpdate] = nn.ModuleList(  # type: ignore[assignment]
             EdgeUpdate(hidden_dim) for _ in range(num_layers - 1)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         out_nodes = architecture.out_features if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * hidden_dim, hidden_dim, hidden_dim, num_classes])
 
@@ -117,55 +120,96 @@ class NeuralGraphGNN(nn.Module):
             nodes = nodes + self.probes(batch)
         nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
         pass_messages = self._pass_on_graph if self.message_passing else self._pass_between_layers
-        nodes = pass_messages(nodes, self.graph.weights(standardized))
+        nodes = pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
         return read_out(nodes, self.readout, self.architecture.out_features)
 
-    def _pass_on_graph(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _draw_dropout(self, x: Tensor) -> Tensor:
+        """Give what multiplies the nodes between layers, (B, num_layers - 1, N, D) or ones."""
+        if self.dropout == 0 or not self.training:
+            return x.new_ones(len(x), len(self.norms), 1, 1)
+        ones = x.new_ones(len(x), len(self.norms), *x.shape[1:])
+        return functional.dropout(ones, self.dropout)
+
+    def _pass_on_graph(self, x: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
         """Give the last nodes (B, N, D) from the first, and from the weights (B, W)."""
         edge_index = self.graph.edge_index
-        edges = self.edge_in(
-            self.encode_weight(self.weight_features(self.graph.edge_values(weights)))
-        )
-        for conv, norm, update in zip(self.convs, self.norms, self.edge_updates, strict=False):
-            x = self._between_layers(norm, conv(x, edge_index, edges))
+        values = self.graph.edge_values(weights)
+        edges = self.edge_in(self.encode_weight(self.weight_features(values)))
+        for number, (norm, update) in enumerate(zip(self.norms, self.edge_updates, strict=True)):
+            x = self.convs[number](x, edge_index, edges)
+            x = functional.silu(norm(x)) * kept[:, number]
             edges = update(x, edge_index, edges)
         return self.convs[-1](x, edge_index, edges)  # type: ignore[no-any-return]
 
-    def _pass_between_layers(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Give the same, what depends on a node alone computed per node.
+    def _pass_between_layers(self, x: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
+        """Give the same; with compiled kernels on a CPU, a few INRs at a time on each thread."""
+        encoding = self._edge_encoding()
+        if not takes_kernels(x):
+            return self._pass_densely(x, encode_weights(weights, *encoding), kept)
+        tabulated = None
+        if weights.dtype == torch.float32 and not weights.requires_grad:
+            tabulated = tabulate(weights, *encoding)
+        if tabulated is None:
+            return self._in_chunks(
+                lambda x, kept, weights: self._pass_densely(
+                    x, encode_weights(weights, *encoding), kept
+                ),
+                [x, kept, weights],
+                encoding[1:],
+            )
+        table, positions = tabulated
+        return self._in_chunks(
+            lambda x, kept, positions: self._pass_densely(x, interpolate(positions, table), kept),
+            [x, kept, positions],
+            [table],
+        )
+
+    def _in_chunks(
+        self, function: Callable[..., Tensor], batched: list[Tensor], encoding: Sequence[Tensor]
+    ) -> Tensor:
+        edge_bytes = self.graph.num_edges * self.node_in.out_features * batched[0].element_size()
+        modules: tuple[nn.Module, ...] = (*self.convs, *self.norms, *self.edge_updates)
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        size = max(1, _CHUNK_BYTES // edge_bytes)
+        return in_chunks(function, batched, [*parameters, *encoding], size)
+
+    def _pass_densely(self, x: Tensor, edges: Tensor, kept: Tensor) -> Tensor:
+        """Compute per node what depends on a node alone; edges are (B, W, directions, D).
 
         Two linear maps with nothing between them are one: the last of an edge update, and those
         that take its result. So edges are carried as they are before the update's silu.
         """
-        edges = self._encode_edges(weights)
         behind: nn.Linear | None = None  # the linear map behind the silu
-        for conv, norm, update in zip(self.convs, self.norms, self.edge_updates, strict=False):
-            modulation = _compose(conv.edge, behind)
+        for number, (norm, update) in enumerate(zip(self.norms, self.edge_updates, strict=True)):
+            conv = self.convs[number]
             weight, bias = _compose(update.edge, behind)
-            aggregates, edges = aggregate_messages(
-                edges, modulation, conv.ends(x), weight, self.graph, activate=behind is not None
-            )
-            x = self._between_layers(norm, conv.combine(x, aggregates, self.graph.in_degree))
+            aggregates, edges = self._aggregate(conv, x, edges, behind, weight)
+            x = conv.combine(x, aggregates, self.graph.in_degree)
+            x = functional.silu(norm(x)) * kept[:, number]
             edges = add_ends(edges, update.ends(x, bias), self.graph)
             behind = update.out
-        conv = self.convs[-1]
+        aggregates, _ = self._aggregate(self.convs[-1], x, edges, behind, None)
+        return self.convs[-1].combine(x, aggregates, self.graph.in_degree)
+
+    def _aggregate(
+        self,
+        conv: PNAConv,
+        x: Tensor,
+        edges: Tensor,
+        behind: nn.Linear | None,
+        update: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         modulation = _compose(conv.edge, behind)
-        aggregates, _ = aggregate_messages(
-            edges, modulation, conv.ends(x), None, self.graph, activate=behind is not None
-        )
-        return conv.combine(x, aggregates, self.graph.in_degree)
+        activate = behind is not None
+        return aggregate_messages(edges, modulation, conv.ends(x), update, self.graph, activate)
 
-    def _between_layers(self, norm: GraphNorm, x: Tensor) -> Tensor:
-        return self.dropout(functional.silu(norm(x)))  # type: ignore[no-any-return]
-
-    def _encode_edges(self, weights: Tensor) -> Tensor:
-        """Give the first features of edges, (B, W, directions, D)."""
+    def _edge_encoding(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Give frequencies (directions, F), weight and bias of an edge's first features."""
         frequencies = self.weight_features.frequencies.T
         if self.graph.reverse_edges:  # channels: own weight, opposite weight, their sum
             own, opposite, both = frequencies
             frequencies = torch.stack([own + both, opposite + both])
-        weight, bias = _compose(self.edge_in, self.encode_weight)
-        return encode_weights(weights, frequencies, weight, bias)
+        return frequencies, *_compose(self.edge_in, self.encode_weight)
 
 
 def _compose(second: nn.Linear, first: nn.Linear | None) -> tuple[Tensor, Tensor]:

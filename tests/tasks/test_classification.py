@@ -1,5 +1,7 @@
+import copy
 import math
 import pickle
+import shutil
 
 import pytest
 import pytorch_lightning as pl
@@ -156,3 +158,35 @@ def test_what_is_no_checkpoint_is_one_error(tmp_path):
         with pytest.raises(DataError, match=f"{name}: not a"):
             load_checkpoint(tmp_path / name)
     assert not executed.exists()
+
+
+def train_flat_mlp(tmp_path, data, **options):
+    torch.manual_seed(0)
+    task = ClassificationTask(FlatMLP(data.architecture, 3), 3, **options)
+    make_trainer(tmp_path).fit(task, datamodule=data)
+    return task
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler has its own
+def test_a_compiled_network_trains_the_same(tmp_path, data):
+    plain = train_flat_mlp(tmp_path, data).state_dict()
+    task = train_flat_mlp(tmp_path, data, compile=True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    compiled = task.state_dict()
+    assert plain.keys() == compiled.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-4, atol=1e-5)
+    copied = copy.deepcopy(task.network)  # as an average of the weights does
+    assert torch.equal(copied.head.weight, task.network.head.weight)
+
+
+def test_without_a_compiler_the_network_runs_as_it_is(tmp_path, data, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no C++ compiler\nand a long trace")
+
+    plain = train_flat_mlp(tmp_path, data).state_dict()
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.warns(UserWarning, match="not compiled, torch.compile does not work: no C.. comp"):
+        found = train_flat_mlp(tmp_path, data, compile=True).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())

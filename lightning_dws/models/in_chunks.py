@@ -1,0 +1,80 @@
+"""Take a batch through a function in chunks that stay in the cache, on all threads at once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lightning_dws.parallel import map_in_threads
+
+Function = Callable[..., Tensor]
+
+
+def in_chunks(
+    function: Function, batched: Sequence[Tensor], shared: Sequence[Tensor], size: int
+) -> Tensor:
+    """Compute ``function(*batched)``, a few rows at a time, each chunk on one thread.
+
+    Kept for the backward pass are the arguments alone: every chunk is computed again there, right
+    before its gradients are. That costs a third of the arithmetic and saves more than that where
+    intermediate results would not fit in the cache, and nearly all memory.
+
+    Args:
+        function: Maps tensors (b, ...) to (b, ...), each row by itself. It draws no random numbers.
+        batched: (B, ...), its arguments.
+        shared: All other tensors that it depends on and whose gradients are wanted.
+        size: Rows of a chunk.
+    """
+    if not torch.is_grad_enabled():
+        return torch.cat(map_in_threads(lambda rows: function(*rows), _split(batched, size)))
+    return _InChunks.apply(function, size, len(batched), *batched, *shared)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _split(batched: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
+    return list(zip(*(tensor.split(size) for tensor in batched), strict=True))
+
+
+class _InChunks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, function: Function, size: int, num_batched: int, *tensors: Tensor
+    ) -> Tensor:
+        batched = tensors[:num_batched]
+        ctx.function, ctx.size, ctx.num_batched = function, size, num_batched
+        ctx.save_for_backward(*tensors)
+        return torch.cat(map_in_threads(lambda rows: function(*rows), _split(batched, size)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> Any:
+        batched, shared = (
+            ctx.saved_tensors[: ctx.num_batched],
+            ctx.saved_tensors[ctx.num_batched :],
+        )
+        needed = ctx.needs_input_grad[3:]
+
+        def differentiate(chunk: tuple[Tensor, ...]) -> Sequence[Tensor | None]:
+            *rows, grad = chunk
+            with torch.enable_grad():
+                rows = [
+                    row.detach().requires_grad_(need)
+                    for row, need in zip(rows, needed, strict=False)
+                ]
+                out = ctx.function(*rows)
+                inputs = [x for x, need in zip([*rows, *shared], needed, strict=True) if need]
+                return torch.autograd.grad(out, inputs, grad, allow_unused=True)
+
+        chunks = map_in_threads(differentiate, _split([*batched, grad_out], ctx.size))
+        columns = iter(zip(*chunks, strict=True))
+        grads: list[Tensor | None] = []
+        for index, need in enumerate(needed):
+            parts = next(columns) if need else (None,)
+            if parts[0] is None:
+                grads.append(None)
+            elif index < ctx.num_batched:
+                grads.append(torch.cat(parts))
+            else:
+                grads.append(torch.stack(parts).sum(0))
+        return None, None, None, *grads
