@@ -3,6 +3,7 @@
 from lightning_dws.models.dwsnet import DWSNet
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.neural_graph_gnn import NeuralGraphGNN
+from lightning_dws.models.neural_graph_transformer import NeuralGraphTransformer
 from lightning_dws.models.standardize import Standardize
 
-__all__ = ["DWSNet", "NeuralGraph", "NeuralGraphGNN", "Standardize"]
+__all__ = ["DWSNet", "NeuralGraph", "NeuralGraphGNN", "NeuralGraphTransformer", "Standardize"]
