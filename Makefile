@@ -1,8 +1,10 @@
 # Everything runs in .venv, made on first use:  make quickstart | test | lint | bench
+# The quickstart with a graph network:  make quickstart CONFIG=conf/quickstart_gnn.yaml
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OPTIONS ?=
+CONFIG ?= conf/quickstart.yaml
 
 .PHONY: install quickstart test lint bench
 
@@ -15,7 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 quickstart: install
-	$(BIN)/python main.py fit --config conf/quickstart.yaml $(OPTIONS)
+	$(BIN)/python main.py fit --config $(CONFIG) $(OPTIONS)
 
 test: install
 	$(BIN)/python -m pytest $(OPTIONS)
@@ -26,4 +28,4 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	for script in fitting dwsnet augmentations alignment memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in fitting dwsnet neural_graphs augmentations alignment memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done

@@ -17,12 +17,11 @@ from rich.table import Table
 
 from lightning_dws import augmentations
 from lightning_dws.augmentations import Augmentation
-from lightning_dws.data import INRDataModule
 from lightning_dws.data.datamodule import check_augmentations
 from lightning_dws.errors import DataError
+from lightning_dws.fit_command import fit_parser, run_fit
 from lightning_dws.inrs.images import Digits, FashionMNIST
 from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
-from lightning_dws.inrs.preparation import INRDatasetSpec
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.mixup import MixUp
@@ -44,7 +43,7 @@ def run_inrs(args: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     subcommands = parser.add_subcommands(required=True)
-    subcommands.add_subcommand("fit", _fit_parser(), help="fit a dataset, or what it lacks")
+    subcommands.add_subcommand("fit", fit_parser(), help="fit a dataset, or what it lacks")
     subcommands.add_subcommand("show", _show_parser(), help="print a summary and draw a picture")
     subcommands.add_subcommand("augment", _augment_parser(), help="draw what augmentations do")
     config = parser.parse_args(list(args))
@@ -58,7 +57,7 @@ def run_inrs(args: Sequence[str]) -> None:
 
 def _run(parser: ArgumentParser, config: Namespace) -> None:
     if config.subcommand == "fit":
-        _fit(parser.instantiate(config).fit)
+        run_fit(parser.instantiate(config).fit)
     elif config.subcommand == "show":
         _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
     else:
@@ -67,24 +66,6 @@ def _run(parser: ArgumentParser, config: Namespace) -> None:
 
 
 _QUANTILES = {"min dB": 0.0, "5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
-_COUNTS = {f"num_{split}_objects": split for split in ("train", "val", "test")}
-
-
-def _fit_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        allow_abbrev=False, description="Fit a dataset of INRs; what is fitted already is kept."
-    )
-    parser.add_argument("--config", action="config", help="a file such as conf/inrs/digits.yaml")
-    parser.add_class_arguments(INRDatasetSpec)
-    parser.add_argument("--root", type=str, default="data", help="folder under which stores live")
-    parser.add_argument("--store", type=str | None, default=None, help="the store's own name")
-    parser.add_argument("--views", type=int, default=1, help="neural views per training object")
-    for name, split in _COUNTS.items():
-        parser.add_argument(
-            f"--{name}", type=int | None, default=None, help=f"only so many {split} objects"
-        )
-    parser.add_argument("--device", type=str, default="auto", help="where to fit: cpu, cuda, auto")
-    return parser
 
 
 def _show_parser() -> ArgumentParser:
@@ -96,20 +77,6 @@ def _show_parser() -> ArgumentParser:
     parser.add_argument("--count", type=PositiveInt, default=10, help="INRs in the picture")
     parser.add_argument("--split", type=str, default="train", help="the picture's split")
     return parser
-
-
-def _fit(options: Namespace) -> None:
-    counts = {name: options[name] for name in _COUNTS}
-    data = INRDataModule(
-        INRDatasetSpec(options.signals, options.architecture, options.recipe, options.seed),
-        root=options.root,
-        store=options.store,
-        views=options.views,
-        fitting_device=options.device,
-        **counts,
-    )
-    data.prepare_data()
-    sys.stdout.write(f"{data.directory}\n")
 
 
 def _show(directory: str, output: str | None, count: int, split: str) -> None:

@@ -18,6 +18,7 @@ from lightning_dws.data.table import (
     TableLoader,
     free_memory,
 )
+from lightning_dws.devices import find_device
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
 from lightning_dws.inrs.signals import SPLITS
@@ -32,16 +33,6 @@ _SPLITS_OF_STAGE: dict[str, tuple[str, ...]] = {
     "predict": ("test",),
 }
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
-
-
-def _check_device(name: str) -> None:
-    if name == "auto":
-        return
-    kind = name.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"fitting_device must be auto, cpu, cuda or cuda:N, got {name!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"fitting_device is {name!r}, but torch finds no GPU")
 
 
 def check_augmentations(
@@ -112,7 +103,7 @@ class INRDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if views < 1:
             raise ValueError(f"views must be at least 1, got {views}")
-        _check_device(fitting_device)
+        find_device(fitting_device, "fitting_device")
         self.dataset = dataset
         self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
         self.batch_size = batch_size
@@ -157,9 +148,7 @@ class INRDataModule(pl.LightningDataModule):
         """Fit the objects and views that this run needs and the store lacks."""
         if self.dataset is None:
             return
-        device = self.fitting_device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = find_device(self.fitting_device, "fitting_device")
         stage = self.trainer.state.fn if self.trainer else None
         splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})

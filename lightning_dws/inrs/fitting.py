@@ -112,9 +112,7 @@ def fit_inrs(
     chunks = torch.arange(num_inrs, device=device).split(chunk_size) if num_inrs else ()
     with (
         _full_precision(),
-        one_thread_per_operation()
-        if device.type == "cpu"
-        else nullcontext(),  # results depend on it
+        one_thread_per_operation() if device.type == "cpu" else nullcontext(),
         ThreadPoolExecutor(workers) as pool,
     ):
         results = pool.map(fit_chunk, chunks) if workers > 1 else map(fit_chunk, chunks)
@@ -213,7 +211,7 @@ class _Chunk:
         signals: Tensor,
         coordinates: Tensor,
     ) -> None:
-        self.architecture = architecture
+        self.architecture, self.signals, self.coordinates = architecture, signals, coordinates
         size, num_points = signals.shape[:2]
         padded = 16 * math.ceil(num_points / 16)
         new = parameters.new_zeros
@@ -315,35 +313,60 @@ class _Chunk:
         self.scratch.mul_(correction).add_(_ADAM_EPSILON)
         self.flat.addcdiv_(self.mean, self.scratch, value=-learning_rate / (1 - beta1**step))
 
+    def select(self, rows: Tensor) -> "_Chunk":
+        """Give a chunk of some of the INRs that goes on where this one is."""
+        coordinates = self.coordinates if self.coordinates.ndim == 2 else self.coordinates[rows]
+        parameters = self.rows(self.weights)[rows]
+        chosen = _Chunk(self.architecture, parameters, self.signals[rows], coordinates)
+        for own, moment in ((chosen.mean, self.mean), (chosen.square, self.square)):
+            layers = zip(
+                chosen._split_layers(own, len(rows)),
+                self._split_layers(moment, len(self.signals)),
+                strict=True,
+            )
+            for layer, known in layers:
+                layer.copy_(known[rows])
+        chosen.forward()
+        return chosen
+
     def mean_squared_error(self) -> Tensor:
         """Give the error of the last forward pass, (B,)."""
         return self.error.square().flatten(1).sum(dim=1) * self.mean_factor
 
     def fit(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """Take all steps; give the weights (B, P) and their PSNR (B,)."""
+        """Take all steps; give the weights (B, P) and their PSNR (B,).
+
+        INRs that reach the target PSNR leave the chunk as soon as half of it can.
+        """
         target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
         self.forward()
         best, best_error = self.rows(self.weights), self.mean_squared_error()
         most = _DIVERGED_GROWTH * best_error.clamp_min(0.01)
         running = torch.ones_like(best_error, dtype=torch.bool)
+        chunk, members = self, torch.arange(len(running), device=running.device)
         for step in range(1, recipe.steps + 1):
-            self.backward()
-            self.update(step, recipe.learning_rate_at(step), recipe.betas)
-            self.forward()
+            chunk.backward()
+            chunk.update(step, recipe.learning_rate_at(step), recipe.betas)
+            chunk.forward()
             last = step == recipe.steps
             if step % recipe.check_every and not last:
                 continue
-            error = self.mean_squared_error()
-            diverged = running & ~((error <= most) & error.isfinite())
-            stopping = running & ((error <= target_error) | last)
+            error, still = chunk.mean_squared_error(), running[members]
+            diverged = still & ~((error <= most[members]) & error.isfinite())
+            stopping = still & ((error <= target_error) | last)
             any_diverged, any_stopping = torch.stack([diverged.any(), stopping.any()]).tolist()
             if any_diverged:
-                raise _DivergedError(int(diverged.nonzero()[0]), step)
+                raise _DivergedError(int(members[diverged.nonzero()[0]]), step)
             if any_stopping:
-                best = torch.where(stopping[:, None], self.rows(self.weights), best)
-                best_error = torch.where(stopping, error, best_error)
-                running &= ~stopping
-                if not bool(running.any()):
+                stopped = members[stopping]
+                best[stopped] = chunk.rows(chunk.weights)[stopping]
+                best_error[stopped] = error[stopping]
+                running[stopped] = False
+                left = running[members].nonzero()[:, 0]
+                if len(left) == 0:
                     break
+                if 2 * len(left) <= len(members):
+                    left = torch.cat([left, left[-1:].expand(len(left) % 2)])
+                    chunk, members = chunk.select(left), members[left]
         floor = 10 ** (-_MAX_PSNR / 10)
         return best, -10 * torch.log10(best_error.clamp_min(floor))

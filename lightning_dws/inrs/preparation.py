@@ -1,18 +1,16 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
-import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
 from lightning_dws.inrs.recipes import RECIPES, Recipe
 from lightning_dws.inrs.signals import SPLITS, SignalDataset
@@ -113,6 +111,7 @@ def prepare_store(
     wanted: Wanted,
     *,
     device: torch.device | str = "cpu",
+    chunk_size: int | None = None,
     show_progress: bool = True,
 ) -> INRStore:
     """Make sure that a store holds what is wanted: open it, fit it, or extend it.
@@ -126,49 +125,41 @@ def prepare_store(
         spec: What the INRs are.
         wanted: How many objects and views; what the store has beyond that stays.
         device: Where the INRs are fitted.
+        chunk_size: INRs fitted at once, per thread, which bounds the memory; see ``fit_inrs``.
         show_progress: Show a progress bar with INRs per second, mean PSNR and time left.
 
     Raises:
         DataError: The folder holds a store of something else, a fit diverged, a shard is
             damaged, or the disk cannot be written.
     """
+    directory = make_directory(directory)
+    ranges = wanted.ranges(spec.signals)
+    with locked(directory) as writable:
+        if writable:
+            wait_for_parts(directory)
+        store = find_listed(directory, spec.header)
+        listed = [shard.range for shard in store.listed] if store else []
+        existing = {shard.range: shard for shard in store.shards} if store else {}
+        existing |= find_unlisted(directory, spec.header, listed)
+        # a listed shard whose file is gone is fitted again, wanted now or not
+        needed = dict.fromkeys([*ranges, *listed])
+        plan = [where for where in needed if covering(where, existing) is None]
+        if plan and not writable:
+            raise DataError(f"{directory}: lacks {len(plan)} shards and cannot be written")
+        if writable:
+            fit_shards(directory, spec, plan, existing, device, chunk_size, show_progress)
+            _publish(directory, spec.header, existing, listed)
+    return INRStore(directory)
+
+
+def make_directory(directory: str | Path) -> Path:
+    """Make a store's folder if it is missing."""
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{directory}: cannot be made ({error.strerror})") from error
-    ranges = wanted.ranges(spec.signals)
-    with _locked(directory) as writable:
-        store = _find_listed(directory, spec.header)
-        listed = [shard.range for shard in store.listed] if store else []
-        existing = {shard.range: shard for shard in store.shards} if store else {}
-        existing |= _find_unlisted(directory, spec.header, listed)
-        # a listed shard whose file is gone is fitted again, wanted now or not
-        needed = dict.fromkeys([*ranges, *listed])
-        plan = [where for where in needed if _covering(where, existing) is None]
-        if plan and not writable:
-            raise DataError(f"{directory}: lacks {len(plan)} shards and cannot be written")
-        if writable:
-            _fit_shards(directory, spec, plan, existing, device, show_progress)
-            _publish(directory, spec.header, existing, listed)
-    return INRStore(directory)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    """Let one process at a time write; give whether the folder can be written at all."""
-    lock = FileLock(directory / ".lock")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        sys.stderr.write(f"waiting for another process that fits {directory}\n")
-        lock.acquire()
-    except OSError:
-        pass  # a read-only folder: whoever has all that is wanted may still read it
-    try:
-        yield lock.is_locked
-    finally:
-        lock.release()
+    return directory
 
 
 def _publish(
@@ -186,12 +177,13 @@ def _publish(
         leftover.unlink()
 
 
-def _fit_shards(
+def fit_shards(
     directory: Path,
     spec: INRDatasetSpec,
     plan: list[ShardRange],
     existing: dict[ShardRange, Shard],
     device: torch.device | str,
+    chunk_size: int | None,
     show_progress: bool,
 ) -> None:
     """Fit the shards of a plan and add them to those that exist."""
@@ -201,7 +193,7 @@ def _fit_shards(
     with FittingProgress(total, spec.signals.name, show_progress) as progress:
         for where, prefix in todo:
             first = prefix.stop if prefix else where.start
-            batch, psnr = _fit_range(spec, where, first, device, progress.advance)
+            batch, psnr = _fit_range(spec, where, first, device, chunk_size, progress.advance)
             if prefix:
                 known, known_psnr = read_checked_shard(directory, existing[prefix], header)
                 batch = weight_space.cat([known, batch.to("cpu")])
@@ -214,6 +206,7 @@ def _fit_range(
     where: ShardRange,
     first: int,
     device: torch.device | str,
+    chunk_size: int | None,
     progress: Callable[[int, Tensor], None],
 ) -> tuple[WeightBatch, Tensor]:
     """Fit the objects ``first`` to ``where.stop`` of a shard."""
@@ -226,6 +219,7 @@ def _fit_range(
         seed=spec.seed,
         object_id=objects.object_id.to(device),
         view=torch.full_like(objects.object_id, where.view).to(device),
+        chunk_size=chunk_size,
         progress=progress,
     )
     return batch.replace(label=objects.label.to(device)), psnr
@@ -239,7 +233,8 @@ def _covers(outer: ShardRange, inner: ShardRange) -> bool:
     ) and outer.stop >= inner.stop
 
 
-def _covering(where: ShardRange, existing: dict[ShardRange, Shard]) -> ShardRange | None:
+def covering(where: ShardRange, existing: Iterable[ShardRange]) -> ShardRange | None:
+    """Find a shard that holds all INRs of a range."""
     return next((other for other in existing if _covers(other, where)), None)
 
 
@@ -258,7 +253,7 @@ def _longest_prefix(where: ShardRange, existing: dict[ShardRange, Shard]) -> Sha
     return max(prefixes, key=len, default=None)
 
 
-def _find_listed(directory: Path, header: StoreHeader) -> INRStore | None:
+def find_listed(directory: Path, header: StoreHeader) -> INRStore | None:
     """Open what is listed, once it is known to be of the same INRs; files may be missing."""
     if not (directory / INDEX_NAME).is_file():
         return None
@@ -267,12 +262,21 @@ def _find_listed(directory: Path, header: StoreHeader) -> INRStore | None:
     return store
 
 
-def _find_unlisted(
-    directory: Path, header: StoreHeader, listed: Collection[ShardRange]
+def find_unlisted(
+    directory: Path,
+    header: StoreHeader,
+    listed: Collection[ShardRange],
+    of_interest: Collection[ShardRange] | None = None,
 ) -> dict[ShardRange, Shard]:
-    """Find the shards that were finished by a run that ended before listing them."""
+    """Find the shards that were finished by a run that ended before listing them.
+
+    Where only some ranges are of interest, only shards that begin as one of these are read.
+    """
     known = {where.file_name for where in listed}
     paths = [path for path in directory.glob("*.safetensors") if path.name not in known]
+    if of_interest is not None:
+        beginnings = {where.file_name.rpartition("-")[0] for where in of_interest}
+        paths = [path for path in paths if path.name.rpartition("-")[0] in beginnings]
     shards = [read_unlisted_shard(path, header) for path in sorted(paths)]
     return {shard.range: shard for shard in shards}
 

@@ -116,6 +116,22 @@ def test_some_of_the_inrs_in_the_test_above_stop_early() -> None:
     assert 3 < int((psnr > 28).sum()) < 20
 
 
+def test_inrs_that_stopped_leave_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    forward = _Chunk.forward
+    monkeypatch.setattr(
+        _Chunk, "forward", lambda chunk: (sizes.append(len(chunk.signals)), forward(chunk))[1]
+    )
+    coordinates = make_points(64)
+    recipe = Recipe(80, learning_rate=1e-2, target_psnr=24.0, check_every=3)
+    signals = make_signals(coordinates, 24)
+    _, psnr = fit(signals, coordinates, INRArchitecture((2, 16, 16, 1)), recipe, chunk_size=24)
+    assert sizes[0] == 24
+    assert len(set(sizes)) > 2
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] <= max(2, int((psnr < 24).sum()) * 2 + 1)
+
+
 @pytest.mark.parametrize("activation", ["sine", "relu"])
 @pytest.mark.parametrize("widths", [(2, 7, 1), (3, 5, 6, 4, 2)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])

@@ -11,7 +11,7 @@ import torch
 from tiny import EVERYTHING, tiny_spec
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import INRStore, Recipe, Wanted, preparation, prepare_store
+from lightning_dws.inrs import INRStore, Recipe, Wanted, locks, preparation, prepare_store
 from lightning_dws.inrs import store as store_module
 
 ALL = Wanted(EVERYTHING, {"train": 2})
@@ -23,7 +23,7 @@ def small_shards(monkeypatch):
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != ".lock"}
+    return {p.name: p.read_bytes() for p in directory.iterdir() if p.suffix != ".lock"}
 
 
 def prepare(directory, wanted=ALL, spec=None):
@@ -133,7 +133,7 @@ def test_a_store_that_is_complete_is_read_where_nothing_can_be_written(
     def refuse(*arguments, **options):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(preparation.FileLock, "acquire", refuse)
+    monkeypatch.setattr(locks.FileLock, "acquire", refuse)
     assert len(prepare(tmp_path / "straight").split("train")) == 48
     with pytest.raises(DataError, match="lacks 10 shards and cannot be written"):
         prepare(tmp_path / "straight", Wanted(EVERYTHING, {"train": 4}))
