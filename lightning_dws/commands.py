@@ -20,7 +20,7 @@ from lightning_dws.augmentations import Augmentation
 from lightning_dws.data.datamodule import check_augmentations
 from lightning_dws.errors import DataError
 from lightning_dws.fit_command import fit_parser, run_fit
-from lightning_dws.inrs.images import Digits, FashionMNIST
+from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST
 from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore
@@ -32,7 +32,7 @@ from lightning_dws.weight_space import WeightBatch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_KNOWN_SIGNALS = {Digits.name: Digits, FashionMNIST.name: FashionMNIST}
+_KNOWN_SIGNALS = {kind.name: kind for kind in (Digits, FashionMNIST, MNIST, CIFAR10)}
 
 
 def run_inrs(args: Sequence[str]) -> None:

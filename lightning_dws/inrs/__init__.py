@@ -1,7 +1,9 @@
 """From signals to weights: INR datasets, fitted, stored and evaluated."""
 
+from lightning_dws.inrs.cifar import CIFAR10
 from lightning_dws.inrs.fitting import fit_inrs
-from lightning_dws.inrs.images import Digits, FashionMNIST
+from lightning_dws.inrs.image_folder import ImageFolder
+from lightning_dws.inrs.images import MNIST, Digits, FashionMNIST
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
 from lightning_dws.inrs.recipes import RECIPES, Recipe
 from lightning_dws.inrs.signals import ImageSignals, SignalDataset
@@ -9,11 +11,14 @@ from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.inrs.store import INRStore
 
 __all__ = [
+    "CIFAR10",
+    "MNIST",
     "RECIPES",
     "Digits",
     "FashionMNIST",
     "INRDatasetSpec",
     "INRStore",
+    "ImageFolder",
     "ImageSignals",
     "Recipe",
     "SignalDataset",

@@ -1,28 +1,19 @@
-"""The image datasets: handwritten digits (8x8, embedded) and Fashion-MNIST."""
+"""Small grey images: handwritten digits (8x8, embedded), MNIST and Fashion-MNIST."""
 
 import gzip
 import struct
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals import ImageSignals, SplitOrder, stratified_order
-
-_SPLIT_SEED = 0
-
-
-def _cut(label: Tensor, first_id: int, sizes: dict[str, int]) -> dict[str, SplitOrder]:
-    """Cut one stratified order into consecutive, so again stratified, splits."""
-    order = stratified_order(label, _SPLIT_SEED)
-    parts = order.split(list(sizes.values()))
-    return {
-        name: SplitOrder(part + first_id, label[part])
-        for name, part in zip(sizes, parts, strict=True)
-    }
+from lightning_dws.inrs.downloads import download
+from lightning_dws.inrs.signals import ImageSignals, SplitOrder
+from lightning_dws.inrs.splits import cut_official, cut_stratified
 
 
 class Digits(ImageSignals):
@@ -43,14 +34,115 @@ class Digits(ImageSignals):
         return images, torch.from_numpy(digits.target).long()
 
     def split(self, name: str) -> SplitOrder:
-        return _cut(self.label, 0, {"train": 1260, "val": 177, "test": 360})[name]
+        return cut_stratified(self.label, 0, {"train": 1260, "val": 177, "test": 360})[name]
 
 
-class FashionMNIST(ImageSignals):
+class IdxImages(ImageSignals):
+    """What MNIST and its successors share: 60,000 + 10,000 images of 28x28 in four idx files.
+
+    55,000 are for training, 5,000 for validation and 10,000 for test. Validation is the
+    stratified last 5,000 of a seeded order of the official training set. Object ids: 0 to 59,999
+    in the official training set, 60,000 to 69,999 in the test set.
+
+    Args:
+        root: Folder with the four idx files, gzipped or not. Default: a download into the user's
+            cache, checked by SHA-256.
+    """
+
+    grid_shape = (28, 28)
+
+    _title: str
+    _base_url: str
+    _sha256: ClassVar[dict[str, str]]
+    _cache_folder: str
+    _debian_root: Path | None = None
+    _debian_hint = ""
+    _num_training, _num_val, _num_test = 60_000, 5_000, 10_000
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root
+
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        folder = self._find_folder()
+        images, labels = [], []
+        for part, count in (("train", self._num_training), ("t10k", self._num_test)):
+            images.append(read_idx(self._find_file(folder, f"{part}-images-idx3-ubyte")))
+            labels.append(read_idx(self._find_file(folder, f"{part}-labels-idx1-ubyte")))
+            for found, expected in ((images, (count, *self.grid_shape)), (labels, (count,))):
+                if tuple(found[-1].shape) != expected:
+                    raise DataError(
+                        f"{self._title} in {folder}: {part} holds an array of shape "
+                        f"{tuple(found[-1].shape)}, expected {expected}"
+                    )
+        label = torch.cat(labels).long()
+        if label.max() >= len(self.classes):
+            raise DataError(
+                f"{self._title} in {folder}: label {int(label.max())}, "
+                f"expected 0 to {len(self.classes) - 1}"
+            )
+        return torch.cat(images)[..., None], label
+
+    def split(self, name: str) -> SplitOrder:
+        return cut_official(self.label, self._num_training, self._num_val)[name]
+
+    def _find_folder(self) -> Path:
+        if self.root is not None:
+            folder = Path(self.root)
+            if not folder.is_dir():
+                raise DataError(
+                    f"{self._title} root {folder} is not a folder; expected one with the files "
+                    f"{', '.join(self._sha256)}"
+                )
+            return folder
+        if self._debian_root is not None and self._debian_root.is_dir():
+            return self._debian_root
+        return download(
+            self._title, self._base_url, self._sha256, self._cache_folder, self._debian_hint
+        )
+
+    def _find_file(self, folder: Path, name: str) -> Path:
+        for path in (folder / f"{name}.gz", folder / name):
+            if path.is_file():
+                return path
+        raise DataError(f"{self._title}: no file {name} or {name}.gz in {folder}")
+
+
+class MNIST(IdxImages):
+    """MNIST, handwritten digits (LeCun et al., 1998): 55,000 / 5,000 / 10,000 images of 28x28.
+
+    Splits and object ids are those of ``IdxImages``.
+
+    Args:
+        root: Folder with the four idx files, gzipped or not. Default: a download into the user's
+            cache, checked by SHA-256.
+    """
+
+    name = "mnist"
+    classes = tuple("0123456789")
+
+    _title = "MNIST"
+    _base_url = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    _cache_folder = "mnist"
+    _sha256: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte.gz": (
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+        ),
+        "train-labels-idx1-ubyte.gz": (
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+        ),
+        "t10k-images-idx3-ubyte.gz": (
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+        ),
+        "t10k-labels-idx1-ubyte.gz": (
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+        ),
+    }
+
+
+class FashionMNIST(IdxImages):
     """Fashion-MNIST (Xiao et al., 2017): 55,000 / 5,000 / 10,000 images of 28x28 in 10 classes.
 
-    Validation is the stratified last 5,000 of a seeded order of the official training set.
-    Object ids: 0 to 59,999 in the official training set, 60,000 to 69,999 in the test set.
+    Splits and object ids are those of ``IdxImages``.
 
     Args:
         root: Folder with the four idx files, gzipped or not. Default: the folder of Debian's
@@ -71,12 +163,13 @@ class FashionMNIST(ImageSignals):
         "Bag",
         "Ankle boot",
     )
-    grid_shape = (28, 28)
 
-    _debian_root = Path("/usr/share/datasets/fashion-mnist")
+    _title = "Fashion-MNIST"
     _base_url = "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-    _num_training, _num_test = 60_000, 10_000
-    _sha256 = {  # noqa: RUF012 (a constant)
+    _cache_folder = "fashion-mnist"
+    _debian_root = Path("/usr/share/datasets/fashion-mnist")
+    _debian_hint = ", or install Debian's dataset-fashion-mnist"
+    _sha256: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte.gz": (
             "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
         ),
@@ -90,67 +183,6 @@ class FashionMNIST(ImageSignals):
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     }
-
-    def __init__(self, root: str | None = None) -> None:
-        self.root = root
-
-    def load_images(self) -> tuple[Tensor, Tensor]:
-        folder = self._find_folder()
-        images, labels = [], []
-        for part, count in (("train", self._num_training), ("t10k", self._num_test)):
-            images.append(read_idx(self._find_file(folder, f"{part}-images-idx3-ubyte")))
-            labels.append(read_idx(self._find_file(folder, f"{part}-labels-idx1-ubyte")))
-            for found, expected in ((images, (count, *self.grid_shape)), (labels, (count,))):
-                if tuple(found[-1].shape) != expected:
-                    raise DataError(
-                        f"Fashion-MNIST in {folder}: {part} holds an array of shape "
-                        f"{tuple(found[-1].shape)}, expected {expected}"
-                    )
-        label = torch.cat(labels).long()
-        if label.max() >= len(self.classes):
-            raise DataError(f"Fashion-MNIST in {folder}: label {int(label.max())}, expected 0 to 9")
-        return torch.cat(images)[..., None], label
-
-    def split(self, name: str) -> SplitOrder:
-        if name == "test":
-            return _cut(self.label[self._num_training :], self._num_training, {"test": 10_000})[
-                "test"
-            ]
-        return _cut(self.label[: self._num_training], 0, {"train": 55_000, "val": 5_000})[name]
-
-    def _find_folder(self) -> Path:
-        if self.root is not None:
-            folder = Path(self.root)
-            if not folder.is_dir():
-                raise DataError(
-                    f"Fashion-MNIST root {folder} is not a folder; expected one with the files "
-                    f"{', '.join(self._sha256)}"
-                )
-            return folder
-        if self._debian_root.is_dir():
-            return self._debian_root
-        return self._download()
-
-    def _find_file(self, folder: Path, name: str) -> Path:
-        for path in (folder / f"{name}.gz", folder / name):
-            if path.is_file():
-                return path
-        raise DataError(f"Fashion-MNIST: no file {name} or {name}.gz in {folder}")
-
-    def _download(self) -> Path:
-        import pooch
-
-        folder = Path(pooch.os_cache("lightning_dws")) / "fashion-mnist"
-        for name, sha256 in self._sha256.items():
-            try:
-                pooch.retrieve(self._base_url + name, f"sha256:{sha256}", fname=name, path=folder)
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    f"Fashion-MNIST could not be downloaded ({error}); put "
-                    f"{', '.join(self._sha256)} into a folder and give it as root, "
-                    "or install Debian's dataset-fashion-mnist"
-                ) from error
-        return folder
 
 
 def read_idx(path: Path) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import Digits, FashionMNIST
+from lightning_dws.inrs import MNIST, Digits, FashionMNIST
 from lightning_dws.inrs.images import read_idx
 from lightning_dws.inrs.signals import pixel_coordinates, stratified_order
 
@@ -18,6 +18,11 @@ def idx_bytes(values: torch.Tensor) -> bytes:
 
 class SmallFashionMNIST(FashionMNIST):
     _num_training, _num_test = 60, 20
+    grid_shape = (4, 4)
+
+
+class SmallMNIST(MNIST):
+    _num_training, _num_val, _num_test = 60, 10, 20
     grid_shape = (4, 4)
 
 
@@ -66,9 +71,10 @@ def test_fashion_mnist_reads_idx_files(fashion_folder):
     assert data.label[63] == 3
 
 
-def test_fashion_mnist_splits_are_those_of_the_field():
+@pytest.mark.parametrize("dataset", [FashionMNIST, MNIST])
+def test_splits_are_those_of_the_field(dataset):
     label = torch.arange(70_000) % 10
-    data = FashionMNIST()
+    data = dataset()
     data.__dict__["_images"] = (torch.zeros(0), label)
     parts = {name: data.split(name) for name in ("train", "val", "test")}
     assert {name: len(part) for name, part in parts.items()} == {
@@ -79,6 +85,31 @@ def test_fashion_mnist_splits_are_those_of_the_field():
     assert parts["test"].object_id.min() == 60_000
     assert torch.cat([part.object_id for part in parts.values()]).unique().numel() == 70_000
     assert torch.bincount(parts["val"].label).tolist() == [500] * 10
+
+
+def test_objects_of_fashion_mnist_keep_their_places():
+    """Stores that exist rely on them."""
+    data = FashionMNIST()
+    data.__dict__["_images"] = (torch.zeros(0), torch.arange(70_000) % 10)
+    first = {name: data.split(name).object_id[:5].tolist() for name in ("train", "val", "test")}
+    assert first == {
+        "train": [36044, 10678, 57327, 15479, 9481],
+        "val": [38790, 23173, 10647, 7004, 54642],
+        "test": [66044, 62890, 69399, 61917, 67532],
+    }
+
+
+def test_mnist_reads_the_same_files_as_another_dataset(fashion_folder):
+    data = SmallMNIST(str(fashion_folder))
+    ids = torch.arange(80)
+    assert torch.equal(data.values(ids), SmallFashionMNIST(str(fashion_folder)).values(ids))
+    assert [len(data.split(name)) for name in ("train", "val", "test")] == [50, 10, 20]
+    assert torch.bincount(data.split("val").label).tolist() == [1] * 10
+    assert data.name == "mnist"
+    assert data.classes[7] == "7"
+    (fashion_folder / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(torch.full((20,), 10)))
+    with pytest.raises(DataError, match=r"MNIST in .*: label 10, expected 0 to 9"):
+        SmallMNIST(str(fashion_folder)).split("test")
 
 
 def test_a_missing_folder_or_file_is_named(tmp_path, fashion_folder):
