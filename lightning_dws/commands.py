@@ -1,4 +1,4 @@
-"""The commands about INRs that need no model: ``inrs fit``, ``show`` and ``augment``."""
+"""The commands about INRs that need no model: ``inrs fit``, ``show``, ``verify``, ``augment``."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST
 from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.verification import verify_store
 from lightning_dws.mixup import MixUp
 from lightning_dws.mixup.pictures import draw_augmentations, draw_mixup_walk
 from lightning_dws.randomness import make_generator
@@ -36,7 +37,7 @@ _KNOWN_SIGNALS = {kind.name: kind for kind in (Digits, FashionMNIST, MNIST, CIFA
 
 
 def run_inrs(args: Sequence[str]) -> None:
-    """Run ``inrs fit``, ``show`` or ``augment`` with the words behind ``inrs``."""
+    """Run ``inrs fit``, ``show``, ``verify`` or ``augment`` with the words behind ``inrs``."""
     parser = ArgumentParser(
         prog="main.py inrs",
         description="Datasets of INRs: fit, show and augment them.",
@@ -45,6 +46,7 @@ def run_inrs(args: Sequence[str]) -> None:
     subcommands = parser.add_subcommands(required=True)
     subcommands.add_subcommand("fit", fit_parser(), help="fit a dataset, or what it lacks")
     subcommands.add_subcommand("show", _show_parser(), help="print a summary and draw a picture")
+    subcommands.add_subcommand("verify", _verify_parser(), help="check all that can be checked")
     subcommands.add_subcommand("augment", _augment_parser(), help="draw what augmentations do")
     config = parser.parse_args(list(args))
     try:
@@ -60,6 +62,8 @@ def _run(parser: ArgumentParser, config: Namespace) -> None:
         run_fit(parser.instantiate(config).fit)
     elif config.subcommand == "show":
         _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
+    elif config.subcommand == "verify":
+        _verify(config.verify.directory, config.verify.sample)
     else:
         names = ("directory", "config", "output", "count", "split", "seed")
         _augment(**{name: config.augment[name] for name in names})
@@ -84,6 +88,29 @@ def _show(directory: str, output: str | None, count: int, split: str) -> None:
     Console(highlight=False).print(_summary(store))
     picture = Path(output) if output else store.directory / "inrs.png"
     _save(draw_reconstructions(store, _originals(store), split, count), picture)
+
+
+def _verify_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        allow_abbrev=False,
+        description="Check sums, shapes, finiteness, labels, duplicates, and render a sample.",
+    )
+    parser.add_argument("directory", type=str, help="the store's folder")
+    parser.add_argument(
+        "--sample", type=PositiveInt, default=64, help="INRs to render, of each split and view"
+    )
+    return parser
+
+
+def _verify(directory: str, sample: int) -> None:
+    store = INRStore(directory, allow_missing=True)
+    result = verify_store(directory, _originals(store), sample)
+    for problem in result.problems:
+        sys.stderr.write(f"{problem}\n")
+    if result.problems:
+        raise DataError(f"{directory}: problems: {len(result.problems)} in {result.num_inrs} INRs")
+    rendered = f"{result.num_rendered} rendered" if result.num_rendered else "none rendered"
+    sys.stdout.write(f"{directory}: {result.num_inrs} INRs verified, {rendered}\n")
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -1,0 +1,135 @@
+import dataclasses
+import re
+
+import pytest
+import torch
+from tiny import EVERYTHING, Blobs, tiny_spec
+
+from lightning_dws.cli import main
+from lightning_dws.errors import DataError
+from lightning_dws.inrs import INRStore, Wanted, preparation, prepare_store
+from lightning_dws.inrs.store import read_checked_shard, write_index, write_shard
+from lightning_dws.inrs.verification import verify_store
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "SHARD_SIZE", 10)
+    wanted = Wanted(EVERYTHING, {"train": 2})
+    prepare_store(tmp_path / "s", tiny_spec(), wanted, show_progress=False)
+    return tmp_path / "s"
+
+
+def rewrite(directory, name, change):
+    """Write a shard anew, changed, with right sums."""
+    store = INRStore(directory)
+    shards = []
+    for shard in store.shards:
+        if shard.range.file_name == name:
+            batch, psnr = read_checked_shard(directory, shard, store.header)
+            fields = [batch.parameters, batch.label, batch.object_id, batch.view, psnr]
+            parameters, label, object_id, view, psnr = (field.clone() for field in fields)
+            change(parameters, label, object_id, psnr)
+            changed = dataclasses.replace(
+                batch, parameters=parameters, label=label, object_id=object_id, view=view
+            )
+            shard = write_shard(directory, shard.range, changed, psnr, store.header.fingerprint)
+        shards.append(shard)
+    write_index(directory, store.header, shards)
+
+
+def test_a_sound_store(directory):
+    result = verify_store(directory, Blobs())
+    assert (result.num_inrs, result.num_rendered, result.problems) == (60, 60, [])
+    sampled = verify_store(directory, Blobs(), sample=6)
+    assert 24 <= sampled.num_rendered <= 30
+    assert verify_store(directory).num_rendered == 0
+
+
+def test_the_sum_of_every_shard(directory):
+    for number, path in enumerate(sorted(directory.glob("*.safetensors"))):
+        content = bytearray(path.read_bytes())
+        content[-1 - number] ^= 4
+        path.write_bytes(bytes(content))
+    result = verify_store(directory, Blobs())
+    assert len(result.problems) == len(list(directory.glob("*.safetensors")))
+    assert all("SHA-256" in problem for problem in result.problems)
+
+
+def test_a_missing_shard_hides_no_other_problem(directory):
+    (directory / "train-view000-0000010-0000020.safetensors").unlink()
+    content = bytearray((directory / "val-view000-0000000-0000006.safetensors").read_bytes())
+    content[-1] ^= 1
+    (directory / "val-view000-0000000-0000006.safetensors").write_bytes(bytes(content))
+    first, second = verify_store(directory).problems
+    assert "train-view000-0000010-0000020.safetensors" in first
+    assert "val-view000-0000000-0000006.safetensors" in second
+
+
+def change_psnr(parameters, label, object_id, psnr):
+    psnr[3] += 0.2
+
+
+def repeat_object(parameters, label, object_id, psnr):
+    object_id[2], label[2] = object_id[1], label[1]
+
+
+def repeat_weights(parameters, label, object_id, psnr):
+    parameters[4] = parameters[5]
+
+
+def change_label(parameters, label, object_id, psnr):
+    label[0] = (label[0] + 1) % 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_psnr, r"object_id \d+, view 1 renders with .* dB are recorded"),
+        (repeat_object, r"object_id \d+, view 1 is there twice"),
+        (repeat_weights, r"has the weights of object_id \d+, view 1"),
+        (change_label, r"has label \d, in another view \d"),
+    ],
+)
+def test_what_no_sum_shows(directory, change, message, capsys):
+    name = "train-view001-0000000-0000010.safetensors"
+    rewrite(directory, name, change)
+    signals = Blobs() if change is change_psnr else None
+    [problem] = verify_store(directory, signals).problems
+    assert problem.startswith(name)
+    assert re.search(message, problem)
+    if signals is None:
+        with pytest.raises(SystemExit) as stop:
+            main(["inrs", "verify", str(directory)])
+        assert stop.value.code == 1
+        error = capsys.readouterr().err
+        assert problem in error
+        assert "problems: 1 in 60 INRs" in error
+
+
+def test_an_object_in_two_splits(directory):
+    def borrow(parameters, label, object_id, psnr):
+        train = INRStore(directory).split("train", num_objects=1, views=1)
+        object_id[0], label[0] = train.object_id[0], train.label[0]
+
+    rewrite(directory, "val-view000-0000000-0000006.safetensors", borrow)
+    problems = verify_store(directory).problems
+    assert any("is also in split 'train'" in problem for problem in problems)
+
+
+def test_equal_rows_have_equal_digests_and_others_other_ones():
+    from lightning_dws.inrs.verification import _digest
+
+    rows = torch.randn(1000, 7)
+    rows[500:] = rows[:500]
+    rows[0, 0] += 1e-6
+    digests = _digest(rows)
+    assert torch.equal(digests[1:500], digests[501:])
+    assert len(digests.unique()) == 501
+
+
+def test_the_command(directory, capsys, tmp_path):
+    main(["inrs", "verify", str(directory), "--sample", "3"])
+    assert "60 INRs verified, none rendered" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no INR store"):
+        verify_store(tmp_path)
