@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 from golden import DWSNET_FILES, Golden
+from symmetry import make_batch, permute_hidden, relative
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
@@ -23,31 +24,6 @@ def make_model(widths, dtype=torch.float64, **options):
     for parameter in model.parameters():  # at the initial scale the input hardly matters
         torch.nn.init.normal_(parameter.data)
     return model
-
-
-def make_batch(widths, size=4, dtype=torch.float64, seed=1):
-    architecture = INRArchitecture(widths)
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(size, architecture.num_parameters, generator=generator, dtype=dtype)
-    return WeightBatch.from_parameters(architecture, rows)
-
-
-def permute_hidden(batch, skip=None):
-    """Permute hidden neurons; ``skip`` names a layer whose next columns stay as they are."""
-    weights, biases = [w.clone() for w in batch.weights], [b.clone() for b in batch.biases]
-    generator = torch.Generator().manual_seed(2)
-    for layer, width in enumerate(batch.architecture.hidden_widths):
-        order = torch.randperm(width, generator=generator).roll(1)
-        if torch.equal(order, torch.arange(width)):
-            order = order.roll(1)
-        weights[layer], biases[layer] = weights[layer][:, order], biases[layer][:, order]
-        if layer != skip:
-            weights[layer + 1] = weights[layer + 1][:, :, order]
-    return WeightBatch.from_layers(batch.architecture, weights, biases)
-
-
-def relative(found, expected):
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 @pytest.mark.parametrize("name", DWSNET_FILES)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from golden import Golden
 from golden_transformer import TRANSFORMER_FILES, golden_transformer
+from symmetry import make_batch, permute_hidden, relative
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import NeuralGraphTransformer, relational_attention
@@ -35,28 +36,6 @@ def make_model(widths, dtype=torch.float64, **options):
     for parameter in model.parameters():  # at the initial scale the input hardly matters
         parameter.data *= 2
     return model.to(dtype).eval()
-
-
-def make_batch(widths, size=4, dtype=torch.float64, seed=1):
-    architecture = INRArchitecture(widths, w0=1.0)
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(size, architecture.num_parameters, generator=generator, dtype=dtype)
-    return WeightBatch.from_parameters(architecture, rows)
-
-
-def permute_hidden(batch, skip=None):
-    """Permute hidden neurons; ``skip`` names a layer whose next columns stay as they are."""
-    weights, biases = batch.weights, batch.biases
-    for layer, width in enumerate(batch.architecture.hidden_widths):
-        order = torch.arange(width).roll(1)
-        weights[layer], biases[layer] = weights[layer][:, order], biases[layer][:, order]
-        if layer != skip:
-            weights[layer + 1] = weights[layer + 1][:, :, order]
-    return WeightBatch.from_layers(batch.architecture, weights, biases)
-
-
-def relative(found, expected):
-    return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
 def gradients(model, batch):
