@@ -1,4 +1,4 @@
-"""The commands about INRs that need no model: ``inrs fit``, ``show``, ``verify``, ``augment``."""
+"""The commands about INRs that need no model."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -20,8 +20,9 @@ from lightning_dws.augmentations import Augmentation
 from lightning_dws.data.datamodule import check_augmentations
 from lightning_dws.errors import DataError
 from lightning_dws.fit_command import fit_parser, run_fit
+from lightning_dws.format_commands import export_parser, import_parser, run_export, run_import
 from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST
-from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
+from lightning_dws.inrs.pictures import draw_reconstructions, format_psnr, save_figure
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.verification import verify_store
@@ -37,15 +38,17 @@ _KNOWN_SIGNALS = {kind.name: kind for kind in (Digits, FashionMNIST, MNIST, CIFA
 
 
 def run_inrs(args: Sequence[str]) -> None:
-    """Run ``inrs fit``, ``show``, ``verify`` or ``augment`` with the words behind ``inrs``."""
+    """Run the command that the words behind ``inrs`` name."""
     parser = ArgumentParser(
         prog="main.py inrs",
-        description="Datasets of INRs: fit, show and augment them.",
+        description="Datasets of INRs: fit, import, export, verify, show and augment them.",
         allow_abbrev=False,
     )
     subcommands = parser.add_subcommands(required=True)
     subcommands.add_subcommand("fit", fit_parser(), help="fit a dataset, or what it lacks")
     subcommands.add_subcommand("show", _show_parser(), help="print a summary and draw a picture")
+    subcommands.add_subcommand("import", import_parser(), help="read published INR datasets")
+    subcommands.add_subcommand("export", export_parser(), help="write a store in their layouts")
     subcommands.add_subcommand("verify", _verify_parser(), help="check all that can be checked")
     subcommands.add_subcommand("augment", _augment_parser(), help="draw what augmentations do")
     config = parser.parse_args(list(args))
@@ -62,6 +65,10 @@ def _run(parser: ArgumentParser, config: Namespace) -> None:
         run_fit(parser.instantiate(config).fit)
     elif config.subcommand == "show":
         _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
+    elif config.subcommand == "import":
+        run_import(config["import"])
+    elif config.subcommand == "export":
+        run_export(config.export)
     elif config.subcommand == "verify":
         _verify(config.verify.directory, config.verify.sample)
     else:
@@ -153,8 +160,9 @@ def _augment(
             for name, augmentation in _fitting_augmentations(inrs).items()
         }
     picture = Path(output)
-    _save(draw_augmentations(inrs[:count], columns, store.header.grid_shape), picture)
-    walk = draw_mixup_walk(inrs[:1], inrs[1:2], store.header.grid_shape)
+    grid_shape, convention = store.header.grid_shape, store.header.convention
+    _save(draw_augmentations(inrs[:count], columns, grid_shape, convention), picture)
+    walk = draw_mixup_walk(inrs[:1], inrs[1:2], grid_shape, convention)
     _save(walk, picture.with_stem(f"{picture.stem}-mixup"))
 
 
@@ -242,7 +250,7 @@ def _summary(store: INRStore) -> Group:
             str(store.num_objects(split)),
             str(store.num_views(split)),
             f"{int(counts.min())}-{int(counts.max())}",
-            *(f"{value:.1f}" for value in quantiles.tolist()),
-            f"{float(psnr.mean()):.2f}",
+            *(format_psnr(value) for value in quantiles.tolist()),
+            format_psnr(float(psnr.mean()), digits=2),
         )
     return Group(*lines, table)

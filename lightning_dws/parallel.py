@@ -1,8 +1,10 @@
 """Share out chunks of work over threads, each of which computes alone."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -33,8 +35,8 @@ def one_thread_per_operation() -> Iterator[int]:
 def map_in_threads(function: Callable[[Chunk], Result], chunks: Sequence[Chunk]) -> list[Result]:
     """Apply a function to every chunk, on as many threads as torch uses; results in order.
 
-    The function runs without autograd. What it calls must release Python's lock to run in
-    parallel: operations of torch do.
+    The function runs without autograd, and must not call this one. What it calls must release
+    Python's lock to run in parallel: operations of torch do.
     """
 
     def apply(chunk: Chunk) -> Result:
@@ -44,5 +46,13 @@ def map_in_threads(function: Callable[[Chunk], Result], chunks: Sequence[Chunk])
     with one_thread_per_operation() as threads:
         if threads == 1 or len(chunks) < 2:
             return [apply(chunk) for chunk in chunks]
-        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-            return list(pool.map(apply, chunks))
+        return list(_pool(threads).map(apply, chunks))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Keep threads for the next call: new ones would touch new memory."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="lightning_dws")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads

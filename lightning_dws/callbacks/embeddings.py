@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from lightning_dws.inrs.convention import ImageConvention
 from lightning_dws.inrs.pictures import fine_grid, render_images
 from lightning_dws.weight_space import WeightBatch
 
@@ -53,15 +54,17 @@ class EmbeddingProjector(pl.Callback):
                     logger.experiment.add_embedding(
                         torch.cat(self._features),
                         metadata=labels,
-                        label_img=self._thumbnails(data.grid_shape),
+                        label_img=self._thumbnails(data.grid_shape, data.store.header.convention),
                         global_step=trainer.global_step,
                         tag="features",
                     )
         self._features, self._inrs = [], []
 
-    def _thumbnails(self, grid_shape: tuple[int, int]) -> Tensor | None:
+    def _thumbnails(
+        self, grid_shape: tuple[int, int], convention: ImageConvention
+    ) -> Tensor | None:
         """Render (B, channels, height, width) images of 2-D INRs; TensorBoard wants squares."""
         if grid_shape[0] != grid_shape[1] or self._inrs[0].architecture.in_features != 2:
             return None
-        images = [render_images(part, fine_grid(grid_shape)) for part in self._inrs]
+        images = [render_images(part, fine_grid(grid_shape), convention) for part in self._inrs]
         return torch.cat(images).permute(0, 3, 1, 2)

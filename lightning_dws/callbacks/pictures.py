@@ -61,7 +61,7 @@ class Pictures(pl.Callback):
         if drawn and trainer.is_global_zero and batch.architecture.in_features == 2:
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = batch[: self.num_inrs]
-            images = render_images(shown, fine_grid(data.grid_shape))
+            images = _render(data, shown)
             publish(trainer, "train/inrs", draw_titled(images, name_targets(shown, data.classes)))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -123,10 +123,15 @@ class Pictures(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
         if self._shown.architecture.in_features == 2:
-            images = render_images(self._shown, fine_grid(data.grid_shape))
+            images = _render(data, self._shown)
             predictions, label = self._shown_predictions.cpu(), self._shown.label.cpu()
             grid = draw_predictions(images, label, predictions, data.classes)
             publish(trainer, f"{split}/inrs", grid)
+
+
+def _render(data: Any, inrs: WeightBatch) -> Tensor:
+    """Render 2-D INRs of a datamodule as the images that they encode."""
+    return render_images(inrs, fine_grid(data.grid_shape), data.store.header.convention)
 
 
 def draw_confusion(counts: Tensor, classes: tuple[str, ...]) -> "Figure":

@@ -2,6 +2,7 @@
 
 from lightning_dws.inrs.cifar import CIFAR10
 from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.formats import export_inrs, import_inrs
 from lightning_dws.inrs.image_folder import ImageFolder
 from lightning_dws.inrs.images import MNIST, Digits, FashionMNIST
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
@@ -24,6 +25,8 @@ __all__ = [
     "SignalDataset",
     "Wanted",
     "evaluate_inrs",
+    "export_inrs",
     "fit_inrs",
+    "import_inrs",
     "prepare_store",
 ]

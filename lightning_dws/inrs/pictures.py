@@ -1,12 +1,14 @@
 """Pictures of INRs. Matplotlib is imported when something is drawn, never before."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lightning_dws.inrs.signals import SignalDataset, pixel_coordinates
+from lightning_dws.inrs.convention import DEFAULT, ImageConvention
+from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.weight_space import WeightBatch
@@ -18,13 +20,25 @@ if TYPE_CHECKING:
 _MIN_PIXELS = 28  # smaller grids are drawn finer: an INR has no pixels of its own
 
 
-def render_images(batch: WeightBatch, grid_shape: tuple[int, int]) -> Tensor:
+def render_images(
+    batch: WeightBatch, grid_shape: tuple[int, int], convention: ImageConvention = DEFAULT
+) -> Tensor:
     """Render 2-D INRs as images in [0, 1]: (B, height, width, out) on the CPU."""
     with torch.no_grad():
-        coordinates = pixel_coordinates(*grid_shape).to(batch.parameters)
+        coordinates = convention.coordinates(*grid_shape).to(batch.parameters)
         values = evaluate_inrs(batch, coordinates)
     images: Tensor = values.unflatten(1, grid_shape)
-    return images.float().clamp(0, 1).cpu()
+    return convention.to_unit_range(images.float()).cpu()
+
+
+def format_psnr(psnr: float, digits: int = 1) -> str:
+    """Write a PSNR in dB, ``-`` where it is not known (imported INRs).
+
+    Example:
+        >>> format_psnr(21.46), format_psnr(float("nan"))
+        ('21.5', '-')
+    """
+    return "-" if math.isnan(psnr) else f"{psnr:.{digits}f}"
 
 
 def fine_grid(grid_shape: tuple[int, int]) -> tuple[int, int]:
@@ -76,7 +90,8 @@ def draw_reconstructions(
     first = torch.sort(inrs.label, stable=True).indices
     chosen = first[torch.linspace(0, len(inrs) - 1, min(count, len(inrs))).round().long()]
     shown = inrs[chosen]
-    rows = [render_images(shown, fine_grid(store.header.grid_shape))]
+    grid_shape = fine_grid(store.header.grid_shape)
+    rows = [render_images(shown, grid_shape, store.header.convention)]
     names = ["INR"]
     if originals is not None:
         pixels = originals.values(shown.object_id)
@@ -88,7 +103,7 @@ def draw_reconstructions(
         for axis, image in zip(axes[row], images, strict=True):
             draw_image(axis, image)
     for axis, label, value in zip(axes[0], shown.label, psnr[chosen], strict=True):
-        axis.set_title(f"{store.classes[int(label)]}\n{float(value):.1f} dB", fontsize=8)
+        axis.set_title(f"{store.classes[int(label)]}\n{format_psnr(float(value))} dB", fontsize=8)
     return figure
 
 

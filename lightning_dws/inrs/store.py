@@ -20,12 +20,14 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 INDEX_NAME = "dataset.json"
 FORMAT_NAME = "lightning_dws INR store"
 FORMAT_VERSION = 1
+_MAX_PIXELS = 2**13  # height or width of a picture
 _METADATA_KEY = "lightning_dws"
 _COLUMNS = {
     "parameters": torch.float32,
@@ -44,9 +46,10 @@ class StoreHeader:
         architecture: Of every INR.
         classes: Names, in the order of the labels.
         signals: Name of the signals that the INRs encode.
-        grid_shape: (height, width) of the pixels, row-major, x first, both axes from -1 to 1.
-        recipe: How the INRs were fitted, as plain data.
+        grid_shape: (height, width) of the pixels, row-major, both axes from -1 to 1.
+        recipe: How the INRs were fitted, or where they were imported from, as plain data.
         seed: Of the initialisation.
+        convention: Which axis comes first, and what black and white are.
     """
 
     architecture: INRArchitecture
@@ -55,17 +58,27 @@ class StoreHeader:
     grid_shape: tuple[int, int]
     recipe: dict[str, Any]
     seed: int
+    convention: ImageConvention = DEFAULT
 
     def to_dict(self) -> dict[str, Any]:
         plain = {**asdict(self), "architecture": self.architecture.to_dict()}
+        convention = plain.pop("convention")
+        if (
+            self.convention != DEFAULT
+        ):  # stores of the default are as they were before it had a name
+            plain.update(convention)
         return dict(json.loads(json.dumps(plain)))
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
         architecture = plain["architecture"]
         height, width = plain["grid_shape"]
-        if not (int(height) > 0 and int(width) > 0):
+        if not (0 < int(height) <= _MAX_PIXELS and 0 < int(width) <= _MAX_PIXELS):
             raise ValueError(f"grid_shape {plain['grid_shape']}")
+        for name, kind in (("classes", list), ("recipe", dict)):
+            if not isinstance(plain[name], kind):
+                raise ValueError(f"{name} is a {type(plain[name]).__name__}")
+        low, high = plain.get("value_range", DEFAULT.value_range)
         return cls(
             architecture=INRArchitecture(**architecture),
             classes=tuple(str(name) for name in plain["classes"]),
@@ -73,6 +86,7 @@ class StoreHeader:
             grid_shape=(int(height), int(width)),
             recipe=dict(plain["recipe"]),
             seed=int(plain["seed"]),
+            convention=ImageConvention(plain.get("axis_order", DEFAULT.axis_order), (low, high)),
         )
 
     @property
@@ -280,7 +294,15 @@ class INRStore:
         try:
             self.header = StoreHeader.from_dict(index)
             self.shards = [self._parse_shard(entry) for entry in index["shards"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            _ = self.header.fingerprint  # of data too deeply nested, there is none
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise DataError(
                 f"{self.directory / INDEX_NAME}: not an index of an INR store "
                 f"({type(error).__name__}: {error})"
@@ -442,6 +464,12 @@ class INRStore:
                 f"{path}: {path.stat().st_size} bytes, expected {shard.num_bytes}; "
                 "the shard is truncated or altered. Delete it and run 'inrs fit' again"
             )
+        needed = 4 * len(shard.range) * self.architecture.num_parameters
+        if shard.num_bytes < needed:  # so that no table is made for INRs that are not there
+            raise DataError(
+                f"{path}: {shard.num_bytes} bytes cannot hold {len(shard.range)} INRs of "
+                f"{self.architecture.num_parameters} parameters"
+            )
 
 
 def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -> None:
@@ -449,11 +477,12 @@ def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -
     ordered = sorted(
         shards, key=lambda s: (SPLITS.index(s.range.split), s.range.view, s.range.start)
     )
+    axis = {"xy": "x", "ij": "y"}[header.convention.axis_order]
     index = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
         **header.to_dict(),
-        "coordinates": "x first, both axes from -1 to 1, pixels row by row",
+        "coordinates": f"{axis} first, both axes from -1 to 1, pixels row by row",
         "shards": [
             {
                 "file": shard.range.file_name,

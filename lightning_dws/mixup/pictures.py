@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lightning_dws.inrs.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.pictures import draw_image, fine_grid, new_figure, render_images
 from lightning_dws.mixup.alignment import align
 from lightning_dws.mixup.mixup import mix_up
@@ -19,7 +20,10 @@ _STEPS = 9
 
 
 def draw_augmentations(
-    batch: WeightBatch, augmentations: Mapping[str, Augment], grid_shape: tuple[int, int]
+    batch: WeightBatch,
+    augmentations: Mapping[str, Augment],
+    grid_shape: tuple[int, int],
+    convention: ImageConvention = DEFAULT,
 ) -> "Figure":
     """Draw INRs (rows) as they are and after each augmentation (columns).
 
@@ -27,19 +31,23 @@ def draw_augmentations(
         batch: 2-D INRs.
         augmentations: What to apply to the whole batch, by the column's title.
         grid_shape: (height, width) of the images that the INRs encode.
+        convention: How the images were given to the INRs.
     """
     columns = {"INR": batch} | {name: augment(batch) for name, augment in augmentations.items()}
     figure, axes = new_figure(len(batch), len(columns))
     for column, (name, augmented) in enumerate(columns.items()):
         axes[0][column].set_title(name.replace("_", "\n"), fontsize=8)
-        images = render_images(augmented, fine_grid(grid_shape))
+        images = render_images(augmented, fine_grid(grid_shape), convention)
         for row, image in enumerate(images):
             draw_image(axes[row][column], image)
     return figure
 
 
 def draw_mixup_walk(
-    first: WeightBatch, second: WeightBatch, grid_shape: tuple[int, int]
+    first: WeightBatch,
+    second: WeightBatch,
+    grid_shape: tuple[int, int],
+    convention: ImageConvention = DEFAULT,
 ) -> "Figure":
     """Draw the way from one INR to another in weight space, by kind of alignment.
 
@@ -47,6 +55,7 @@ def draw_mixup_walk(
         first: One 2-D INR.
         second: Another one of the same architecture.
         grid_shape: (height, width) of the images that the INRs encode.
+        convention: How the images were given to the INRs.
     """
     ends = {"no alignment": second, "permutation": align(first, second, "permutation").aligned}
     if first.architecture.activation == "sine":
@@ -58,7 +67,8 @@ def draw_mixup_walk(
         start = first[torch.zeros(_STEPS, dtype=torch.int64)]
         stop = end[torch.zeros(_STEPS, dtype=torch.int64)]
         mixed = mix_up(stop, start, shares.to(first.device), 1, "hard")
-        for column, image in enumerate(render_images(mixed, fine_grid(grid_shape))):
+        images = render_images(mixed, fine_grid(grid_shape), convention)
+        for column, image in enumerate(images):
             draw_image(axes[row][column], image)
     for axis, share in zip(axes[0], shares.tolist(), strict=True):
         axis.set_title(f"{share:.3g}", fontsize=8)

@@ -1,0 +1,159 @@
+"""A folder of published files: what is read from it lies in it, and is not too large."""
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lightning_dws.errors import DataError
+
+MAX_FILE_BYTES = 64 * 2**20
+_MAX_JSON_BYTES = 2**30
+_TRIED_PATHS = 100
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file, or an object, that cannot be imported, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Source:
+    """The folder that is imported.
+
+    Args:
+        directory: Its path. It may be a link itself; nothing in it may lead out of it.
+
+    Raises:
+        DataError: It is no folder.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        if not self.directory.is_dir():
+            raise DataError(f"{self.directory}: not a folder")
+        self._real = os.path.realpath(self.directory)
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self._real)
+
+    def folders(self, inside: str = "") -> list[str]:
+        """Give the names of the folders in a folder, in natural order."""
+        return self._names(inside, os.path.isdir)
+
+    def files(self, inside: str = "") -> list[str]:
+        """Give the names of what is no folder in a folder, in natural order."""
+        return self._names(inside, lambda path: not os.path.isdir(path))
+
+    def has(self, path: str) -> bool:
+        return os.path.lexists(os.path.join(self._real, path))
+
+    def real_path(self, path: str) -> str:
+        """Resolve a relative path.
+
+        Raises:
+            DataError: It leads out of the folder, or to something that is no file.
+        """
+        try:
+            real = os.path.realpath(os.path.join(self._real, path), strict=True)
+            mode = os.stat(real).st_mode
+        except FileNotFoundError:
+            raise DataError("no such file") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"not a usable path ({error})") from error
+        if ".." in PurePosixPath(path).parts or not real.startswith(self._real + os.sep):
+            raise DataError("the path leads out of the source folder: refused")
+        if not stat.S_ISREG(mode):
+            raise DataError("not a regular file")
+        return real
+
+    def read_bytes(self, path: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Read a whole file of limited size.
+
+        Raises:
+            DataError: Its path is refused, it is too large, or cannot be read.
+        """
+        try:
+            with open(self.real_path(path), "rb") as file:
+                content = file.read(max_bytes + 1)
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})") from error
+        if len(content) > max_bytes:
+            raise DataError(f"more than {max_bytes} bytes")
+        return content
+
+    def changed_ns(self, path: str) -> int:
+        """Say when a file was last changed, in ns; now and ever after where it is not there."""
+        try:
+            status = os.stat(os.path.join(self._real, path))
+        except (OSError, ValueError):
+            return 2**63
+        return max(status.st_mtime_ns, status.st_ctime_ns)
+
+    def read_json(self, path: str) -> Any:
+        """Read a json file.
+
+        Raises:
+            DataError: It cannot be read, or is not json.
+        """
+        try:
+            return json.loads(self.read_bytes(path, _MAX_JSON_BYTES))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{self.directory / path}: not readable json ({error})") from error
+
+    def count_leading_folders(self, paths: list[str]) -> int:
+        """Find how many folders stand before the source's own files in published paths.
+
+        Published lists hold paths from elsewhere: behind the root folder's name, or absolute.
+        """
+        for path in paths[:_TRIED_PATHS]:
+            parts = PurePosixPath(path).parts
+            if "\0" in path or ".." in parts:
+                continue
+            for leading in range(len(parts)):
+                rest = PurePosixPath(*parts[leading:])
+                if not rest.is_absolute() and self.has(str(rest)):
+                    return leading
+        return 0
+
+    def _names(self, inside: str, wanted: Any) -> list[str]:
+        folder = os.path.join(self._real, inside)
+        if not (os.path.realpath(folder) + os.sep).startswith(self._real + os.sep):
+            raise DataError(f"{self.directory / inside}: leads out of the source folder: refused")
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if wanted(entry.path)]
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+        return sorted(names, key=natural_key)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Order names with their numbers counted: ``net.2`` before ``net.10``.
+
+    Example:
+        >>> sorted(["net10", "net9", "a"], key=natural_key)
+        ['a', 'net9', 'net10']
+    """
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part[:18]), part) if part.isdecimal() else (0, part) for part in parts]
+
+
+def last_number(name: str) -> int | None:
+    """Give the last number in a name, None where there is none or an absurd one.
+
+    Example:
+        >>> last_number("model_017.pth")
+        17
+    """
+    numbers = re.findall(r"[0-9]+", name.rsplit(".", 1)[0])
+    return int(numbers[-1]) if numbers and len(numbers[-1]) <= 12 else None

@@ -1,0 +1,308 @@
+"""Damaged stores and damaged published files: a DataError, or what the file really holds."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import struct
+import time
+import warnings
+import zipfile
+from io import BytesIO
+
+import pytest
+import torch
+
+from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws.errors import DataError
+from lightning_dws.inrs import INRStore
+from lightning_dws.inrs.formats import LAYOUTS, WRITABLE, INR2Vec, export_inrs, import_inrs
+from lightning_dws.inrs.formats.torch_files import parse_torch_file
+from lightning_dws.inrs.store import ShardRange, StoreHeader, write_index, write_shard
+
+ARCHITECTURE = INRArchitecture((2, 3, 3, 1))
+TIME_LIMIT = 5.0
+CASES = {"store": 600, "inr2vec": 120} | dict.fromkeys(WRITABLE, 200)
+JSON_VALUES = (
+    "null", "true", "3", "-1", "1e999", "NaN", '""', '"x"', "[]", "[1]", "{}", '{"train": 3}',
+    '{"train": []}', '{"train": [3]}', '{"train": [null]}', '{"train": [[]]}', '{"else": []}',
+    '{"train": {}}', '{"train": {"path": 3}}', '{"train": {"path": ["a"], "label": []}}',
+    '{"train": {"path": ["a"], "label": [{}]}}', '{"train": ["a"], "val": 0}',
+    '{"train": ["..\\u0000"]}',
+    "[" * 50_000, '{"a":' * 20_000, "9" * 5000, '{"train": ["' + "a/" * 5000 + '"]}',
+    "\ufeff{}", "",
+)  # fmt: skip
+
+
+class Evil:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def make_store(directory):
+    directory.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    header = StoreHeader(ARCHITECTURE, tuple("0123456789"), "numbers", (4, 4), {}, 0)
+    shards, first = [], 0
+    for split in ("train", "val", "test"):
+        object_id = torch.arange(first, first + 2)
+        parameters = torch.randn(2, ARCHITECTURE.num_parameters, generator=generator)
+        label = torch.tensor([0, 1])
+        batch = WeightBatch(ARCHITECTURE, parameters, label, object_id, torch.zeros_like(label))
+        where = ShardRange(split, 0, 0, 2)
+        shards.append(
+            write_shard(directory, where, batch, torch.full((2,), 20.0), header.fingerprint)
+        )
+        first += 2
+    write_index(directory, header, shards)
+
+
+def make_inr2vec(directory):
+    h5py = pytest.importorskip("h5py")
+    for split in ("train", "val", "test"):
+        (directory / split).mkdir(parents=True)
+        for i in range(2):
+            with h5py.File(directory / split / f"{i}.h5", "w") as file:
+                file["params"] = torch.randn(ARCHITECTURE.num_parameters).numpy()
+                file["class_id"] = i
+
+
+def flip_bits(rng, content):
+    content = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 8))):
+        if content:
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return bytes(content)
+
+
+def truncate(rng, content):
+    return content[: rng.randrange(len(content) + 1)]
+
+
+def splice(rng, content):
+    start, stop = sorted(rng.randrange(len(content) + 1) for _ in range(2))
+    middle = rng.choice((b"", rng.randbytes(16), content[start:stop] * 2))
+    return content[:start] + middle + content[stop:]
+
+
+def random_state(rng, marker):
+    """A state dict of a wrong kind, or an almost right one."""
+    shapes = {"a.w": (3, 2), "a.b": (3,), "b.w": (3, 3), "b.b": (3,), "c.w": (1, 3), "c.b": (1,)}
+    state = {name: torch.randn(shape) for name, shape in shapes.items()}
+    name = rng.choice(list(state))
+    wrong = (
+        state[name].double(),
+        state[name].half(),
+        state[name].long(),
+        state[name] * torch.nan,
+        state[name][..., None],
+        torch.zeros(0),
+        torch.zeros(()),
+        torch.zeros(10**6),
+        torch.zeros(1).expand(10**3, 10**3),
+        state[name].to_sparse(),
+        state[name].bfloat16(),
+        torch.complex(state[name], state[name]),
+        None,
+        "text",
+        [state[name]],
+        {"deep": state[name]},
+        Evil(marker),
+        3,
+        2**70,
+        1.5,
+    )
+    choice = rng.randrange(4)
+    if choice == 0:
+        del state[name]
+    elif choice == 1:
+        return rng.choice(
+            (wrong[-6], [], 3, None, "x", state[name], {3: state[name]}, Evil(marker))
+        )
+    else:
+        state[name] = rng.choice(wrong)
+    return {**state, "label": rng.choice((1, 1, -1, 10**9, 2**80, "1", torch.zeros(2), None))}
+
+
+def damaged_torch_file(rng, marker):
+    buffer = BytesIO()
+    kind = rng.randrange(4)
+    if kind == 0:
+        return pickle.dumps(Evil(marker), protocol=rng.randrange(6))
+    if kind == 1:  # right checksums around altered instructions
+        torch.save({"a": torch.zeros(3, 2), "label": 1}, buffer)
+        alter = rng.choice((flip_bits, truncate, splice))
+        changed = BytesIO()
+        with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(changed, "w") as new:
+            for info in old.infolist():
+                content = old.read(info)
+                altered = info.filename.endswith("data.pkl") or rng.random() < 0.2
+                new.writestr(info.filename, alter(rng, content) if altered else content)
+        return changed.getvalue()
+    old_format = kind == 2 and rng.random() < 0.3
+    state = random_state(rng, marker)
+    torch.save(state, buffer, _use_new_zipfile_serialization=not old_format)
+    return buffer.getvalue()
+
+
+def mutate_json(rng, value):
+    """Replace a random part of parsed json by something else."""
+    wrong = (None, True, -1, 10**400, 1e308, float("inf"), "", "../x", [], [[]], {}, {"a": 1}, 3)
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice(list(value))
+        if rng.random() < 0.1:
+            return {k: v for k, v in value.items() if k != key}
+        return value | {key: mutate_json(rng, value[key])}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        position = rng.randrange(len(value))
+        return [*value[:position], mutate_json(rng, value[position]), *value[position + 1 :]]
+    return rng.choice(wrong)
+
+
+def damage_file(rng, path, marker, outside):
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        kind = rng.randrange(3)
+        if kind == 0:
+            path.write_text(rng.choice(JSON_VALUES))
+            return
+        if kind == 1:
+            path.write_text(json.dumps(mutate_json(rng, json.loads(content))))
+            return
+    elif path.suffix == ".safetensors" and rng.random() < 0.2:
+        size = rng.choice((0, 1, 2**31, 2**63, len(content)))
+        path.write_bytes(struct.pack("<Q", size) + content[8:])
+        return
+    elif path.suffix == ".pth" and rng.random() < 0.5:
+        path.write_bytes(damaged_torch_file(rng, marker))
+        return
+    kind = rng.randrange(8)
+    if kind == 0:
+        path.unlink()
+        path.symlink_to(
+            rng.choice((outside, path, path.parent, path.parent / "nowhere", "/dev/zero"))
+        )
+    elif kind == 1:
+        path.unlink()
+        rng.choice((path.mkdir, lambda: os.mkfifo(path), lambda: None))()
+    else:
+        path.write_bytes(rng.choice((flip_bits, flip_bits, truncate, splice))(rng, content))
+
+
+def damage_tree(rng, root, marker, outside):
+    """Spoil a file, a folder or a name; big files get what they are many of."""
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    if rng.random() < 0.9:
+        lists = [path for path in files if path.suffix == ".json"]
+        path = rng.choice(lists) if lists and rng.random() < 0.3 else rng.choice(files)
+        damage_file(rng, path, marker, outside)
+        return
+    path = rng.choice([path for path in root.rglob("*") if path.is_dir()] or files)
+    kind = rng.randrange(3)
+    if kind == 0:
+        path.rename(path.with_name(rng.choice(("x", "randinit_smaller_aug9_1s", "mnist_png__1_2"))))
+    elif kind == 1:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.symlink_to(rng.choice((outside.parent, root, "/")))
+    else:
+        (path if path.is_dir() else path.parent).joinpath("net0.pth").write_bytes(b"x")
+
+
+def read_all(store):
+    for split in store.splits:
+        inrs = store.split(split)
+        assert inrs.parameters.isfinite().all()
+        assert len(store.psnr(split)) == len(inrs)
+
+
+def rows_of(store):
+    return {
+        row.numpy().tobytes() for split in store.splits for row in store.split(split).parameters
+    }
+
+
+def rows_by_torch(source):
+    """Every row of weights that torch itself reads from the source."""
+    rows = set()
+    for path in source.rglob("*.pth"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            try:
+                state = torch.load(path, weights_only=True, map_location="cpu")
+                tensors = [value for name, value in state.items() if name != "label"]
+                rows.add(torch.cat([tensor.flatten() for tensor in tensors]).numpy().tobytes())
+            except Exception:  # what torch refuses has no say
+                continue
+    return rows
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_damaged_data_ends_in_our_error_or_in_what_it_holds(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # most of the time otherwise
+    rng = random.Random(f"fuzz {name}")
+    marker, outside, whole = (
+        tmp_path / "marker",
+        tmp_path / "out" / "secret.pth",
+        tmp_path / "whole",
+    )
+    outside.parent.mkdir()
+    torch.save({"w": torch.zeros(3, 2)}, outside)
+    make_store(tmp_path / "made")
+    if name == "store":
+        whole = tmp_path / "made"
+    elif name == "inr2vec":
+        make_inr2vec(whole)
+    else:
+        export_inrs(WRITABLE[name](), tmp_path / "made", whole, show_progress=False)
+        report = import_inrs(WRITABLE[name](), whole, tmp_path / "right", show_progress=False)
+        undamaged = rows_of(report.store)
+    outcomes = {"refused": 0, "imported": 0}
+    for case in range(CASES[name]):
+        source, output = tmp_path / "source", tmp_path / "output"
+        shutil.copytree(whole, source)
+        damage_tree(rng, source, marker, outside)
+        begin = time.monotonic()
+        try:
+            if name == "store":
+                read_all(INRStore(source))
+            else:
+                layout = INR2Vec(ARCHITECTURE.widths) if name == "inr2vec" else LAYOUTS[name]()
+                skip = rng.random() < 0.5
+                report = import_inrs(layout, source, output, skip_bad=skip, show_progress=False)
+                read_all(report.store)
+                if name in WRITABLE:
+                    unknown = rows_of(report.store) - undamaged
+                    assert not unknown or unknown <= rows_by_torch(source), case
+            outcomes["imported"] += 1
+        except DataError:
+            outcomes["refused"] += 1
+            if name != "store":
+                assert not (output / "dataset.json").exists(), case
+        assert time.monotonic() - begin < TIME_LIMIT, case
+        assert not marker.exists(), case
+        shutil.rmtree(source)
+        shutil.rmtree(output, ignore_errors=True)
+    assert min(outcomes.values()) > CASES[name] // 20, outcomes
+
+
+def test_damaged_torch_files_alone(tmp_path):
+    """The reader of torch files by itself, where a case costs next to nothing."""
+    rng, marker = random.Random("torch files"), tmp_path / "marker"
+    buffer = BytesIO()
+    torch.save({"a.weight": torch.randn(3, 2), "a.bias": torch.randn(3), "label": 2}, buffer)
+    for _ in range(1500):
+        alter = rng.choice((flip_bits, truncate, splice, None))
+        content = alter(rng, buffer.getvalue()) if alter else damaged_torch_file(rng, marker)
+        begin = time.monotonic()
+        try:
+            found = parse_torch_file(content, 10**7)
+        except DataError:
+            continue
+        finally:
+            assert time.monotonic() - begin < TIME_LIMIT
+        assert all(isinstance(value, torch.Tensor | int) for value in found.values())
+    assert not marker.exists()
