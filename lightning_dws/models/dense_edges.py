@@ -92,6 +92,8 @@ def _both_ends(ends: Tensor, graph: NeuralGraph) -> Tensor:
 
 def _aggregate(messages: Tensor, graph: NeuralGraph) -> Tensor:
     """Give mean, min, max and std (B, N, 4 D) of messages (B, W, directions, D)."""
+    if messages.dtype in (torch.bfloat16, torch.float16):
+        messages = messages.float()  # variances are differences of large numbers
     incoming: list[list[tuple[Tensor, int]]] = [[] for _ in graph.widths]
     shapes = graph.architecture.weight_shapes
     sizes = [n_out * n_in for n_out, n_in in shapes]

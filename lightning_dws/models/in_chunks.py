@@ -15,21 +15,29 @@ Function = Callable[..., Tensor]
 def in_chunks(
     function: Function, batched: Sequence[Tensor], shared: Sequence[Tensor], size: int
 ) -> Tensor:
-    """Compute ``function(*batched)``, a few rows at a time, each chunk on one thread.
+    """Compute ``function(*batched, *shared)``, a few rows at a time, each chunk on one thread.
 
     Kept for the backward pass are the arguments alone: every chunk is computed again there, right
     before its gradients are. That costs a third of the arithmetic and saves more than that where
     intermediate results would not fit in the cache, and nearly all memory.
 
     Args:
-        function: Maps tensors (b, ...) to (b, ...), each row by itself. It draws no random numbers.
-        batched: (B, ...), its arguments.
-        shared: All other tensors that it depends on and whose gradients are wanted.
+        function: Maps tensors (b, ...) to (b, ...), each row by itself. It draws no random numbers,
+            and gradients are wanted of its arguments alone.
+        batched: (B, ...), its first arguments.
+        shared: Its other arguments, the same for all rows.
         size: Rows of a chunk.
     """
     if not torch.is_grad_enabled():
-        return torch.cat(map_in_threads(lambda rows: function(*rows), _split(batched, size)))
+        return _compute(function, batched, shared, size)
     return _InChunks.apply(function, size, len(batched), *batched, *shared)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _compute(
+    function: Function, batched: Sequence[Tensor], shared: Sequence[Tensor], size: int
+) -> Tensor:
+    chunks = map_in_threads(lambda rows: function(*rows, *shared), _split(batched, size))
+    return torch.cat(chunks)
 
 
 def _split(batched: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
@@ -41,10 +49,9 @@ class _InChunks(torch.autograd.Function):
     def forward(
         ctx: Any, function: Function, size: int, num_batched: int, *tensors: Tensor
     ) -> Tensor:
-        batched = tensors[:num_batched]
         ctx.function, ctx.size, ctx.num_batched = function, size, num_batched
         ctx.save_for_backward(*tensors)
-        return torch.cat(map_in_threads(lambda rows: function(*rows), _split(batched, size)))
+        return _compute(function, tensors[:num_batched], tensors[num_batched:], size)
 
     @staticmethod
     @once_differentiable
@@ -57,13 +64,14 @@ class _InChunks(torch.autograd.Function):
 
         def differentiate(chunk: tuple[Tensor, ...]) -> Sequence[Tensor | None]:
             *rows, grad = chunk
+            # Tensors of the chunk's own: hooks of the user's are none of a chunk's business.
+            arguments = [
+                tensor.detach().requires_grad_(need)
+                for tensor, need in zip([*rows, *shared], needed, strict=True)
+            ]
+            inputs = [tensor for tensor in arguments if tensor.requires_grad]
             with torch.enable_grad():
-                rows = [
-                    row.detach().requires_grad_(need)
-                    for row, need in zip(rows, needed, strict=False)
-                ]
-                out = ctx.function(*rows)
-                inputs = [x for x, need in zip([*rows, *shared], needed, strict=True) if need]
+                out = ctx.function(*arguments)
                 return torch.autograd.grad(out, inputs, grad, allow_unused=True)
 
         chunks = map_in_threads(differentiate, _split([*batched, grad_out], ctx.size))

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_dws.models.dense_edges import add_ends, aggregate_messages, takes_kernels
+from lightning_dws.models.dense_edges import takes_kernels
+from lightning_dws.models.dense_pna import (
+    compose,
+    flatten,
+    make_rounds,
+    pass_messages,
+    unflatten,
+)
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
@@ -31,12 +38,13 @@ class NeuralGraphGNN(nn.Module):
     ``Standardize``; Fourier features of weights and biases, a learned position for every class of
     neurons, and probe features make edges and nodes; then ``num_layers`` of ``PNAConv``, with
     ``GraphNorm``, silu, dropout and ``EdgeUpdate`` between them; then a readout and three linear
-    maps with relu between. Equal to the published model, save that an INR's logits never depend on
-    the others of its batch.
+    maps with relu between. Equal to the published model, save that an INR's logits do not depend on
+    the others of its batch (but for rounding and interpolation).
 
     Messages are passed layer by layer between complete layers (``dense_edges``);
     ``message_passing=True`` takes torch-geometric's way over ``graph.edge_index`` instead: the same
-    numbers from the same parameters, some ten times slower.
+    numbers from the same parameters, several times slower. Only that way calls the submodules of a
+    round of messages, with hooks and adapters on them; elsewhere their parameters are used.
 
     Args:
         architecture: Of the INRs: any number of layers from two, any widths.
@@ -143,65 +151,29 @@ class NeuralGraphGNN(nn.Module):
 
     def _pass_between_layers(self, x: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
         """Give the same; with compiled kernels on a CPU, a few INRs at a time on each thread."""
-        encoding = self._edge_encoding()
+        graph, encoding = self.graph, self._edge_encoding()
+        rounds = make_rounds(self.convs, self.norms, self.edge_updates, graph.in_degree)
         if not takes_kernels(x):
-            return self._pass_densely(x, encode_weights(weights, *encoding), kept)
+            return pass_messages(x, encode_weights(weights, *encoding), kept, rounds, graph)
         tabulated = None
         if weights.dtype == torch.float32 and not weights.requires_grad:
             tabulated = tabulate(weights, *encoding)
+        shared: Sequence[Tensor]
+        encode: Callable[..., Tensor]
         if tabulated is None:
-            return self._in_chunks(
-                lambda x, kept, weights: self._pass_densely(
-                    x, encode_weights(weights, *encoding), kept
-                ),
-                [x, kept, weights],
-                encoding[1:],
-            )
-        table, positions = tabulated
-        return self._in_chunks(
-            lambda x, kept, positions: self._pass_densely(x, interpolate(positions, table), kept),
-            [x, kept, positions],
-            [table],
-        )
+            encode, values, shared = encode_weights, weights, encoding
+        else:
+            table, values = tabulated
+            encode, shared = interpolate, [table]
 
-    def _in_chunks(
-        self, function: Callable[..., Tensor], batched: list[Tensor], encoding: Sequence[Tensor]
-    ) -> Tensor:
-        edge_bytes = self.graph.num_edges * self.node_in.out_features * batched[0].element_size()
-        modules: tuple[nn.Module, ...] = (*self.convs, *self.norms, *self.edge_updates)
-        parameters = [parameter for module in modules for parameter in module.parameters()]
+        def pass_chunk(x: Tensor, kept: Tensor, values: Tensor, *shared: Tensor) -> Tensor:
+            edges = encode(values, *shared[:num_encoding])
+            return pass_messages(x, edges, kept, unflatten(shared[num_encoding:]), graph)
+
+        num_encoding = len(shared)
+        edge_bytes = graph.num_edges * self.node_in.out_features * x.element_size()
         size = max(1, _CHUNK_BYTES // edge_bytes)
-        return in_chunks(function, batched, [*parameters, *encoding], size)
-
-    def _pass_densely(self, x: Tensor, edges: Tensor, kept: Tensor) -> Tensor:
-        """Compute per node what depends on a node alone; edges are (B, W, directions, D).
-
-        Two linear maps with nothing between them are one: the last of an edge update, and those
-        that take its result. So edges are carried as they are before the update's silu.
-        """
-        behind: nn.Linear | None = None  # the linear map behind the silu
-        for number, (norm, update) in enumerate(zip(self.norms, self.edge_updates, strict=True)):
-            conv = self.convs[number]
-            weight, bias = _compose(update.edge, behind)
-            aggregates, edges = self._aggregate(conv, x, edges, behind, weight)
-            x = conv.combine(x, aggregates, self.graph.in_degree)
-            x = functional.silu(norm(x)) * kept[:, number]
-            edges = add_ends(edges, update.ends(x, bias), self.graph)
-            behind = update.out
-        aggregates, _ = self._aggregate(self.convs[-1], x, edges, behind, None)
-        return self.convs[-1].combine(x, aggregates, self.graph.in_degree)
-
-    def _aggregate(
-        self,
-        conv: PNAConv,
-        x: Tensor,
-        edges: Tensor,
-        behind: nn.Linear | None,
-        update: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        modulation = _compose(conv.edge, behind)
-        activate = behind is not None
-        return aggregate_messages(edges, modulation, conv.ends(x), update, self.graph, activate)
+        return in_chunks(pass_chunk, [x, kept, values], [*shared, *flatten(rounds)], size)
 
     def _edge_encoding(self) -> tuple[Tensor, Tensor, Tensor]:
         """Give frequencies (directions, F), weight and bias of an edge's first features."""
@@ -209,11 +181,4 @@ class NeuralGraphGNN(nn.Module):
         if self.graph.reverse_edges:  # channels: own weight, opposite weight, their sum
             own, opposite, both = frequencies
             frequencies = torch.stack([own + both, opposite + both])
-        return frequencies, *_compose(self.edge_in, self.encode_weight)
-
-
-def _compose(second: nn.Linear, first: nn.Linear | None) -> tuple[Tensor, Tensor]:
-    """Give weight and bias of two linear maps, one after the other."""
-    if first is None:
-        return second.weight, second.bias
-    return second.weight @ first.weight, second.weight @ first.bias + second.bias
+        return frequencies, *compose(self.edge_in, self.encode_weight)

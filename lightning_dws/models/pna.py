@@ -12,6 +12,8 @@ from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MultiAggregation
 
+_NORM_EPS = 1e-5
+
 
 class PNAConv(MessagePassing):  # type: ignore[misc]
     """Aggregate messages by mean, min, max and std, each also scaled by the node's degree.
@@ -45,20 +47,19 @@ class PNAConv(MessagePassing):  # type: ignore[misc]
         scale, shift = self.edge(edges).chunk(2, -1)
         return scale * self.pre(torch.cat([x_i, x_j], -1)) + shift  # type: ignore[no-any-return]
 
-    def ends(self, x: Tensor) -> Tensor:
-        """Give what nodes add within ``pre`` as target, and as source: (..., N, 2 D)."""
+    def ends_map(self) -> tuple[Tensor, Tensor]:
+        """Give weight (2 D, D) and bias of what a node adds within ``pre`` at a message's ends."""
         target, source = self.pre.weight.chunk(2, 1)
-        return _at_ends(x, target, source, self.pre.bias)
+        return _ends_map(target, source, self.pre.bias)
+
+    def scaler(self, in_degree: Tensor, dtype: torch.dtype) -> Tensor:
+        """Give what multiplies the aggregates of each node for the second time, (N, 1)."""
+        return ((in_degree + 1).to(dtype).log() / self.mean_log_degree)[:, None]
 
     def combine(self, x: Tensor, aggregates: Tensor, in_degree: Tensor) -> Tensor:
         """Give the new nodes from the old ones and their aggregates (..., N, 4 D)."""
-        scaler = ((in_degree + 1).to(x.dtype).log() / self.mean_log_degree)[:, None]
-        dim = x.shape[-1]
-        own, plain, scaled = self.post.weight.split([dim, 4 * dim, 4 * dim], 1)
-        mixed = functional.linear(x, own, self.post.bias)
-        mixed = mixed + functional.linear(aggregates, plain)
-        mixed = mixed + functional.linear(aggregates, scaled) * scaler
-        return self.out(mixed)  # type: ignore[no-any-return]
+        scaled = aggregates * self.scaler(in_degree, x.dtype)
+        return self.out(self.post(torch.cat([x, aggregates, scaled], -1)))  # type: ignore[no-any-return]
 
 
 class EdgeUpdate(nn.Module):
@@ -78,10 +79,10 @@ class EdgeUpdate(nn.Module):
         ends = self.source(x)[..., source, :] + self.target(x)[..., target, :]
         return self.out(functional.silu(self.edge(edges) + ends))  # type: ignore[no-any-return]
 
-    def ends(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Give what nodes and a bias add to an edge, at its target, and source: (..., N, 2 D)."""
+    def ends_map(self, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Give weight (2 D, D) and bias of what a node adds at an edge's ends, with a bias more."""
         bias = bias + self.target.bias + self.source.bias
-        return _at_ends(x, self.target.weight, self.source.weight, bias)
+        return _ends_map(self.target.weight, self.source.weight, bias)
 
 
 class GraphNorm(nn.Module):
@@ -95,7 +96,7 @@ class GraphNorm(nn.Module):
         eps: Added to the standard deviation.
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, eps: float = _NORM_EPS) -> None:
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(dim))
@@ -103,12 +104,16 @@ class GraphNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., N, D)."""
-        centred = x - x.mean((-2, -1), keepdim=True)
-        count = x.shape[-2] * x.shape[-1]
-        std = torch.linalg.vector_norm(centred, dim=(-2, -1), keepdim=True) / math.sqrt(count)
-        return centred / (std + self.eps) * self.weight + self.bias  # type: ignore[no-any-return]
+        return graph_norm(x, self.weight, self.bias, self.eps)
 
 
-def _at_ends(x: Tensor, target: Tensor, source: Tensor, bias: Tensor) -> Tensor:
-    biases = torch.cat([bias, torch.zeros_like(bias)])
-    return functional.linear(x, torch.cat([target, source]), biases)
+def graph_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = _NORM_EPS) -> Tensor:
+    """Compute ``GraphNorm`` with a weight and a bias."""
+    centred = x - x.mean((-2, -1), keepdim=True)
+    count = x.shape[-2] * x.shape[-1]
+    std = torch.linalg.vector_norm(centred, dim=(-2, -1), keepdim=True) / math.sqrt(count)
+    return centred / (std + eps) * weight + bias  # type: ignore[no-any-return]
+
+
+def _ends_map(target: Tensor, source: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.cat([target, source]), torch.cat([bias, torch.zeros_like(bias)])

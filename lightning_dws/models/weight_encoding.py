@@ -52,8 +52,11 @@ def tabulate(
         The table (K, directions, D), and where in it, counted in rows, the values are (float64);
         or None where there is nothing to gain: the values are few, or far apart, or not finite.
     """
+    highest = frequencies.abs().max().item()
+    if values.numel() == 0 or highest == 0:
+        return None
     low, high = values.min().item(), values.max().item()
-    spacing = _RADIANS_PER_ROW / (2 * math.pi * frequencies.abs().max().item())
+    spacing = _RADIANS_PER_ROW / (2 * math.pi * highest)
     rows = (high - low) / spacing + NUM_POINTS
     if not rows <= min(_MAX_ROWS, values.numel()):
         return None

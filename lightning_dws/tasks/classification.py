@@ -100,7 +100,16 @@ class ClassificationTask(pl.LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        """Compile the network if that is wanted and possible; it happens at the first batch."""
+        """Compile the network if that is wanted and possible; it happens at the first batch.
+
+        Raises:
+            DataError: The trainer's precision would convert the INRs themselves.
+        """
+        precision = self.trainer.precision
+        if precision.endswith("-true") and precision != "32-true":
+            raise DataError(
+                f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
+            )
         if self.compiles_network:
             compile_if_possible(self.network, self.trainer.strategy.root_device)
             self.compiles_network = False  # once is enough for all stages

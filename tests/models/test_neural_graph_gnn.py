@@ -311,3 +311,30 @@ def test_refuses_options(options, message):
 def test_refuses_other_widths():
     with pytest.raises(ValueError, match=r"widths \(2, 4, 1\), got \(2, 5, 1\)"):
         make_model((2, 4, 1))(make_batch((2, 5, 1)))
+
+
+def test_hooks_of_parameters_see_the_whole_gradient_once(monkeypatch):
+    monkeypatch.setattr(neural_graph_gnn, "_CHUNK_BYTES", 1)
+    model, batch = make_model((2, 6, 6, 1)), make_batch((2, 6, 6, 1), 5)
+    _, expected = gradients(model, batch)
+    seen = {name: [] for name in expected}
+    for name, parameter in model.named_parameters():
+        parameter.register_hook(seen[name].append)
+    logits = model(batch)
+    torch.nn.functional.cross_entropy(logits, torch.arange(len(batch)) % 5).backward()
+    for name, grads in seen.items():
+        [gradient] = grads
+        torch.testing.assert_close(gradient, expected[name])
+
+
+@pytest.mark.parametrize("message_passing", [False, True])
+def test_no_inrs_give_no_logits(message_passing):
+    model = make_model((2, 6, 6, 1), torch.float32, message_passing=message_passing)
+    batch = make_batch((2, 6, 6, 1), 0, torch.float32)
+    assert model(batch).shape == (0, 5)
+    model(batch).sum().backward()
+
+
+def test_a_tiny_fourier_scale_is_no_error():
+    model = make_model((2, 6, 6, 1), torch.float32, fourier_scale=1e-50)
+    assert model(make_batch((2, 6, 6, 1), dtype=torch.float32)).isfinite().all()

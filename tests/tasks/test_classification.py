@@ -190,3 +190,11 @@ def test_without_a_compiler_the_network_runs_as_it_is(tmp_path, data, monkeypatc
     with pytest.warns(UserWarning, match="not compiled, torch.compile does not work: no C.. comp"):
         found = train_flat_mlp(tmp_path, data, compile=True).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in plain.items())
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_a_precision_that_would_convert_inrs_is_refused(tmp_path, data, precision):
+    task = ClassificationTask(FlatMLP(data.architecture, 3), 3)
+    trainer = make_trainer(tmp_path, precision=precision)
+    with pytest.raises(DataError, match=f"precision {precision} would convert the INRs"):
+        trainer.fit(task, datamodule=data)
