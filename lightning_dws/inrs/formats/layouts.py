@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.cifar import CIFAR10
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.formats.layers import flatten_layers, parse_state_dict
 from lightning_dws.inrs.formats.listing import (
@@ -25,18 +26,6 @@ from lightning_dws.inrs.images import FashionMNIST
 from lightning_dws.inrs.store import INRStore
 
 DIGITS = tuple("0123456789")
-CIFAR10_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
 
 
 @dataclass(frozen=True)
@@ -132,7 +121,7 @@ class WritableLayout(Layout):
         """Decide how a store's files will be named."""
 
 
-class PathNamer:
+class PathNamer(ABC):
     """Name the files of an export; most layouts name them by object id.
 
     Args:
@@ -152,9 +141,9 @@ class PathNamer:
         offset = self.offsets.get(folder, 0)
         return name.object_id - (offset if isinstance(offset, int) else 0)
 
+    @abstractmethod
     def path(self, name: INRName) -> str:
         """Name an INR's file, relative to the exported folder."""
-        raise NotImplementedError
 
     def folder_files(self, root: str, names: list[tuple[INRName, str]]) -> dict[str, Any]:
         """Give the json files of the folder, by name; ``names`` are all INRs with their paths."""
@@ -371,7 +360,7 @@ def _nfn_split(index: int) -> str:
 def _nfn_classes(folder: str) -> tuple[str, ...]:
     if "fashion" in folder:
         return FashionMNIST.classes
-    return CIFAR10_CLASSES if "cifar" in folder else DIGITS
+    return CIFAR10.classes if "cifar" in folder else DIGITS
 
 
 def _list_by_path(
