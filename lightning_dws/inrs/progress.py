@@ -1,4 +1,4 @@
-"""The progress bar of fitting."""
+"""Progress bars of work on many INRs."""
 
 from types import TracebackType
 from typing import Self
@@ -14,30 +14,29 @@ from rich.progress import (
 from torch import Tensor
 
 
-class FittingProgress:
-    """Show INRs fitted, INRs per second, mean PSNR and time left.
+class WorkProgress:
+    """Show how much is done, texts of the work's own, and the time left.
 
     Args:
-        total: How many INRs will be fitted.
-        title: What they are fitted to.
+        total: How much there is to do.
+        title: What is done.
+        texts: Names of the texts.
         visible: False keeps quiet.
     """
 
-    def __init__(self, total: int, title: str, visible: bool = True) -> None:
+    def __init__(self, total: int, title: str, texts: tuple[str, ...], visible: bool) -> None:
         self._bar = Progress(
-            TextColumn(f"fitting INRs to {title}"),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("{task.fields[psnr]}"),
+            *(TextColumn(f"{{task.fields[{name}]}}") for name in texts),
             TimeRemainingColumn(),
             disable=not visible or total == 0,
             speed_estimate_period=60,
         )
-        self._task = self._bar.add_task("fit", total=total, rate="", psnr="")
-        self._count = 0
-        self._psnr_sum = 0.0
+        self._task = self._bar.add_task("work", total=total)
+        self.show(0, **dict.fromkeys(texts, ""))
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -51,14 +50,34 @@ class FittingProgress:
     ) -> None:
         self._bar.stop()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._bar.tasks[0].elapsed or 0.0
+
+    def show(self, count: int, **texts: str) -> None:
+        """Count what was done, and replace the texts."""
+        self._bar.advance(self._task, count)
+        self._bar.update(self._task, **texts)  # type: ignore[arg-type]
+
+
+class FittingProgress(WorkProgress):
+    """Show INRs fitted, INRs per second, mean PSNR and time left.
+
+    Args:
+        total: How many INRs will be fitted.
+        title: What they are fitted to.
+        visible: False keeps quiet.
+    """
+
+    def __init__(self, total: int, title: str, visible: bool = True) -> None:
+        super().__init__(total, f"fitting INRs to {title}", ("rate", "psnr"), visible)
+        self._count = 0
+        self._psnr_sum = 0.0
+
     def advance(self, count: int, psnr: Tensor) -> None:
         """Count finished INRs, with their PSNRs (count,) in dB."""
         self._count += count
         self._psnr_sum += float(psnr.sum())
-        self._bar.advance(self._task, count)
-        elapsed = self._bar.tasks[0].elapsed or 0.0
-        self._bar.update(
-            self._task,
-            rate=f"{self._count / elapsed:.0f} INRs/s" if elapsed else "",
-            psnr=f"{self._psnr_sum / self._count:.1f} dB",
-        )
+        rate = f"{self._count / self.elapsed:.0f} INRs/s" if self.elapsed else ""
+        self.show(count, rate=rate, psnr=f"{self._psnr_sum / self._count:.1f} dB")

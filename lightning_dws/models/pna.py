@@ -41,7 +41,8 @@ class PNAConv(MessagePassing):  # type: ignore[misc]
         """Map nodes (..., N, D) with edges (..., E, D) over edge_index (2, E)."""
         aggregates = self.propagate(edge_index, x=x, edges=edges)
         in_degree = torch.bincount(edge_index[1], minlength=x.shape[-2])
-        return self.combine(x, aggregates, in_degree)
+        scaled = aggregates * self.scaler(in_degree, x.dtype)
+        return self.out(self.post(torch.cat([x, aggregates, scaled], -1)))  # type: ignore[no-any-return]
 
     def message(self, x_i: Tensor, x_j: Tensor, edges: Tensor) -> Tensor:
         scale, shift = self.edge(edges).chunk(2, -1)
@@ -55,11 +56,6 @@ class PNAConv(MessagePassing):  # type: ignore[misc]
     def scaler(self, in_degree: Tensor, dtype: torch.dtype) -> Tensor:
         """Give what multiplies the aggregates of each node for the second time, (N, 1)."""
         return ((in_degree + 1).to(dtype).log() / self.mean_log_degree)[:, None]
-
-    def combine(self, x: Tensor, aggregates: Tensor, in_degree: Tensor) -> Tensor:
-        """Give the new nodes from the old ones and their aggregates (..., N, 4 D)."""
-        scaled = aggregates * self.scaler(in_degree, x.dtype)
-        return self.out(self.post(torch.cat([x, aggregates, scaled], -1)))  # type: ignore[no-any-return]
 
 
 class EdgeUpdate(nn.Module):
