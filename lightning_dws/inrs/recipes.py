@@ -159,10 +159,10 @@ RECIPES = {
 
 ``published`` follows the description of the published 2-D datasets: Adam 5e-4, 1,000 steps,
 stop at 40 dB; 21.5 dB. ``fast`` reaches 22 dB for a twentieth of its arithmetic, by steps on 112
-points each at a higher rate that falls. ``sharp`` goes on to 30 dB in the same way. ``wide`` reaches
-30 dB for a ninth of that, from the wider first layer of Sitzmann et al. (2020), and ``exact`` from
-there 52 dB, by K-FAC.
+points each at a higher rate that falls. ``sharp`` goes on to 30 dB in the same way. ``wide``
+reaches 30 dB for a ninth of that, from the wider first layer of Sitzmann et al. (2020), and
+``exact`` from there 52 dB, by K-FAC.
 
-PSNR alone does not choose one: weights that moved farther from their initialisation, or began with a
-wider first layer, say less. Networks trained on them classify worse than on those of ``fast``.
+PSNR alone does not choose one: weights that moved farther from their initialisation, or began with
+a wider first layer, say less. Networks trained on them classify worse than on those of ``fast``.
 """
