@@ -54,8 +54,8 @@ def fit_with_kills(root: Path) -> tuple[float, int]:
 
 def compare(root: Path) -> int:
     """Compare with an undisturbed run over the first training objects, shard for shard."""
-    options = ("--root", str(root), "--store", "undisturbed", "--num_val_objects", "0")
-    options += ("--num_test_objects", "0", "--num_train_objects", str(UNDISTURBED))
+    options = ("--root", str(root), "--store", "undisturbed", "--num_val_objects", "1")
+    options += ("--num_test_objects", "1", "--num_train_objects", str(UNDISTURBED))
     finish(start("fit", "--config", "conf/inrs/fmnist.yaml", *options))
     whole, part = INRStore(root / "all"), INRStore(root / "undisturbed")
     for field in ("parameters", "label", "object_id", "view"):
@@ -75,13 +75,14 @@ def main() -> None:
     seconds, memory = fit_with_kills(root)
     store = INRStore(root / "all")
     psnr = torch.cat([store.psnr(split) for split in ("train", "val", "test")])
-    finish(start("verify", str(root / "all")))
-    same = compare(root)
     print(
         f"{len(psnr)} INRs in {seconds:.0f} s with {len(KILLED_AFTER)} kills on {cores} cores, "
         f"{len(psnr) / seconds:.0f} INRs/s; mean PSNR {psnr.mean():.2f} dB, "
-        f"lowest {psnr.min():.1f}; peak memory {memory} MiB"
+        f"lowest {psnr.min():.1f}; peak memory {memory} MiB",
+        flush=True,
     )
+    finish(start("verify", str(root / "all")))
+    same = compare(root)
     print(f"the first {UNDISTURBED} are equal; {same} of their shards are the same file")
 
 
