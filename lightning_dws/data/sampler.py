@@ -22,7 +22,11 @@ class EpochSampler:
         rank: This process.
         world_size: All processes.
         drop_last: Leave out the epoch's last batch when it is not full. Ignored where there is no
-            full batch at all: then there is one batch of all rows.
+            full batch at all: then there is one batch of all rows. Either way every rank gets
+            equally many rows, so of a batch that is not full up to ``world_size - 1`` are left out.
+
+    Raises:
+        ValueError: A number is too small.
     """
 
     def __init__(
@@ -85,21 +89,33 @@ class EpochSampler:
 class SequentialSampler:
     """All rows once and in order, dealt out to the ranks in turn: for validation and test.
 
+    Every rank gets as many batches as the others: DistributedDataParallel hands round buffers at
+    each of them, and would wait for ever for one that a rank does not have.
+
     Args:
         num_rows: Rows to go through.
-        batch_size: Rows per batch and rank.
+        batch_size: Rows per batch and rank; one more where it must be, for as many batches.
         rank: This process.
         world_size: All processes.
+
+    Raises:
+        ValueError: There is a rank without any row.
     """
 
     def __init__(
         self, num_rows: int, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> None:
-        self._rows = torch.arange(rank, num_rows, world_size)
-        self._batch_size = batch_size
+        if num_rows < world_size:
+            raise ValueError(f"{num_rows} INRs cannot be split over {world_size} ranks")
+        fewest, most = num_rows // world_size, -(-num_rows // world_size)
+        num_batches = min(-(-most // batch_size), fewest)
+        rows = torch.arange(rank, num_rows, world_size)
+        self._batches = rows.split(batch_size)
+        if len(self._batches) != num_batches:
+            self._batches = rows.tensor_split(num_batches)
 
     def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._rows.split(self._batch_size) if len(self._rows) else ())
+        return iter(self._batches)

@@ -1,0 +1,105 @@
+"""Several processes that train one network: what they share, and how they end together."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from subprocess import TimeoutExpired
+
+import pytorch_lightning as pl
+import torch.distributed as dist
+from pytorch_lightning.plugins import TorchSyncBatchNorm
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch import nn
+
+from lightning_dws.models.batch_norm import PositionBatchNorm
+
+_PATIENCE = timedelta(seconds=3)  # for what another process has to say, and for its end
+_FIRST_FAILED = "lightning_dws: rank 0 failed"
+_REPORTS = "lightning_dws: reports"
+_LOST = "another process of this run ended before it was done"
+
+
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """Lightning's ``sync_batchnorm``, for this package's batch norm too, on CPUs and GPUs."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        _set_synchronised(model, True)
+        return super().apply(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        _set_synchronised(model, False)
+        return super().revert(model)
+
+
+def _set_synchronised(model: nn.Module, synchronised: bool) -> None:
+    for module in model.modules():
+        if isinstance(module, PositionBatchNorm):
+            module.synchronised = synchronised
+
+
+@contextmanager
+def ending_together(
+    trainer: pl.Trainer, in_one_line: Callable[[Exception], str | None]
+) -> Iterator[None]:
+    """Let an error in one process of several end them all, with exit status 1 and one message.
+
+    Args:
+        trainer: What runs in the block.
+        in_one_line: Says what an error means, or None for one that needs its traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        if trainer.world_size == 1 or not dist.is_initialized():
+            raise
+        if _should_tell(trainer.global_rank):
+            line = _LOST if _is_lost_connection(error) else in_one_line(error)
+            text = "".join(traceback.format_exception(error)) if line is None else line + "\n"
+            sys.stderr.write(text if line is None else f"error: {text}")
+            sys.stderr.flush()
+        _end_children(trainer)
+        sys.exit(1)
+
+
+def _should_tell(rank: int) -> bool:
+    """Whether no other process tells what went wrong: rank 0 before all, else the first."""
+    try:
+        store = _connect()
+        if rank == 0:
+            store.set(_FIRST_FAILED, "")
+        else:
+            with suppress(dist.DistStoreError):  # it did not fail by itself
+                store.wait([_FIRST_FAILED], _PATIENCE)
+                return False
+        return int(store.add(_REPORTS, 1)) == 1
+    except RuntimeError:  # rank 0, which keeps the store, has ended, and told
+        return rank == 0
+
+
+def _connect() -> dist.TCPStore:
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        timeout=_PATIENCE,
+        wait_for_workers=False,
+    )
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether a collective failed because its partner is gone."""
+    return isinstance(error, dist.DistError) or any(
+        words in str(error) for words in ("Connection closed by peer", "Connection reset by peer")
+    )
+
+
+def _end_children(trainer: pl.Trainer) -> None:
+    """End the processes that this one started, as Lightning does at Ctrl-C but after no error."""
+    launcher = trainer.strategy.launcher
+    for process in launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else ():
+        try:
+            process.wait(_PATIENCE.total_seconds())
+        except TimeoutExpired:
+            process.kill()
