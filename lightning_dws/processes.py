@@ -2,9 +2,10 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from subprocess import TimeoutExpired
 
@@ -55,37 +56,44 @@ def ending_together(
     except Exception as error:
         if trainer.world_size == 1 or not dist.is_initialized():
             raise
-        if _should_tell(trainer.global_rank):
-            line = _LOST if _is_lost_connection(error) else in_one_line(error)
-            text = "".join(traceback.format_exception(error)) if line is None else line + "\n"
-            sys.stderr.write(text if line is None else f"error: {text}")
+        lost = _is_lost_connection(error)
+        if _should_tell(trainer.global_rank, lost):
+            line = _LOST if lost else in_one_line(error)
+            text = "".join(traceback.format_exception(error)) if line is None else f"error: {line}"
+            sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
         _end_children(trainer)
         sys.exit(1)
 
 
-def _should_tell(rank: int) -> bool:
-    """Whether no other process tells what went wrong: rank 0 before all, else the first."""
+def _should_tell(rank: int, lost: bool) -> bool:
+    """Whether no other process tells what went wrong: rank 0 before all, else the first.
+
+    Of a lost connection rank 0 alone tells: if it is itself the one that is gone, it has told why.
+    """
+    if lost and rank > 0:
+        return False
     try:
-        store = _connect()
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=_PATIENCE
+        )
         if rank == 0:
             store.set(_FIRST_FAILED, "")
-        else:
-            with suppress(dist.DistStoreError):  # it did not fail by itself
-                store.wait([_FIRST_FAILED], _PATIENCE)
-                return False
+        elif _appears(_FIRST_FAILED, store):
+            return False
         return int(store.add(_REPORTS, 1)) == 1
-    except RuntimeError:  # rank 0, which keeps the store, has ended, and told
+    except RuntimeError:  # rank 0, which keeps the store, has ended
         return rank == 0
 
 
-def _connect() -> dist.TCPStore:
-    return dist.TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        timeout=_PATIENCE,
-        wait_for_workers=False,
-    )
+def _appears(key: str, store: dist.TCPStore) -> bool:
+    """Wait a little for a key; the store's own wait would write about its end to the terminal."""
+    end = time.monotonic() + _PATIENCE.total_seconds()
+    while time.monotonic() < end:
+        if store.check([key]):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _is_lost_connection(error: Exception) -> bool:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_dws.errors import DataError
 from lightning_dws.randomness import stream_seed
+from lightning_dws.tasks.mean_loss import MeanLoss
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _REBUILDING_ERRORS = (
@@ -93,9 +94,8 @@ class ClassificationTask(pl.LightningModule):
         self.metrics = nn.ModuleDict(
             {f"{split}_": metrics.clone(prefix=f"{split}/") for split in ("train", "val", "test")}
         )
-        # not Lightning's own mean: over ranks with unlike numbers of INRs it rounds their count
         self.mean_losses = nn.ModuleDict(
-            {f"{split}_": MeanMetric(nan_strategy="disable") for split in ("train", "val", "test")}
+            {f"{split}_": MeanLoss() for split in ("train", "val", "test")}
         )
         self._diverged_at = torch.tensor(math.inf)
 
@@ -194,7 +194,7 @@ class ClassificationTask(pl.LightningModule):
         target = batch.label if batch.target is None else batch.target
         loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
         mean_loss: Any = self.mean_losses[f"{split}_"]
-        mean_loss.update(loss.detach(), weight=len(batch))
+        mean_loss.update(loss.detach(), len(batch))
         metrics: Any = self.metrics[f"{split}_"]
         metrics.update(logits.detach(), batch.label)
         self._log_epoch(f"{split}/loss", mean_loss, batch)
