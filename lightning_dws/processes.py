@@ -14,6 +14,7 @@ import torch.distributed as dist
 from pytorch_lightning.plugins import TorchSyncBatchNorm
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from lightning_dws.models.batch_norm import PositionBatchNorm
 
@@ -74,7 +75,7 @@ def _should_tell(rank: int, lost: bool) -> bool:
     if lost and rank > 0:
         return False
     try:
-        store = dist.TCPStore(
+        store = TCPStore(
             os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=_PATIENCE
         )
         if rank == 0:
@@ -86,7 +87,7 @@ def _should_tell(rank: int, lost: bool) -> bool:
         return rank == 0
 
 
-def _appears(key: str, store: dist.TCPStore) -> bool:
+def _appears(key: str, store: TCPStore) -> bool:
     """Wait a little for a key; the store's own wait would write about its end to the terminal."""
     end = time.monotonic() + _PATIENCE.total_seconds()
     while time.monotonic() < end:

@@ -67,13 +67,14 @@ class _BatchNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, synchronised: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         split = _split(x, len(weight))
-        count: int | Tensor = x.numel() // len(weight)
+        own_count = x.numel() // len(weight)
+        count: int | Tensor = own_count
         mean = split.sum(_OVER) / count
         centred = split - mean[:, None]
         squares = torch.linalg.vector_norm(centred, dim=3).square_().sum((0, 1))
         if synchronised:
             own_mean = mean
-            count, mean, squares = _join(count, mean, squares)
+            count, mean, squares = _join(own_count, mean, squares)
             centred += (own_mean - mean)[:, None]
         variance = squares / count
         inverse_std = (variance + eps).rsqrt()
