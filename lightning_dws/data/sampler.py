@@ -89,17 +89,14 @@ class EpochSampler:
 class SequentialSampler:
     """All rows once and in order, dealt out to the ranks in turn: for validation and test.
 
-    Every rank gets as many batches as the others: DistributedDataParallel hands round buffers at
-    each of them, and would wait for ever for one that a rank does not have.
-
     Args:
         num_rows: Rows to go through.
-        batch_size: Rows per batch and rank; one more where it must be, for as many batches.
+        batch_size: Rows per batch and rank.
         rank: This process.
         world_size: All processes.
 
     Raises:
-        ValueError: There is a rank without any row.
+        ValueError: There is a rank without any row: the others would wait for it.
     """
 
     def __init__(
@@ -107,12 +104,7 @@ class SequentialSampler:
     ) -> None:
         if num_rows < world_size:
             raise ValueError(f"{num_rows} INRs cannot be split over {world_size} ranks")
-        fewest, most = num_rows // world_size, -(-num_rows // world_size)
-        num_batches = min(-(-most // batch_size), fewest)
-        rows = torch.arange(rank, num_rows, world_size)
-        self._batches = rows.split(batch_size)
-        if len(self._batches) != num_batches:
-            self._batches = rows.tensor_split(num_batches)
+        self._batches = torch.arange(rank, num_rows, world_size).split(batch_size)
 
     def __len__(self) -> int:
         return len(self._batches)
