@@ -63,7 +63,8 @@ def ending_together(
             text = "".join(traceback.format_exception(error)) if line is None else f"error: {line}"
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
-        _end_children(trainer)
+        if trainer.global_rank == 0:
+            _end_others(trainer)
         sys.exit(1)
 
 
@@ -104,11 +105,17 @@ def _is_lost_connection(error: Exception) -> bool:
     )
 
 
-def _end_children(trainer: pl.Trainer) -> None:
-    """End the processes that this one started, as Lightning does at Ctrl-C but after no error."""
+def _end_others(trainer: pl.Trainer) -> None:
+    """End the processes that rank 0 started, as Lightning does at Ctrl-C but after no error.
+
+    Meanwhile those that failed too learn, from the store that ends with rank 0, that it has told.
+    """
     launcher = trainer.strategy.launcher
-    for process in launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else ():
+    started = launcher.procs if isinstance(launcher, _SubprocessScriptLauncher) else []
+    for process in started:
         try:
             process.wait(_PATIENCE.total_seconds())
         except TimeoutExpired:
             process.kill()
+    if not started:  # SLURM or torchrun did, and ends them
+        time.sleep(1)
