@@ -21,11 +21,19 @@ from lightning_dws.models.batch_norm import PositionBatchNorm
 _PATIENCE = timedelta(seconds=3)  # for what another process has to say, and for its end
 _FIRST_FAILED = "lightning_dws: rank 0 failed"
 _REPORTS = "lightning_dws: reports"
+_LOST_WORDS = (  # gloo's and NCCL's
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "remote process exited",
+)
 _LOST = "another process of this run ended before it was done"
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):
-    """Lightning's ``sync_batchnorm``, for this package's batch norm too, on CPUs and GPUs."""
+    """Lightning's ``sync_batchnorm``, for this package's batch norm too, on CPUs and GPUs.
+
+    A plugin of the trainer: the command line adds it for ``--trainer.sync_batchnorm true``.
+    """
 
     def apply(self, model: nn.Module) -> nn.Module:
         _set_synchronised(model, True)
@@ -100,9 +108,7 @@ def _appears(key: str, store: TCPStore) -> bool:
 
 def _is_lost_connection(error: Exception) -> bool:
     """Whether a collective failed because its partner is gone."""
-    return isinstance(error, dist.DistError) or any(
-        words in str(error) for words in ("Connection closed by peer", "Connection reset by peer")
-    )
+    return any(words in str(error) for words in _LOST_WORDS)
 
 
 def _end_others(trainer: pl.Trainer) -> None:
