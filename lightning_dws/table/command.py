@@ -128,18 +128,26 @@ def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
         sys.exit(130)
 
 
+def _states(table: TableConfig, cells: CellStore) -> list[tuple[Cell, str]]:
+    states = []
+    for cell in table.cells:
+        record = cells.read(cell.hash)
+        states.append((cell, "left" if record is None else str(record["status"])))
+    return states
+
+
+def _summary(table: TableConfig, cells: CellStore) -> str:
+    counts = Counter(state for _, state in _states(table, cells))
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{table.name}: {len(table.cells)} cells: {states}\n"
+
+
 def _list(table: TableConfig, cells: CellStore, retry_failed: bool, num_jobs: int) -> None:
-    records = {cell.hash: cells.read(cell.hash) for cell in table.cells}
-    states = {
-        cell: "left" if (record := records[cell.hash]) is None else record["status"]
-        for cell in table.cells
-    }
-    for cell, state in states.items():
+    states = _states(table, cells)
+    for cell, state in states:
         sys.stdout.write(f"{state:8} {cell.place}  ({cell.hash})\n")
-    counts = Counter(states.values())
-    summary = ", ".join(f"{count} {state}" for state, count in counts.items())
-    sys.stdout.write(f"{table.name}: {len(table.cells)} cells: {summary}\n")
-    done = [cell for cell, state in states.items() if state == "finished"]
+    sys.stdout.write(_summary(table, cells))
+    done = [cell for cell, state in states if state == "finished"]
     todo = _left(table, cells, retry_failed)
     sys.stdout.write(f"{forecast(cells, todo, done, num_jobs)}\n")
 
@@ -155,4 +163,4 @@ def _show(table: TableConfig, cells: CellStore, part: str) -> None:
 
 
 def _report(table: TableConfig, cells: CellStore) -> None:
-    pass
+    sys.stdout.write(_summary(table, cells))

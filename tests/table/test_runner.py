@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import shlex
@@ -8,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from table_command import NOISE, TinyTable
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_dws.cli import main
 
@@ -40,18 +41,139 @@ def test_a_table_runs_every_cell_once(table, capfd):
     assert table.records() == records
 
 
-def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path, capsys):
+def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path):
     table.content["augmentations"]["noise"] = NOISE
-    table.content["seeds"] = [0]
+    table.content |= {"seeds": [3], "views": [2]}
     table.run()
-    for record in table.records().values():
+    assert len(table.records()) == 6
+    for name, record in table.records().items():
+        runs = tmp_path / "runs" / name
         words = shlex.split(record["command"])[2:]
-        main([*words, f"--trainer.default_root_dir={tmp_path / 'runs'}"])
-        single = re.search(r"test/accuracy\W+([\d.]+)", capsys.readouterr().out)
-        assert float(single[1]) == record["test"]["accuracy"]
-    best = [
-        torch.load(path, weights_only=True)
-        for path in sorted((tmp_path / "runs").rglob("best*.ckpt"))
-    ]
-    steps = [record["best"]["step"] for record in table.records().values()]
-    assert sorted(checkpoint["global_step"] for checkpoint in best) == sorted(steps)
+        quiet = ["--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+        main([*words, *quiet, f"--trainer.default_root_dir={runs}"])
+        events = EventAccumulator(str(runs / "run" / "version_0"))
+        events.Reload()
+        for metric in ("loss", "accuracy"):
+            single = [event.value for event in events.Scalars(f"val/{metric}")]
+            assert record["history"][f"val_{metric}"] == pytest.approx(single, rel=1e-5)
+            single = [event.value for event in events.Scalars(f"test/{metric}")]
+            assert [record["test"][metric]] == single
+        [best] = runs.rglob("best*.ckpt")
+        assert torch.load(best, weights_only=True)["global_step"] == record["best"]["step"]
+
+
+def run_in_subprocess(table: TinyTable, *options: str) -> subprocess.Popen:
+    words = [sys.executable, str(ROOT / "main.py"), *table.words, "--devices", "cpu", *options]
+    return subprocess.Popen(
+        words, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def wait_until(condition, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def processes_of(table: TinyTable) -> list[int]:
+    """Find the processes that have a file of the table open: the cells that run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(table.folder) in file.path for file in process.open_files()):
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_a_killed_table_continues(tmp_path):
+    """kill -9 in the middle of a cell: no cell lost, none repeated, the same figures."""
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "killed").mkdir()
+    straight, table = TinyTable(tmp_path / "straight"), TinyTable(tmp_path / "killed")
+    for each in (straight, table):
+        each.content |= {"seeds": [0], "models": {"DWS": each.content["models"]["DWS"]}}
+        each.content["common"]["trainer"] |= {"max_steps": 300, "val_check_interval": 10}
+    straight.run()
+    running = run_in_subprocess(table, "--jobs", "2")
+    runs = table.results / "tiny" / "runs"
+    wait_until(lambda: table.records() and list(runs.glob("*/checkpoints/last.ckpt")))
+    running.kill()
+    running.communicate()
+    wait_until(lambda: not processes_of(table), 10)
+    kept = table.records()
+    written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
+    assert 0 < len(kept) < 4
+    assert list(runs.glob("*/checkpoints/last.ckpt"))
+    output, _ = run_in_subprocess(table).communicate()
+    assert f"{len(kept)} finished, {4 - len(kept)} to run" in output
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+    expected = {name: figures(record) for name, record in straight.records().items()}
+    assert {name: figures(record) for name, record in table.records().items()} == expected
+
+
+def test_a_killed_cell_is_a_failure_and_can_be_retried(table):
+    table.content |= {"seeds": [0], "views": [1]}
+    table.content["common"]["trainer"] |= {"max_steps": 400, "val_check_interval": 20}
+    running = run_in_subprocess(table)
+    wait_until(lambda: list(table.results.rglob("last.ckpt")))
+    [cell] = [pid for pid in processes_of(table) if pid != running.pid]
+    os.kill(cell, signal.SIGKILL)
+    output, _ = running.communicate()
+    assert running.returncode == 0
+    failed = [r for r in table.records().values() if r["status"] == "failed"]
+    assert [record["error"] for record in failed] == ["killed: its process was ended by signal 9"]
+    assert len(table.records()) == 4
+    assert "FAILED: killed" in output
+    table.run()
+    assert sum(record["status"] == "failed" for record in table.records().values()) == 1
+    table.run("--retry_failed")
+    records = table.records().values()
+    assert [record["status"] for record in records] == ["finished"] * 4
+    assert {len(record["history"]["step"]) for record in records} == {20}
+
+
+def test_a_failed_cell_is_recorded_and_the_others_run(table, capfd):
+    table.content |= {"seeds": [0], "views": [1]}
+    bad = [{"class_path": "lightning_dws.augmentations.ReLUScaling"}]
+    table.content["augmentations"] = {
+        "none": {},
+        "wrong": {"data": {"augmentations": bad}},
+        "misspelt": {"data": {"augmentation": []}},
+        "absent": {"data": {"augmentations": [{"class_path": "nowhere.Noise"}]}},
+    }
+    table.content["models"] = {"DWS": table.content["models"]["DWS"]}
+    table.run()
+    errors = {r["cell"]["augmentation"]: r.get("error") for r in table.records().values()}
+    assert errors["none"] is None
+    assert errors["wrong"].startswith("augmentations: ReLUScaling")
+    assert "augmentation" in errors["misspelt"]
+    assert "nowhere" in errors["absent"]
+    assert all("\n" not in error for error in errors.values() if error)
+    assert "3 failed" in capfd.readouterr().out
+
+
+def test_a_changed_config_is_another_cell(table, capfd):
+    table.content |= {"seeds": [0], "views": [1]}
+    table.run()
+    before = table.records()
+    table.content["common"]["trainer"]["max_steps"] = 4
+    table.content["augmentations"]["MixUp "] = table.content["augmentations"].pop("MixUp")
+    table.content["common"]["data"]["root"] += "/../data"  # where the INRs are is no change
+    table.run()
+    after = table.records()
+    assert len(after) == 8
+    assert all(after[name] == record for name, record in before.items())
+    assert "0 finished, 4 to run" in capfd.readouterr().out
+
+
+def test_two_commands_share_a_table(table):
+    table.content |= {"seeds": [0], "views": [1]}
+    both = [run_in_subprocess(table) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(table.records()) == 4
+    ran = [re.findall(r"\] (.* seed 0): [\d.]+ % ", output) for output in outputs]
+    assert len({*ran[0], *ran[1]}) == 4
