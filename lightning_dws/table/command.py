@@ -9,9 +9,13 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from lightning_dws.errors import DataError
+from lightning_dws.table.board import write_board
 from lightning_dws.table.cells import CellStore
+from lightning_dws.table.figures import draw_figures
 from lightning_dws.table.grid import Cell, TableConfig, read_table
 from lightning_dws.table.progress import Progress, forecast
+from lightning_dws.table.report import write_report
+from lightning_dws.table.results import Results
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
 from lightning_dws.table.worker import CellJob
 
@@ -85,7 +89,7 @@ def _parser() -> ArgumentParser:
 
 def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell]:
     """Give the cells that are to run: each once, though two rows may say the same."""
-    left = {}
+    left: dict[str, Cell] = {}
     for cell in table.cells:
         record = cells.read(cell.hash)
         if record is None or (retry_failed and record["status"] == "failed"):
@@ -96,7 +100,9 @@ def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell
 def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
     todo = _left(table, cells, options.retry_failed)[: options.max_cells]
     done = len(table.cells) - len(_left(table, cells, retry_failed=True))
-    sys.stdout.write(f"{table.name}: {len(table.cells)} cells, {done} finished, {len(todo)} to run\n")
+    sys.stdout.write(
+        f"{table.name}: {len(table.cells)} cells, {done} finished, {len(todo)} to run\n"
+    )
     if not todo:
         return
     slots = make_slots(options.jobs, options.devices)
@@ -163,4 +169,9 @@ def _show(table: TableConfig, cells: CellStore, part: str) -> None:
 
 
 def _report(table: TableConfig, cells: CellStore) -> None:
+    results = Results(table, cells)
+    write_report(table, cells, draw_figures(results, cells.folder))
+    write_board(results.finished, cells.folder / "tensorboard")
     sys.stdout.write(_summary(table, cells))
+    sys.stdout.write(f"report          {cells.folder / 'report.md'}\n")
+    sys.stdout.write(f"TensorBoard     tensorboard --logdir {cells.folder / 'tensorboard'}\n")

@@ -249,7 +249,7 @@ def _check(content: Settings, where: str) -> TableConfig:
 
 
 def _pieces(value: Any, where: str) -> list[Piece]:
-    """Read a row: a file's name, settings (whose list ``config`` names files), or a list of both."""
+    """Read a row: a file, settings (whose list ``config`` names files), or a list of both."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):

@@ -77,7 +77,8 @@ class CellRecorder(pl.Callback):
         share = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
         self._train = []
         return tuple(  # type: ignore[return-value]
-            float((torch.stack(values).double().cpu() * share).sum()) for values in (losses, correct)
+            float((torch.stack(values).double().cpu() * share).sum())
+            for values in (losses, correct)
         )
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -97,7 +98,9 @@ class CellRecorder(pl.Callback):
 
     def best(self) -> dict[str, float | None]:
         """Give the best validation accuracy and the first step that reached it."""
-        accuracies = [value if value is not None else -1.0 for value in self.history["val_accuracy"]]
+        accuracies = [
+            value if value is not None else -1.0 for value in self.history["val_accuracy"]
+        ]
         place = max(range(len(accuracies)), key=accuracies.__getitem__)
         return {"val_accuracy": accuracies[place], "step": self.history["step"][place]}
 

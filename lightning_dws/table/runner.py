@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -129,7 +129,7 @@ def run_locally(
         stop_after_seconds: Start no further cell after so long.
     """
     waiting, free = deque(jobs), deque(slots)
-    running: dict[int, _Running] = {}
+    running: dict[Any, _Running] = {}
     deadline = time.monotonic() + (stop_after_seconds or float("inf"))
     try:
         while waiting or running:
@@ -140,7 +140,7 @@ def run_locally(
                 started = _start(waiting.popleft(), slot, devices)
                 running[started.process.sentinel] = started
             for sentinel in connection.wait(list(running)):
-                ended = running.pop(sentinel)  # type: ignore[call-overload]
+                ended = running.pop(sentinel)
                 free.append(ended.slot)
                 _settle(ended)
                 on_end(ended.job)
@@ -187,8 +187,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit} with changes" if changed else commit
-
-
-def warn(line: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{line}\n")
