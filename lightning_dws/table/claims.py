@@ -62,7 +62,12 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Say whether the claim is ``shown``, ``contradicted`` or ``undecided``."""
+        """Say whether the claim is ``shown``, ``contradicted`` or ``undecided``.
+
+        One seed decides nothing: its interval leaves out how runs differ.
+        """
+        if self.estimate.num_seeds < 2:
+            return "undecided"
         low, high = self.estimate.low, self.estimate.high
         if self.claim.expected == "below":
             low, high = -high, -low

@@ -11,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_dws.errors import DataError
 from lightning_dws.table.board import write_board
 from lightning_dws.table.cells import CellStore
+from lightning_dws.table.cluster import run_on_cluster
 from lightning_dws.table.figures import draw_figures
 from lightning_dws.table.grid import Cell, TableConfig, read_table
 from lightning_dws.table.progress import Progress, forecast
@@ -80,6 +81,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--show", type=str | None, default=None, help="print commands of cells with this in a name"
     )
+    parser.add_argument(
+        "--slurm",
+        type=dict | None,
+        default=None,
+        help="run on SLURM, with submitit's parameters: '{slurm_partition: gpu, gpus_per_node: 1}'",
+    )
     parser.add_argument("--results_root", type=str, default="results", help="folder of tables")
     parser.add_argument(
         "--runs_root", type=str | None, default=None, help="unfinished runs (default: with results)"
@@ -105,7 +112,7 @@ def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
     )
     if not todo:
         return
-    slots = make_slots(options.jobs, options.devices)
+    slots = None if options.slurm else make_slots(options.jobs, options.devices)
     runs = Path(options.runs_root) / table.name if options.runs_root else cells.folder / "runs"
     commit = git_commit()
     jobs = [
@@ -113,6 +120,7 @@ def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
             cell=cell,
             table_folder=str(cells.folder),
             run_folder=str(runs / cell.name),
+            device_words=("--trainer.accelerator=cpu",) if options.devices == "cpu" else (),
             git_commit=commit,
             keep_run=options.keep_runs,
         )
@@ -122,13 +130,11 @@ def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
     progress = Progress(cells, todo)
     try:
         prepare_datasets(todo, options.devices)
-        run_locally(
-            jobs,
-            slots,
-            options.devices,
-            lambda job: progress(job.cell),
-            None if hours is None else 3600 * hours,
-        )
+        if slots is None:
+            run_on_cluster(jobs, runs / "slurm", options.slurm, progress)
+        else:
+            seconds = None if hours is None else 3600 * hours
+            run_locally(jobs, slots, options.devices, progress, seconds)
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command continues where this one was\n")
         sys.exit(130)

@@ -8,6 +8,7 @@ from statistics import mean
 
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import Cell
+from lightning_dws.table.worker import CellJob
 
 
 class Progress:
@@ -24,8 +25,9 @@ class Progress:
         self._ended = 0
         self._started = time.monotonic()
 
-    def __call__(self, cell: Cell) -> None:
+    def __call__(self, job: CellJob) -> None:
         """Say how a cell ended."""
+        cell = job.cell
         self._ended += 1
         record = self._cells.read(cell.hash)
         if record is None:

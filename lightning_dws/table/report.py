@@ -173,8 +173,8 @@ def _claims(results: Results) -> list[str]:
     header = ["claim", "dataset", "model, views", "difference", "seeds", "verdict"]
     note = (
         "*Shown* or *contradicted*: zero is outside of the interval, on the claim's side or on the "
-        f"other. *Does not hurt* is shown where less than {MARGIN:g} point may be lost. *all* is "
-        "the mean over the models and views below it."
+        "other; one seed decides nothing. *Does not hurt* is shown where less than "
+        f"{MARGIN:g} point may be lost. *all* is the mean over the models and views below it."
     )
     return ["## The claims", markdown_table(header, rows), note]
 

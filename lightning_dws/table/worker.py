@@ -6,6 +6,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -176,7 +177,7 @@ def _count_objects(datamodule: Any) -> dict[str, int]:
 
 def _environment(job: CellJob, trainer: pl.Trainer | None = None) -> dict[str, Any]:
     device = trainer.strategy.root_device if trainer else None
-    where = platform.processor() or platform.machine()
+    where = _processor()
     if device is not None and device.type == "cuda":
         where = torch.cuda.get_device_name(device)
     return {
@@ -186,6 +187,15 @@ def _environment(job: CellJob, trainer: pl.Trainer | None = None) -> dict[str, A
         "hardware": where,
         "threads": torch.get_num_threads(),
     }
+
+
+def _processor() -> str:
+    """Name the processor; Linux says it in a file alone."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _one_line(error: BaseException, folder: Path) -> str:

@@ -14,6 +14,7 @@ from table_command import NOISE, TinyTable
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_dws.cli import main
+from lightning_dws.table.cluster import ClusterJob
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -99,14 +100,20 @@ def test_a_killed_table_continues(tmp_path):
     straight.run()
     running = run_in_subprocess(table, "--jobs", "2")
     runs = table.results / "tiny" / "runs"
-    wait_until(lambda: table.records() and list(runs.glob("*/checkpoints/last.ckpt")))
+
+    def interrupted() -> set[str]:
+        return {path.parts[-3] for path in runs.glob("*/checkpoints/last.ckpt")} - {
+            *table.records()
+        }
+
+    wait_until(lambda: table.records() and interrupted())
     running.kill()
     running.communicate()
     wait_until(lambda: not processes_of(table), 10)
     kept = table.records()
     written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
     assert 0 < len(kept) < 4
-    assert list(runs.glob("*/checkpoints/last.ckpt"))
+    assert interrupted()
     output, _ = run_in_subprocess(table).communicate()
     assert f"{len(kept)} finished, {4 - len(kept)} to run" in output
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
@@ -177,3 +184,26 @@ def test_two_commands_share_a_table(table):
     assert len(table.records()) == 4
     ran = [re.findall(r"\] (.* seed 0): [\d.]+ % ", output) for output in outputs]
     assert len({*ran[0], *ran[1]}) == 4
+
+
+def test_cells_run_as_jobs_of_a_cluster(table):
+    """By submitit's local executor, which starts a process for each job as SLURM would."""
+    table.content |= {"seeds": [0], "views": [1]}
+    table.content["models"] = {"DWS": table.content["models"]["DWS"]}
+    options = "{cluster: local, timeout_min: 5, cpus_per_task: 1}"
+    output, _ = run_in_subprocess(table, "--slurm", options).communicate()
+    records = table.records().values()
+    assert [record["status"] for record in records] == ["finished"] * 2, output
+    assert output.count("seed 0:") == 2
+
+
+def test_a_preempted_job_is_queued_again():
+    submission = ClusterJob().checkpoint("the cell")
+    assert isinstance(submission.function, ClusterJob)
+    assert submission.args == ("the cell",)
+
+
+def test_an_unknown_option_of_the_cluster_is_named(table, capsys):
+    with pytest.raises(SystemExit):
+        table.run("--slurm", "{cluster: debug, partitionn: gpu}")
+    assert "partitionn" in capsys.readouterr().err
