@@ -140,13 +140,25 @@ class TableConfig:
             *self.augmentations[augmentation],
         ]
         merged, words = merge_pieces(pieces), words_of(pieces)
+        devices = merged.get("trainer", {}).get("devices", 1)
+        if devices not in (1, "1", "auto"):
+            raise DataError(
+                f"{self.name}: a cell runs on one device, and trainer.devices is {devices!r}; "
+                "cells are spread over GPUs by --devices"
+            )
         cells = []
         for views in self.views:
             for seed in self.seeds:
-                last = {"data": {"views": views}, "seed_everything": seed}
+                last: Settings = {
+                    "data": {"views": views},
+                    "trainer": {"devices": 1},
+                    "seed_everything": seed,
+                }
                 settings = deepcopy(merged)
-                settings.setdefault("data", {})["views"] = views
-                settings["seed_everything"] = seed
+                for name, value in last.items():
+                    if isinstance(value, dict):
+                        value = {**settings.get(name, {}), **value}
+                    settings[name] = value
                 place = Coordinates(augmentation, model, dataset, views, seed)
                 cells.append(Cell(place, (*words, *words_of([last])), settings))
         return cells

@@ -77,7 +77,7 @@ class CellRecorder(pl.Callback):
         share = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
         self._train = []
         return tuple(  # type: ignore[return-value]
-            float((torch.stack(values).double().cpu() * share).sum())
+            float((torch.stack(values).cpu().double() * share).sum())
             for values in (losses, correct)
         )
 

@@ -79,10 +79,9 @@ def num_cores() -> int:
 
 def device_words(cell: Cell, slot: Slot, devices: str) -> tuple[str, ...]:
     """Say to ``fit`` where a cell runs, which its config leaves open."""
-    trainer = cell.settings.get("trainer", {})
     if devices == "cpu":
         return ("--trainer.accelerator=cpu",)
-    if slot.gpu is None or trainer.get("accelerator") == "cpu" or "devices" in trainer:
+    if slot.gpu is None or cell.settings["trainer"].get("accelerator") == "cpu":
         return ()
     return (f"--trainer.devices=[{slot.gpu}]",)
 

@@ -143,6 +143,12 @@ def test_a_later_file_and_set_change_a_table(table, tmp_path):
     assert {cell.place.seed for cell in cells} == {5}
 
 
+def test_a_cell_runs_on_one_device(table):
+    table.content["common"]["trainer"]["devices"] = 2
+    with pytest.raises(DataError, match=r"one device.*trainer\.devices is 2"):
+        assert read_table([table.words[2]]).cells
+
+
 def test_a_circle_of_files_is_named(tmp_path):
     (tmp_path / "a.yaml").write_text("config: [a.yaml]")
     with pytest.raises(DataError, match="include each other"):
@@ -154,7 +160,7 @@ def test_show_prints_commands(table, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "# MixUp | DWS | blobs | 1 view | seed 1: left"
     assert lines[1].startswith("python main.py fit --config ")
-    assert lines[1].endswith("--data.views=1 --seed_everything=1")
+    assert lines[1].endswith("--data.views=1 --trainer.devices=1 --seed_everything=1")
     assert len(lines) == 2
     with pytest.raises(SystemExit):
         main([*table.words, "--show", "nothing"])

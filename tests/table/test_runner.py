@@ -95,10 +95,12 @@ def test_a_killed_table_continues(tmp_path):
     (tmp_path / "killed").mkdir()
     straight, table = TinyTable(tmp_path / "straight"), TinyTable(tmp_path / "killed")
     for each in (straight, table):
-        each.content |= {"seeds": [0], "models": {"DWS": each.content["models"]["DWS"]}}
-        each.content["common"]["trainer"] |= {"max_steps": 300, "val_check_interval": 10}
+        each.content["augmentations"]["noise"] = NOISE
+        each.content |= {"seeds": [0], "views": [2]}
+        each.content["models"] = {"DWS": each.content["models"]["DWS"]}
+        each.content["common"]["trainer"] |= {"max_steps": 160, "val_check_interval": 8}
     straight.run()
-    running = run_in_subprocess(table, "--jobs", "2")
+    running = run_in_subprocess(table)
     runs = table.results / "tiny" / "runs"
 
     def interrupted() -> set[str]:
@@ -112,13 +114,27 @@ def test_a_killed_table_continues(tmp_path):
     wait_until(lambda: not processes_of(table), 10)
     kept = table.records()
     written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
-    assert 0 < len(kept) < 4
+    assert 0 < len(kept) < 3
     assert interrupted()
     output, _ = run_in_subprocess(table).communicate()
-    assert f"{len(kept)} finished, {4 - len(kept)} to run" in output
+    assert f"{len(kept)} finished, {3 - len(kept)} to run" in output
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
     expected = {name: figures(record) for name, record in straight.records().items()}
     assert {name: figures(record) for name, record in table.records().items()} == expected
+
+
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
+    table.content["common"]["trainer"] |= {"max_steps": 4000, "val_check_interval": 10}
+    running = run_in_subprocess(table)
+    wait_until(lambda: list(table.results.rglob("last.ckpt")))
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate()
+    assert running.returncode == 130
+    assert "the same command continues" in output
+    assert "Traceback" not in output
+    assert not table.records()
+    assert list(table.results.rglob("last.ckpt"))
+    wait_until(lambda: not processes_of(table), 10)
 
 
 def test_a_killed_cell_is_a_failure_and_can_be_retried(table):
@@ -207,3 +223,47 @@ def test_an_unknown_option_of_the_cluster_is_named(table, capsys):
     with pytest.raises(SystemExit):
         table.run("--slurm", "{cluster: debug, partitionn: gpu}")
     assert "partitionn" in capsys.readouterr().err
+
+
+def test_jobs_run_at_the_same_time(table):
+    table.content |= {"seeds": [0], "views": [1]}
+    table.run("--jobs", "2")
+    assert [record["status"] for record in table.records().values()] == ["finished"] * 4
+
+
+def test_parts_from_outside_the_package_run_alone(table, tmp_path, monkeypatch):
+    """An own model and an own augmentation, by class path, from a folder of the user's."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my_parts.py").write_text(MY_PARTS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "mine"), *sys.path]))
+    table.content |= {"seeds": [0], "views": [1]}
+    table.content["models"] = {"mine": {"model": {"network": "my_parts.MyModel"}}}
+    own = {"data": {"augmentations": [{"class_path": "my_parts.Halving"}]}}
+    table.content["augmentations"] = {"none": {}, "own": own}
+    words = [sys.executable, str(ROOT / "main.py"), *table.words, "--devices", "cpu"]
+    subprocess.run(words, check=True, capture_output=True)
+    records = table.records().values()
+    assert [record["status"] for record in records] == ["finished"] * 2
+    losses = [record["history"]["train_loss"] for record in records]
+    assert losses[0] != losses[1]
+
+
+MY_PARTS = """
+import torch
+from lightning_dws.augmentations import Augmentation
+
+class MyModel(torch.nn.Module):
+    def __init__(self, architecture, num_classes: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(architecture.num_parameters, num_classes)
+
+    def forward(self, batch):
+        return self.head(batch.parameters)
+
+class Halving(Augmentation):
+    def draw(self, batch, generator):
+        return {}
+
+    def transform(self, batch, params):
+        return batch.replace(parameters=batch.parameters / 2)
+"""
