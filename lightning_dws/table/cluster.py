@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_dws.errors import DataError
+from lightning_dws.table.processes import redirect_output
 from lightning_dws.table.worker import CellJob, run_cell
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ class ClusterJob:
     """A cell as submitit runs it: a job that is preempted is queued again, and continues."""
 
     def __call__(self, job: CellJob) -> None:
-        """Run the cell."""
+        """Run the cell; submitit's own log keeps what goes before and after."""
+        redirect_output(job.log)
         run_cell(job)
 
     def checkpoint(self, job: CellJob) -> "submitit.helpers.DelayedSubmission":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from lightning_dws.errors import DataError
 from lightning_dws.table.board import write_board
@@ -68,9 +68,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--max_hours", type=PositiveFloat | None, default=None, help="then start no further cell"
     )
-    parser.add_argument(
-        "--max_cells", type=PositiveInt | None, default=None, help="run so many cells at most"
-    )
     for name, text in (
         ("retry_failed", "run cells again that have failed"),
         ("dry_run", "list the cells and what is left, and run nothing"),
@@ -105,7 +102,7 @@ def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell
 
 
 def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
-    todo = _left(table, cells, options.retry_failed)[: options.max_cells]
+    todo = _left(table, cells, options.retry_failed)
     done = len(table.cells) - len(_left(table, cells, retry_failed=True))
     sys.stdout.write(
         f"{table.name}: {len(table.cells)} cells, {done} finished, {len(todo)} to run\n"

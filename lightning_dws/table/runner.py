@@ -152,7 +152,7 @@ def _start(job: CellJob, slot: Slot, devices: str) -> _Running:
     job = replace(
         job, device_words=device_words(job.cell, slot, devices), num_threads=slot.num_threads
     )
-    process = start_process(run_cell, (job,), Path(job.run_folder) / "log.txt")
+    process = start_process(run_cell, (job,), job.log)
     return _Running(process, job, slot, time.monotonic())
 
 

@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -51,6 +52,11 @@ class CellJob:
     git_commit: str | None = None
     keep_run: bool = False
 
+    @property
+    def log(self) -> Path:
+        """The file that takes what the run prints."""
+        return Path(self.run_folder) / "log.txt"
+
 
 class CellCLI(WeightSpaceCLI):
     """The command line of a single run, without pictures and logs: the cell's file has it all."""
@@ -95,7 +101,7 @@ def run_cell(job: CellJob) -> None:
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             seconds = time.perf_counter() - started
-            record_failure(cells, job, _one_line(error, folder), seconds)
+            record_failure(cells, job, _one_line(error, job.log), seconds)
             return
         cells.write(cell.name, {**_identity(job, "finished"), **outcome})
         if not job.keep_run:
@@ -198,10 +204,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _one_line(error: BaseException, folder: Path) -> str:
+def _one_line(error: BaseException, log: Path) -> str:
     """Say an error in one line; of one that only ended the process, find what it printed."""
     if isinstance(error, SystemExit):
-        return _printed_error(folder / "log.txt") or f"the run ended with status {error.code}"
+        return _printed_error(log) or f"the run ended with status {error.code}"
     text = " ".join(str(error).split())
     return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
 
@@ -223,7 +229,10 @@ def prepare_dataset(words: Sequence[str]) -> None:
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    run_lightning(["fit", *expand_includes(words)], DatasetCLI, save_config_callback=None)
+    try:
+        run_lightning(["fit", *expand_includes(words)], DatasetCLI, save_config_callback=None)
+    except DataError as error:
+        sys.stderr.write(f"{error}\n")
 
 
 class DatasetCLI(WeightSpaceCLI):

@@ -267,3 +267,10 @@ class Halving(Augmentation):
     def transform(self, batch, params):
         return batch.replace(parameters=batch.parameters / 2)
 """
+
+
+def test_when_the_time_is_over_no_further_cell_starts(table, capfd):
+    table.run("--max_hours", "0.0000001")
+    assert not table.records()
+    assert "16 cells: 16 left" in capfd.readouterr().out
+    assert "0 of 16 cells" in (table.results / "tiny" / "report.md").read_text()
