@@ -20,7 +20,7 @@ from lightning_dws.errors import DataError
 Settings = dict[str, Any]
 Piece = str | Settings
 
-# Where files are, what is shown and where: nothing that decides a run's figures.
+# Where files are, what is shown, where it runs: nothing that decides a run's figures (to rounding).
 _NO_PART_OF_THE_RESULT = (
     ("name",),
     ("pictures",),
@@ -30,6 +30,7 @@ _NO_PART_OF_THE_RESULT = (
     ("data", "root"),
     ("data", "fitting_device"),
     ("data", "table"),
+    ("trainer", "accelerator"),
     ("trainer", "default_root_dir"),
     ("trainer", "enable_model_summary"),
     ("trainer", "enable_progress_bar"),
