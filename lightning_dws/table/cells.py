@@ -68,15 +68,19 @@ class CellStore:
             path.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, cell_hash: str) -> Iterator[bool]:
-        """Hold a cell while it runs; give whether that was possible, without waiting.
+    def locked(self, name: str, wait: bool = False) -> Iterator[bool]:
+        """Hold a cell while it runs, or the report; give whether that was possible.
 
         The lock is the process's: it ends with it, however it ends.
+
+        Args:
+            name: The cell's hash, or ``report``.
+            wait: Until another process lets go.
         """
         self._locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._locks / f"{cell_hash}.lock")
+        lock = FileLock(self._locks / f"{name}.lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return

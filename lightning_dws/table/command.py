@@ -172,9 +172,10 @@ def _show(table: TableConfig, cells: CellStore, part: str) -> None:
 
 
 def _report(table: TableConfig, cells: CellStore) -> None:
-    results = Results(table, cells)
-    write_report(table, cells, draw_figures(results, cells.folder))
-    write_board(results.finished, cells.folder / "tensorboard")
+    with cells.locked("report", wait=True):  # another command may have come to its end as well
+        results = Results(table, cells)
+        write_report(table, cells, draw_figures(results, cells.folder))
+        write_board(results.finished, cells.folder / "tensorboard")
     sys.stdout.write(_summary(table, cells))
     sys.stdout.write(f"report          {cells.folder / 'report.md'}\n")
     sys.stdout.write(f"TensorBoard     tensorboard --logdir {cells.folder / 'tensorboard'}\n")
