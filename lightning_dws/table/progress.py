@@ -66,9 +66,13 @@ def forecast(cells: CellStore, todo: Sequence[Cell], done: Sequence[Cell], num_j
             unknown += count
             text = "none finished yet"
         lines.append(f"  {' | '.join(kind)}: {count} left, {text}")
-    if todo:
-        more = f", and {unknown} cells of unknown duration" if unknown else ""
-        lines.append(f"left: {format_duration(total / num_jobs)} with {num_jobs} at a time{more}")
+    parts = []
+    if len(todo) > unknown:
+        parts.append(f"{format_duration(total / num_jobs)} with {num_jobs} at a time")
+    if unknown:
+        parts.append(f"{unknown} cells of unknown duration")
+    if parts:
+        lines.append(f"left: {', and '.join(parts)}")
     return "\n".join(lines)
 
 

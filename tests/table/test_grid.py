@@ -9,8 +9,10 @@ from table_command import MIXUP, NOISE
 
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
+from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.pieces import merge_pieces, settings_hash, words_of
+from lightning_dws.table.progress import forecast
 
 ROOT = Path(__file__).parents[2]
 PRESETS = [path for path in sorted((ROOT / "conf" / "table").glob("*.yaml")) if path.stem != "rows"]
@@ -165,3 +167,17 @@ def test_show_prints_commands(table, capsys):
     assert len(lines) == 2
     with pytest.raises(SystemExit):
         main([*table.words, "--show", "nothing"])
+
+
+def test_the_forecast_is_made_from_finished_cells(table):
+    """Of one model: two cells took 30 and 50 s, and two at a time are to run."""
+    cells = read_table([table.words[2]]).cells
+    own = [cell for cell in cells if cell.place.model == "DWS"]
+    store = CellStore(table.results)
+    for cell, seconds in zip(own[:2], (30, 50), strict=True):
+        store.write(cell.name, {"hash": cell.hash, "status": "finished", "wall_seconds": seconds})
+    text = forecast(store, own[2:], own[:2], 2)
+    assert "DWS: 6 left, 40 s each, from 2 finished" in text
+    assert "left: 2 min with 2 at a time" in text
+    others = [cell for cell in cells if cell.place.model == "wide"]
+    assert "left: 8 cells of unknown duration" in forecast(store, others, own[:2], 1)
