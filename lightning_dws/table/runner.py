@@ -131,10 +131,8 @@ def run_locally(
     running: dict[Any, _Running] = {}
     deadline = time.monotonic() + (stop_after_seconds or float("inf"))
     try:
-        while waiting or running:
-            if waiting and time.monotonic() >= deadline:
-                waiting.clear()
-            while waiting and free:
+        while running or (waiting and time.monotonic() < deadline):
+            while waiting and free and time.monotonic() < deadline:
                 slot = free.popleft()
                 started = _start(waiting.popleft(), slot, devices)
                 running[started.process.sentinel] = started

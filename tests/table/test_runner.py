@@ -271,7 +271,9 @@ class Halving(Augmentation):
 
 
 def test_when_the_time_is_over_no_further_cell_starts(table, capfd):
-    table.run("--max_hours", "0.0000001")
+    table.run("--max_hours", "1e-12")
     assert not table.records()
     assert "16 cells: 16 left" in capfd.readouterr().out
     assert "0 of 16 cells" in (table.results / "tiny" / "report.md").read_text()
+    table.run("--max_hours", "1e-5")  # 36 ms: a cell that has started runs to its end
+    assert "16 cells: 1 finished, 15 left" in capfd.readouterr().out
