@@ -131,11 +131,13 @@ def run_locally(
     running: dict[Any, _Running] = {}
     deadline = time.monotonic() + (stop_after_seconds or float("inf"))
     try:
-        while running or (waiting and time.monotonic() < deadline):
+        while True:
             while waiting and free and time.monotonic() < deadline:
                 slot = free.popleft()
                 started = _start(waiting.popleft(), slot, devices)
                 running[started.process.sentinel] = started
+            if not running:
+                break
             for sentinel in connection.wait(list(running)):
                 ended = running.pop(sentinel)
                 free.append(ended.slot)
