@@ -6,13 +6,18 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
@@ -47,6 +52,7 @@ usage: python main.py COMMAND --config FILE [--config FILE ...] [--OPTION VALUE 
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
+  table       run a table of experiments, or what is left of it, and write its report
 
 examples:
   python main.py fit --config conf/quickstart.yaml
@@ -231,6 +237,9 @@ class WeightSpaceCLI(LightningCLI):
         Console().print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
+CLI = TypeVar("CLI", bound=WeightSpaceCLI)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -244,6 +253,10 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         if words[0] == "inrs":
             commands.run_inrs(words[1:])
+        elif words[0] == "table":
+            from lightning_dws.table.command import run_table  # itself on top of this module
+
+            run_table(words[1:])
         else:
             run_lightning(expand_includes(words))
     except (DataError, OSError) as error:
@@ -313,17 +326,27 @@ def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
     return [*itertools.chain.from_iterable(nested), path]
 
 
-def run_lightning(args: ArgsType) -> WeightSpaceCLI:
-    """Run ``fit``, ``validate``, ``test`` or ``predict``."""
+def run_lightning(
+    args: ArgsType,
+    cli_class: type[CLI] = WeightSpaceCLI,  # type: ignore[assignment]
+    save_config_callback: type[SaveConfigCallback] | None = RunRecord,
+) -> CLI:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        args: The words behind ``main.py``.
+        cli_class: What runs them.
+        save_config_callback: What records a run's config.
+    """
     _quieten()
-    return WeightSpaceCLI(
+    return cli_class(
         ClassificationTask,
         INRDataModule,
         args=args,
         seed_everything_default=0,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        save_config_callback=RunRecord,
+        save_config_callback=save_config_callback,
         save_config_kwargs={"overwrite": True},
         parser_class=Parser,
         parser_kwargs={"parser_mode": "omegaconf+"},

@@ -31,6 +31,15 @@ def test_its_commands_are_understood(command, options, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+def test_its_tables_are_understood(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    commands = set(re.findall(r"python main\.py (table [^`\n]+)", README))
+    assert commands
+    for command in commands:
+        main([*command.split(), "--dry_run", "--results_root", "none"])
+        assert "left" in capsys.readouterr().out
+
+
 def test_its_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)", README):
         assert (ROOT / target).exists(), target

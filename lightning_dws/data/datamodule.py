@@ -1,6 +1,6 @@
 """The LightningDataModule over a store of INRs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,6 +144,11 @@ class INRDataModule(pl.LightningDataModule):
         if self._store is None:
             self._store = INRStore(self.directory)
         return self._store
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The splits that are loaded, by name."""
+        return self._tables
 
     def prepare_data(self) -> None:
         """Fit the objects and views that this run needs and the store lacks."""

@@ -1,9 +1,17 @@
 """Networks that take the weights of INRs as input."""
 
 from lightning_dws.models.dwsnet import DWSNet
+from lightning_dws.models.flat_mlp import FlatMLP
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.neural_graph_gnn import NeuralGraphGNN
 from lightning_dws.models.neural_graph_transformer import NeuralGraphTransformer
 from lightning_dws.models.standardize import Standardize
 
-__all__ = ["DWSNet", "NeuralGraph", "NeuralGraphGNN", "NeuralGraphTransformer", "Standardize"]
+__all__ = [
+    "DWSNet",
+    "FlatMLP",
+    "NeuralGraph",
+    "NeuralGraphGNN",
+    "NeuralGraphTransformer",
+    "Standardize",
+]

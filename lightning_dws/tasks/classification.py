@@ -159,11 +159,12 @@ class ClassificationTask(pl.LightningModule):
         counter = self.trainer.fit_loop.total_batch_idx
         torch.manual_seed(stream_seed(seed, self.global_rank, counter, "network"))
 
-    def training_step(self, batch: WeightBatch, batch_idx: int) -> Tensor:
-        loss = self._step(batch, "train")["loss"]
+    def training_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        step = self._step(batch, "train")
+        loss = step["loss"]
         self._log_step(loss, batch)
         self._watch(loss)
-        return loss
+        return step
 
     def validation_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "val")

@@ -1,0 +1,66 @@
+"""A multilayer perceptron of the flattened weights: the baseline that knows no symmetry."""
+
+from torch import Tensor, nn
+
+from lightning_dws.models.standardize import Standardize
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+
+class FlatMLP(nn.Module):
+    """Classify an INR by its row of parameters, as any vector.
+
+    It is NOT invariant to permutations of hidden neurons: two rows of the same function are two
+    inputs to it. What a weight-space network gains over it is what the symmetry is worth.
+
+    Args:
+        architecture: Of the INRs.
+        num_classes: Number of logits.
+        hidden_dim: Width of the hidden layers.
+        num_hidden: Hidden layers, at least 1.
+        dropout: Probability of dropping a hidden feature in training, in [0, 1).
+        batch_norm: Normalise hidden features over the batch.
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+
+    def __init__(
+        self,
+        architecture: INRArchitecture,
+        num_classes: int,
+        hidden_dim: int = 256,
+        num_hidden: int = 3,
+        dropout: float = 0.0,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("num_classes", num_classes),
+            ("hidden_dim", hidden_dim),
+            ("num_hidden", num_hidden),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.standardize = Standardize(architecture)
+        layers: list[nn.Module] = []
+        width = architecture.num_parameters
+        for _ in range(num_hidden):
+            layers.append(nn.Linear(width, hidden_dim))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(hidden_dim))
+            layers += [nn.ReLU(), nn.Dropout(dropout)]
+            width = hidden_dim
+        self.hidden = nn.Sequential(*layers)
+        self.head = nn.Linear(hidden_dim, num_classes)
+
+    def forward(self, batch: WeightBatch) -> Tensor:
+        """Give logits (B, num_classes)."""
+        logits: Tensor = self.head(self.embed(batch))
+        return logits
+
+    def embed(self, batch: WeightBatch) -> Tensor:
+        """Give features (B, hidden_dim)."""
+        features: Tensor = self.hidden(self.standardize(batch.parameters))
+        return features

@@ -1,0 +1,121 @@
+"""The claims that a table is made for, each with what its cells say about it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning_dws.table.results import BASELINE, Entry, Results
+from lightning_dws.table.statistics import Estimate
+
+MARGIN = 1.0  # points of accuracy that count as no harm
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A difference, and what it should be.
+
+    Attributes:
+        text: The claim.
+        first: The row that is claimed to differ.
+        second: The row that it is compared with.
+        expected: ``above`` zero, ``below`` it, or ``harmless``: not below minus ``MARGIN``.
+        first_views: Of the first row; None compares at equal views.
+        second_views: Of the second.
+    """
+
+    text: str
+    first: str
+    second: str
+    expected: Literal["above", "below", "harmless"] = "above"
+    first_views: int | None = None
+    second_views: int | None = None
+
+
+CLAIMS = (
+    Claim("(a) 10 views beat 1", BASELINE, BASELINE, first_views=10, second_views=1),
+    Claim("(b) MixUp beats no augmentation", "MixUp", BASELINE),
+    Claim("(c) alignment adds to MixUp", "alignment + MixUp", "MixUp"),
+    Claim(
+        "(d) signed alignment adds over permutation",
+        "signed alignment + MixUp",
+        "alignment + MixUp",
+    ),
+    Claim("(e) SIREN bias hurts at the published strength", "SIREN bias", BASELINE, "below"),
+    Claim("(e) a smaller SIREN bias does not hurt", "SIREN bias, small", BASELINE, "harmless"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the cells of one dataset say about a claim.
+
+    Attributes:
+        claim: The claim.
+        dataset: Where.
+        columns: Model and views; ``all`` for the mean over all of them.
+        estimate: The difference in points.
+    """
+
+    claim: Claim
+    dataset: str
+    columns: str
+    estimate: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the claim is ``shown``, ``contradicted`` or ``undecided``.
+
+        One seed decides nothing: its interval leaves out how runs differ.
+        """
+        if self.estimate.num_seeds < 2:
+            return "undecided"
+        low, high = self.estimate.low, self.estimate.high
+        if self.claim.expected == "below":
+            low, high = -high, -low
+        if high < 0:
+            return "contradicted"
+        bound = -MARGIN if self.claim.expected == "harmless" else 0.0
+        return "shown" if low > bound else "undecided"
+
+
+def examine_claims(results: Results) -> list[Finding]:
+    """Give every claim that the cells on disk say something about: overall, then by column."""
+    findings = []
+    for claim in CLAIMS:
+        for dataset in results.table.datasets:
+            pairs = _pairs(claim, dataset, results)
+            if len(pairs) > 1:
+                pooled = results.difference(list(pairs.values()))
+                if pooled is not None:
+                    findings.append(Finding(claim, dataset, "all", pooled))
+            for columns, pair in pairs.items():
+                estimate = results.difference([pair])
+                assert estimate is not None
+                findings.append(Finding(claim, dataset, columns, estimate))
+    return findings
+
+
+def _pairs(claim: Claim, dataset: str, results: Results) -> dict[str, tuple[Entry, Entry]]:
+    """Give the pairs of entries that can be compared, by column."""
+    pairs = {}
+    for model in results.table.models:
+        for views in results.table.views:
+            if claim.first_views not in (None, views):
+                continue
+            pair = (
+                Entry(claim.first, model, dataset, views),
+                Entry(claim.second, model, dataset, claim.second_views or views),
+            )
+            if results.difference([pair]) is not None:
+                name = model if claim.first_views else f"{model}, {format_views(views)}"
+                pairs[name] = pair
+    return pairs
+
+
+def format_views(views: int) -> str:
+    """Write a number of views.
+
+    Example:
+        >>> format_views(1), format_views(10)
+        ('1 view', '10 views')
+    """
+    return f"{views} view" if views == 1 else f"{views} views"

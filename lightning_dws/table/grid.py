@@ -1,0 +1,273 @@
+"""The grid: which runs a table's config asks for."""
+
+import os
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_dws.errors import DataError
+from lightning_dws.table.pieces import (
+    Piece,
+    Settings,
+    command_of,
+    load_yaml,
+    merge_pieces,
+    settings_hash,
+    words_of,
+)
+
+_ROWS = ("augmentations", "models", "datasets")
+_REQUIRED = ("name", "seeds", "views", *_ROWS)
+_OPTIONAL = ("common", "order", "poster")
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Where a cell is in its table.
+
+    Attributes:
+        augmentation: The row's name.
+        model: The model's name.
+        dataset: The dataset's name.
+        views: Neural views of each training object.
+        seed: Of everything random in the run.
+    """
+
+    augmentation: str
+    model: str
+    dataset: str
+    views: int
+    seed: int
+
+    def __str__(self) -> str:
+        views = "1 view" if self.views == 1 else f"{self.views} views"
+        place = (self.augmentation, self.model, self.dataset, views, f"seed {self.seed}")
+        return " | ".join(place)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a table.
+
+    Attributes:
+        place: Its coordinates.
+        words: What stands behind ``python main.py fit`` to run it alone.
+        settings: Its config as plain data; what files leave to the defaults is not in it.
+    """
+
+    place: Coordinates
+    words: tuple[str, ...]
+    settings: Settings = field(compare=False, repr=False)
+
+    @cached_property
+    def hash(self) -> str:
+        """Identify the cell: another config is another cell, whatever its row is called."""
+        return settings_hash(self.settings)
+
+    @property
+    def name(self) -> str:
+        """Name the cell in a file's name: readable, then its hash."""
+        parts = [str(part) for part in asdict(self.place).values()]
+        readable = "_".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)
+        return f"{readable}-{self.hash}"
+
+    @property
+    def command(self) -> str:
+        """The command that runs this cell alone."""
+        return command_of(self.words)
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """What a table's file says.
+
+    Attributes:
+        name: Of the table: its results are under ``results/NAME``.
+        seeds: One run of every cell for each.
+        views: Numbers of neural views of each training object.
+        augmentations: Pieces of config by the row's name; the row ``none`` is the baseline.
+        models: Pieces by the model's name.
+        datasets: Pieces by the dataset's name.
+        common: Pieces that every run has.
+        order: Rows that come first, with all their seeds.
+        poster: The poster's dataset to compare with, by the table's dataset.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    views: tuple[int, ...]
+    augmentations: dict[str, list[Piece]]
+    models: dict[str, list[Piece]]
+    datasets: dict[str, list[Piece]]
+    common: list[Piece]
+    order: tuple[str, ...]
+    poster: dict[str, str]
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """All cells, in the order in which they run.
+
+        Rows of ``order`` first; of each such half, one seed after another.
+        """
+        rows = list(self.augmentations)
+        cells = []
+        for augmentation in rows:
+            for dataset in self.datasets:
+                for model in self.models:
+                    cells += self._cells_of(augmentation, model, dataset)
+        first = {row: place for place, row in enumerate(self.order)}
+        return sorted(
+            cells,
+            key=lambda cell: (
+                cell.place.augmentation not in first,
+                self.seeds.index(cell.place.seed),
+                first.get(cell.place.augmentation, rows.index(cell.place.augmentation)),
+            ),
+        )
+
+    def _cells_of(self, augmentation: str, model: str, dataset: str) -> list[Cell]:
+        pieces = [
+            *self.datasets[dataset],
+            *self.models[model],
+            *self.common,
+            *self.augmentations[augmentation],
+        ]
+        merged, words = merge_pieces(pieces), words_of(pieces)
+        devices = merged.get("trainer", {}).get("devices", 1)
+        if devices not in (1, "1", "auto"):
+            raise DataError(
+                f"{self.name}: a cell runs on one device, and trainer.devices is {devices!r}; "
+                "cells are spread over GPUs by --devices"
+            )
+        cells = []
+        for views in self.views:
+            for seed in self.seeds:
+                last: Settings = {
+                    "data": {"views": views},
+                    "trainer": {"devices": 1},
+                    "seed_everything": seed,
+                }
+                settings = deepcopy(merged)
+                for name, value in last.items():
+                    if isinstance(value, dict):
+                        value = {**settings.get(name, {}), **value}
+                    settings[name] = value
+                place = Coordinates(augmentation, model, dataset, views, seed)
+                cells.append(Cell(place, (*words, *words_of([last])), settings))
+        return cells
+
+
+def read_table(paths: Sequence[str], overrides: Sequence[str] = ()) -> TableConfig:
+    """Read a table's config.
+
+    Args:
+        paths: Files, later ones over earlier ones. A row that is null is left out.
+        overrides: Settings such as ``seeds=[0]`` or ``common.trainer.max_steps=10``.
+
+    Raises:
+        DataError: A file is unreadable, or a setting is missing, unknown or of the wrong kind.
+    """
+    content: Settings = {}
+    for path in paths:
+        content = _merge(content, _read_file(path, ()))
+    where = ", ".join(paths)
+    try:
+        changed = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+        content = _merge(content, _with_paths(changed, Path()))
+    except OmegaConfBaseException as error:
+        raise DataError(f"{where}: {' '.join(str(error).split())}") from error
+    return _check(content, where)
+
+
+def _read_file(path: str, including: tuple[str, ...]) -> Settings:
+    if path in including:
+        raise DataError(f"config files include each other: {' -> '.join((*including, path))}")
+    content = load_yaml(path)
+    folder = Path(path).parent
+    settings: Settings = {}
+    for name in content.pop("config", []):
+        included = _read_file(os.path.normpath(folder / name), (*including, path))
+        settings = _merge(settings, included)
+    return _merge(settings, _with_paths(content, folder))
+
+
+def _merge(earlier: Settings, later: Settings) -> Settings:
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(earlier, later))
+    settings: Settings = merged
+    return settings
+
+
+def _with_paths(value: Any, folder: Path) -> Any:
+    """Make names of files relative to the working directory."""
+    if isinstance(value, dict):
+        return {name: _with_paths(content, folder) for name, content in value.items()}
+    if isinstance(value, list):
+        return [_with_paths(content, folder) for content in value]
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+        path = os.path.normpath(folder / value)
+        inside = Path(path).is_absolute() and Path(path).is_relative_to(Path.cwd())
+        return os.path.relpath(path) if inside else path
+    return value
+
+
+def _check(content: Settings, where: str) -> TableConfig:
+    missing = [name for name in _REQUIRED if not content.get(name)]
+    unknown = [name for name in content if name not in (*_REQUIRED, *_OPTIONAL)]
+    if missing:
+        raise DataError(f"{where}: a table needs {', '.join(missing)}")
+    if unknown:
+        known = ", ".join((*_REQUIRED, *_OPTIONAL))
+        raise DataError(f"{where}: unknown setting {', '.join(unknown)}; known are {known}")
+    for name in ("seeds", "views"):
+        values = content[name]
+        if not isinstance(values, list) or not all(type(v) is int and v >= 0 for v in values):
+            raise DataError(f"{where}: {name} must be a list of whole numbers, got {values!r}")
+        if len(set(values)) < len(values):
+            raise DataError(f"{where}: {name} names a number twice: {values}")
+    for name in _ROWS:
+        if not isinstance(content[name], dict):
+            raise DataError(f"{where}: {name} must be pieces of config by name")
+    rows = {
+        kind: {
+            str(name): _pieces(value, f"{where}: {kind}.{name}")
+            for name, value in content[kind].items()
+            if value is not None
+        }
+        for kind in _ROWS
+    }
+    order, poster = content.get("order") or [], content.get("poster") or {}
+    strangers = [name for name in order if name not in rows["augmentations"]]
+    if strangers:
+        raise DataError(f"{where}: order names {', '.join(strangers)}, which is no augmentation")
+    strangers = [name for name in poster if name not in rows["datasets"]]
+    if strangers:
+        raise DataError(f"{where}: poster names {', '.join(strangers)}, which is no dataset")
+    return TableConfig(
+        name=str(content["name"]),
+        seeds=tuple(content["seeds"]),
+        views=tuple(content["views"]),
+        common=_pieces(content.get("common") or [], f"{where}: common"),
+        order=tuple(order),
+        poster=poster,
+        **rows,
+    )
+
+
+def _pieces(value: Any, where: str) -> list[Piece]:
+    """Read a row: a file, settings (whose list ``config`` names files), or a list of both."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        settings = dict(value)
+        files = _pieces(settings.pop("config", []), where)
+        return [*files, settings] if settings else files
+    if isinstance(value, list):
+        return [piece for part in value for piece in _pieces(part, where)]
+    raise DataError(f"{where}: expected names of config files or settings, got {value!r}")

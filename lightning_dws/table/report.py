@@ -1,0 +1,282 @@
+"""The report: what the cells on disk say, as Markdown and CSV. Nothing else is ever shown."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_dws.inrs.store import write_atomically
+from lightning_dws.table.cells import CellStore
+from lightning_dws.table.claims import MARGIN, examine_claims, format_views
+from lightning_dws.table.grid import Coordinates, TableConfig
+from lightning_dws.table.results import Entry, Results
+from lightning_dws.table.statistics import NUM_RESAMPLES, Estimate, rank_correlation
+
+_METHOD = f"""\
+Accuracy is measured on the test split at the checkpoint of the best validation accuracy; mean ±
+standard deviation over the seeds, in %. **Bold** is the best of a column. *Gain* is the difference
+to no augmentation in points, with its 95 % interval by a paired bootstrap over seeds and test
+objects ({NUM_RESAMPLES} resamples; of runs of the same seed on the same objects); with one seed the
+interval speaks of the test objects alone. No interval is corrected for their number: of a hundred
+true zeros, five are expected outside."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        dataset: Its dataset.
+        model: Its model.
+        views: Its number of neural views.
+    """
+
+    dataset: str
+    model: str
+    views: int
+
+    def entry(self, augmentation: str) -> Entry:
+        """Give the entry of a row in this column."""
+        return Entry(augmentation, self.model, self.dataset, self.views)
+
+
+def write_report(table: TableConfig, cells: CellStore, figures: Iterable[str] = ()) -> None:
+    """Write ``report.md`` and ``results.csv`` from the cells on disk.
+
+    Args:
+        table: Whose cells.
+        cells: The disk.
+        figures: Names of pictures in the report's folder, to be shown in it.
+    """
+    results = Results(table, cells)
+    parts = [
+        f"# {table.name}",
+        _state(results),
+        _METHOD,
+        *(f"![{name}]({name})" for name in figures),
+        *_claims(results),
+    ]
+    for dataset in table.datasets:
+        for model in table.models:
+            parts += _grid(results, dataset, model)
+    parts += [*_correlations(results), *_conditions(results), *_problems(results)]
+    cells.folder.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    write_atomically(cells.folder / "report.md", text.encode())
+    write_atomically(cells.folder / "results.csv", _csv(results).encode())
+
+
+def _state(results: Results) -> str:
+    total, finished, failed = len(results.records), len(results.finished), len(results.failed)
+    left = total - finished - failed
+    state = f"{finished} of {total} cells are finished"
+    if failed:
+        state += f", {failed} failed"
+    return f"{state}, {left} have not run." if left else f"{state}."
+
+
+def _grid(results: Results, dataset: str, model: str) -> list[str]:
+    """Write the table of one model on one dataset."""
+    columns = [Column(dataset, model, views) for views in results.table.views]
+    poster = results.table.poster.get(dataset)
+    header, ours = ["augmentation"], f"{model} on {dataset}"
+    for column in columns:
+        views = format_views(column.views)
+        header += [f"{views}: accuracy", f"{views}: gain"]
+        header += [f"{views}: poster, {poster}"] if poster else []
+    rows = []
+    for augmentation in results.table.augmentations:
+        row = [augmentation]
+        for column in columns:
+            entry = column.entry(augmentation)
+            row += [_accuracy(results, entry, _best(results, column)), _gain(results, entry)]
+            row += [format_figure(results.poster(entry))] if poster else []
+        rows.append(row)
+    return [f"## {ours}", markdown_table(header, rows)]
+
+
+def _best(results: Results, column: Column) -> float | None:
+    figures = [results.accuracy(column.entry(name)) for name in results.table.augmentations]
+    return max((figure[0] for figure in figures if figure is not None), default=None)
+
+
+def _accuracy(results: Results, entry: Entry, best: float | None) -> str:
+    figure = results.accuracy(entry)
+    num_seeds, found, failed = (
+        len(results.table.seeds),
+        len(results.runs(entry)),
+        results.num_failed(entry),
+    )
+    notes = []
+    if found < num_seeds and found:
+        notes.append(f"{found} of {num_seeds} seeds")
+    if failed:
+        notes.append(f"{failed} failed")
+    if figure is None:
+        return ", ".join(notes) or "not run"
+    text = format_figure(figure)
+    text = f"**{text}**" if figure[0] == best else text
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def _gain(results: Results, entry: Entry) -> str:
+    gain = results.gain(entry)
+    return "" if gain is None else format_estimate(gain)
+
+
+def format_figure(figure: tuple[float, float | None] | None) -> str:
+    """Write mean and standard deviation.
+
+    Example:
+        >>> format_figure((76.04, 1.2)), format_figure((76.04, None)), format_figure(None)
+        ('76.0 ± 1.2', '76.0', '')
+    """
+    if figure is None:
+        return ""
+    mean, std = figure
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Write a difference and its interval.
+
+    Example:
+        >>> format_estimate(Estimate(1.25, -0.5, 3.0, 3))
+        '+1.2 [-0.5, +3.0]'
+    """
+    return f"{estimate.value:+.1f} [{estimate.low:+.1f}, {estimate.high:+.1f}]"
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """Write a table in Markdown."""
+    safe = [[text.replace("|", "\\|") for text in row] for row in (header, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in safe]
+    return "\n".join([lines[0], "| --- " * len(header) + "|", *lines[1:]])
+
+
+def _claims(results: Results) -> list[str]:
+    findings = examine_claims(results)
+    if not findings:
+        return []
+    rows = [
+        [
+            finding.claim.text,
+            finding.dataset,
+            finding.columns,
+            format_estimate(finding.estimate),
+            str(finding.estimate.num_seeds),
+            finding.verdict,
+        ]
+        for finding in findings
+    ]
+    header = ["claim", "dataset", "model, views", "difference", "seeds", "verdict"]
+    note = (
+        "*Shown* or *contradicted*: zero is outside of the interval, on the claim's side or on the "
+        "other; one seed decides nothing. *Does not hurt* is shown where less than "
+        f"{MARGIN:g} point may be lost. *all* is the mean over the models and views below it."
+    )
+    return ["## The claims", markdown_table(header, rows), note]
+
+
+def _correlations(results: Results) -> list[str]:
+    rows = []
+    for column in _columns(results):
+        known = [
+            (figure[0], poster[0])
+            for name in results.table.augmentations
+            if (figure := results.accuracy(column.entry(name))) is not None
+            and (poster := results.poster(column.entry(name))) is not None
+        ]
+        correlation = rank_correlation(*zip(*known, strict=True)) if known else None
+        if correlation is not None:
+            place = [column.dataset, column.model, format_views(column.views)]
+            rows.append([*place, str(len(known)), *(f"{value:.2f}" for value in correlation)])
+    if not rows:
+        return []
+    header = ["dataset", "model", "views", "rows", "Spearman's rho", "p"]
+    return ["## Rank correlation with the poster's column", markdown_table(header, rows)]
+
+
+def _columns(results: Results) -> list[Column]:
+    table = results.table
+    return [Column(d, m, v) for d in table.datasets for m in table.models for v in table.views]
+
+
+def _conditions(results: Results) -> list[str]:
+    """Say under which conditions the figures came about, all that occurred."""
+    if not results.finished:
+        return []
+    lines = []
+    for dataset in results.table.datasets:
+        records = [r for place, r in results.finished.items() if place.dataset == dataset]
+        for sizes in _distinct(record["num_objects"] for record in records):
+            counts = ", ".join(f"{count} {split}" for split, count in sizes.items())
+            lines.append(f"{dataset}: {counts} objects")
+        for views in results.table.views:
+            own = [
+                r for place, r in results.finished.items() if place == _at(place, dataset, views)
+            ]
+            for steps, epochs in _distinct((r["steps"], r["epochs"]) for r in own):
+                text = f"{steps} optimizer steps, {epochs:g} epochs"
+                lines.append(f"{dataset}, {format_views(views)}: {text}")
+    environments = [record["environment"] for record in results.finished.values()]
+    commits = sorted({str(c) for e in environments for c in e["git_commits"]})
+    lines.append(f"code: commit {', '.join(commits)}")
+    for versions in _distinct(environment["versions"] for environment in environments):
+        lines.append(", ".join(f"{name} {number}" for name, number in versions.items()))
+    for device in _distinct((e["device"], e["hardware"], e["threads"]) for e in environments):
+        lines.append("{}, {}, torch threads of a cell: {}".format(*device))
+    seconds = sum(record["wall_seconds"] for record in results.finished.values())
+    lines.append(f"hours of all finished cells together: {seconds / 3600:.2f}")
+    return ["## Conditions", "\n".join(f"- {line}" for line in lines)]
+
+
+def _at(place: Coordinates, dataset: str, views: int) -> Coordinates:
+    return Coordinates(place.augmentation, place.model, dataset, views, place.seed)
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    distinct: list[Any] = []
+    for value in values:
+        if value not in distinct:
+            distinct.append(value)
+    return distinct
+
+
+def _problems(results: Results) -> list[str]:
+    if not results.failed:
+        return []
+    rows = [[_in_a_cell(place), record["error"]] for place, record in results.failed.items()]
+    return ["## Failed cells", markdown_table(["cell", "error"], rows)]
+
+
+def _in_a_cell(place: Coordinates) -> str:
+    return str(place).replace(" | ", ", ")
+
+
+def _csv(results: Results) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ("dataset", "model", "views", "augmentation", "seeds_finished", "seeds_failed")
+    figures = ("accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high")
+    writer.writerow([*names, *figures, "poster_mean", "poster_std"])
+    for column in _columns(results):
+        for augmentation in results.table.augmentations:
+            entry = column.entry(augmentation)
+            accuracy, gain = results.accuracy(entry) or (), results.gain(entry)
+            limits = (gain.value, gain.low, gain.high) if gain else (None, None, None)
+            values = [*(*accuracy, None, None)[:2], *limits]
+            values += [*(*(results.poster(entry) or ()), None, None)[:2]]
+            writer.writerow(
+                [
+                    column.dataset,
+                    column.model,
+                    column.views,
+                    augmentation,
+                    len(results.runs(entry)),
+                    results.num_failed(entry),
+                    *("" if value is None else f"{value:.4f}" for value in values),
+                ]
+            )
+    return text.getvalue()

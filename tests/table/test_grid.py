@@ -1,0 +1,183 @@
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from table_command import MIXUP, NOISE
+
+from lightning_dws.cli import main
+from lightning_dws.errors import DataError
+from lightning_dws.table.cells import CellStore
+from lightning_dws.table.grid import read_table
+from lightning_dws.table.pieces import merge_pieces, settings_hash, words_of
+from lightning_dws.table.progress import forecast
+
+ROOT = Path(__file__).parents[2]
+PRESETS = [path for path in sorted((ROOT / "conf" / "table").glob("*.yaml")) if path.stem != "rows"]
+NOT_SETTINGS = {"config", "seed_everything"}
+
+
+def needs_missing_data(path: Path) -> bool:
+    return path.stem in ("shapes", "modelnet40") and not (ROOT / f"conf/data/{path.name}").is_file()
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_lists_its_cells(path, monkeypatch, capsys, tmp_path):
+    if needs_missing_data(path):
+        pytest.skip("its dataset is not part of this version")
+    monkeypatch.chdir(ROOT)
+    main(["table", "--config", f"conf/table/{path.name}", "--dry_run", "--results_root", "none"])
+    cells = read_table([f"conf/table/{path.name}"]).cells
+    assert f"{len(cells)} cells: {len(cells)} left" in capsys.readouterr().out
+    assert len({cell.hash for cell in cells}) == len(cells)
+    assert len({cell.settings["trainer"]["max_steps"] for cell in cells}) == 1
+
+
+def test_digits_has_168_cells_in_order(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cells = read_table(["conf/table/digits.yaml"]).cells
+    assert len(cells) == 168
+    assert [cell.place.seed for cell in cells] == [0] * 56 + [1] * 56 + [2] * 56
+    assert [cell.place.augmentation for cell in cells[:5]] == ["none"] * 4 + ["translate"]
+
+
+def test_rows_in_order_come_first(table):
+    table.content["order"] = ["MixUp"]
+    places = [cell.place for cell in read_table([table.words[2]]).cells]
+    expected = [("MixUp", 0)] * 4 + [("MixUp", 1)] * 4 + [("none", 0)] * 4 + [("none", 1)] * 4
+    assert [(place.augmentation, place.seed) for place in places] == expected
+
+
+@pytest.mark.parametrize("preset", ["digits", "fmnist-mini", "fmnist"])
+def test_settings_are_what_the_command_line_makes_of_the_words(preset, monkeypatch, capsys):
+    """Merged here and merged there: all that a cell's settings say is what its run uses."""
+    monkeypatch.chdir(ROOT)
+    cells = read_table([f"conf/table/{preset}.yaml"], ["seeds=[3]", "views=[2]"]).cells
+    for cell in cells[:: 5 if preset == "digits" else 11]:
+        with pytest.raises(SystemExit):
+            main([*shlex.split(cell.command)[2:], "--print_config"])
+        used = yaml.safe_load(capsys.readouterr().out)
+        assert used["seed_everything"] == 3
+        assert_says(used, cell.settings, cell.place)
+
+
+def assert_says(used, said, where) -> None:
+    """Check that all that is said is in what is used, where defaults are filled in."""
+    if isinstance(said, dict):
+        for name, value in said.items():
+            assert_says(used[name], value, f"{where}: {name}")
+    elif isinstance(said, list):
+        assert len(used) == len(said), where
+        for one, other in zip(used, said, strict=True):
+            assert_says(one, other, where)
+    elif isinstance(used, dict):
+        assert used["class_path"] == said, where
+    else:
+        assert used == said or str(used) == str(said), where  # a text where both are allowed
+
+
+def test_files_are_merged_with_all_they_name(tmp_path):
+    (tmp_path / "inrs").mkdir()
+    (tmp_path / "inrs" / "a.yaml").write_text("signals: x\nseed: 1\n")
+    (tmp_path / "data.yaml").write_text("data: {dataset: inrs/a.yaml, views: 3}\n")
+    top = tmp_path / "top.yaml"
+    top.write_text("config: [data.yaml]\ndata: {views: 4}\ntrainer: {callbacks: [1]}\n")
+    merged = merge_pieces([str(top), {"trainer": {"callbacks+": [2]}}, {"name": "x"}])
+    assert merged == {
+        "data": {"dataset": {"signals": "x", "seed": 1}, "views": 4},
+        "trainer": {"callbacks": [1, 2]},
+        "name": "x",
+    }
+
+
+def test_what_decides_a_result_decides_the_hash():
+    plain = merge_pieces([NOISE, {"trainer": {"max_steps": 5}}])
+    nothing = ({"data": {"root": "x"}}, {"trainer": {"accelerator": "gpu", "logger": False}})
+    for same in (*nothing, {"name": "y"}):
+        assert settings_hash(merge_pieces([plain, same])) == settings_hash(plain)
+    for other in ({"data": {"views": 2}}, {"trainer": {"max_steps": 6}}, MIXUP):
+        assert settings_hash(merge_pieces([plain, other])) != settings_hash(plain)
+
+
+def test_words_say_what_pieces_say():
+    assert words_of([{"a": {"b": 1, "c": "5"}}, {"d": [1]}, {"e": None, "f": "x y"}]) == [
+        "--a.b=1",
+        '--a.c="5"',
+        "--config",
+        json.dumps({"d": [1]}),
+        "--e=null",
+        "--f=x y",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": None}, "needs seeds"),
+        ({"seed": [1]}, "unknown setting seed"),
+        ({"seeds": [0, 0]}, "names a number twice"),
+        ({"views": 10}, "views must be a list of whole numbers"),
+        ({"augmentations": ["x"]}, "augmentations must be pieces"),
+        ({"models": {"DWS": 3}}, "models.DWS: expected names"),
+        ({"models": {"DWS": "absent.yaml"}}, "absent.yaml: No such file"),
+        ({"order": ["nothing"]}, "order names nothing"),
+        ({"poster": {"nothing": "FMNIST"}}, "poster names nothing"),
+    ],
+)
+def test_a_wrong_table_is_one_clear_error(table, change, message, capsys):
+    table.content |= change
+    with pytest.raises(SystemExit) as stop:
+        table.run("--dry_run")
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_later_file_and_set_change_a_table(table, tmp_path):
+    later = tmp_path / "later.yaml"
+    later.write_text("augmentations: {MixUp: null}\nseeds: [5]\n")
+    path = table.words[2]
+    cells = read_table([path, str(later)], ["common.trainer.max_steps=9"]).cells
+    assert Counter(cell.place.augmentation for cell in cells) == {"none": 4}
+    assert {cell.settings["trainer"]["max_steps"] for cell in cells} == {9}
+    assert {cell.place.seed for cell in cells} == {5}
+
+
+def test_a_cell_runs_on_one_device(table):
+    table.content["common"]["trainer"]["devices"] = 2
+    with pytest.raises(DataError, match=r"one device.*trainer\.devices is 2"):
+        assert read_table([table.words[2]]).cells
+
+
+def test_a_circle_of_files_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text("config: [a.yaml]")
+    with pytest.raises(DataError, match="include each other"):
+        read_table([str(tmp_path / "a.yaml")])
+
+
+def test_show_prints_commands(table, capsys):
+    main([*table.words, "--show", "MixUp | DWS | blobs | 1 view | seed 1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "# MixUp | DWS | blobs | 1 view | seed 1: left"
+    assert lines[1].startswith("python main.py fit --config ")
+    assert lines[1].endswith("--data.views=1 --trainer.devices=1 --seed_everything=1")
+    assert len(lines) == 2
+    with pytest.raises(SystemExit):
+        main([*table.words, "--show", "nothing"])
+
+
+def test_the_forecast_is_made_from_finished_cells(table):
+    """Of one model: two cells took 30 and 50 s, and two at a time are to run."""
+    cells = read_table([table.words[2]]).cells
+    own = [cell for cell in cells if cell.place.model == "DWS"]
+    store = CellStore(table.results)
+    for cell, seconds in zip(own[:2], (30, 50), strict=True):
+        store.write(cell.name, {"hash": cell.hash, "status": "finished", "wall_seconds": seconds})
+    text = forecast(store, own[2:], own[:2], 2)
+    assert "DWS: 6 left, 40 s each, from 2 finished" in text
+    assert "left: 2 min with 2 at a time" in text
+    others = [cell for cell in cells if cell.place.model == "wide"]
+    assert "left: 8 cells of unknown duration" in forecast(store, others, own[:2], 1)
