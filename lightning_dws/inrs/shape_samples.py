@@ -42,7 +42,7 @@ class Sampling:
     near_share: float = 0.7
     near_scales: tuple[float, ...] = (0.01, 0.03, 0.1)
     margin: float = 0.1
-    grid_size: int = 48
+    grid_size: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
