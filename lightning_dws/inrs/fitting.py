@@ -6,10 +6,9 @@ enough to stay in the cache, every operation runs on one thread, and threads sha
 on a GPU a chunk is large.
 
 On CPUs an INR's result is the same, bit for bit, whatever it is fitted together with, in which
-order, in chunks of which size, and on how many threads. See ``_Chunk`` for what that takes.
+order, in chunks of which size, and on how many threads. See ``Chunk`` for what that takes.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,9 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.fitting_chunk import Chunk
+from lightning_dws.inrs.optimizers import OPTIMIZERS
 from lightning_dws.inrs.recipes import Recipe
-from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import initialise_inrs
 from lightning_dws.parallel import one_thread_per_operation
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -29,7 +29,6 @@ Progress = Callable[[int, Tensor], None]
 
 _DIVERGED_GROWTH = 100.0  # of the error since the start
 _MAX_PSNR = 150.0
-_ADAM_EPSILON = 1e-8
 _CPU_CHUNK_BYTES = 5 * 2**20
 _GPU_MEMORY_SHARE = 0.25
 _MAX_GPU_CHUNK = 16384
@@ -89,17 +88,18 @@ def fit_inrs(
     psnr = torch.empty(num_inrs, device=device)
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     if chunk_size is None:
-        chunk_size = _choose_chunk_size(architecture, num_points, device)
+        chunk_size = _choose_chunk_size(architecture, num_points, recipe, device)
         chunk_size = max(1, min(chunk_size, math.ceil(num_inrs / workers)))
 
-    def fit_chunk(rows: Tensor) -> tuple[Tensor, Tensor]:
+    def fit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
         size = len(rows)
         padding = max(2, size + size % 2) - size
         rows = torch.cat([rows, rows[-1:].expand(padding)])
         points = coordinates if coordinates.ndim == 2 else coordinates[rows]
-        chunk = _Chunk(architecture, fitted.parameters[rows], signals[rows], points)
+        start = fitted.parameters[rows]
+        chunk = Chunk(architecture, start, signals[rows], points, recipe.points_per_step)
         try:
-            parameters, chunk_psnr = chunk.fit(recipe)
+            parameters, chunk_psnr = fit_chunk(chunk, recipe)
         except _DivergedError as error:
             row = int(rows[error.row])
             raise DataError(
@@ -115,7 +115,7 @@ def fit_inrs(
         one_thread_per_operation() if device.type == "cpu" else nullcontext(),
         ThreadPoolExecutor(workers) as pool,
     ):
-        results = pool.map(fit_chunk, chunks) if workers > 1 else map(fit_chunk, chunks)
+        results = pool.map(fit_rows, chunks) if workers > 1 else map(fit_rows, chunks)
         try:
             for rows, (parameters, chunk_psnr) in zip(chunks, results, strict=True):
                 fitted.parameters[rows], psnr[rows] = parameters, chunk_psnr
@@ -166,8 +166,12 @@ def _check_inputs(
         )
 
 
-def _choose_chunk_size(architecture: INRArchitecture, num_points: int, device: torch.device) -> int:
-    bytes_per_inr = 4 * num_points * 3 * sum(architecture.widths)
+def _choose_chunk_size(
+    architecture: INRArchitecture, num_points: int, recipe: Recipe, device: torch.device
+) -> int:
+    num_points = min(num_points, recipe.points_per_step or num_points)
+    buffers = 3 if recipe.optimizer == "adam" else 3 + architecture.out_features
+    bytes_per_inr = 4 * num_points * buffers * sum(architecture.widths)
     if device.type == "cpu":
         return max(2, _CPU_CHUNK_BYTES // bytes_per_inr)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 2**31
@@ -191,182 +195,39 @@ class _DivergedError(Exception):
         self.row, self.step = row, step
 
 
-class _Chunk:
-    """INRs fitted together: their weights, Adam's moments and buffers for one pass.
+def fit_chunk(chunk: Chunk, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """Take all steps of a recipe; give the weights (B, P) and their PSNR (B,).
 
-    Activations are (B, n + 1, N): a row of ones below each layer's n neurons makes biases a
-    row of the weights, (B, in + 1, out), and their gradients part of the same product.
-
-    For results that depend on nothing else in the chunk, no element may meet another instruction
-    sequence in another place: element-wise operations treat the end of an array that is no
-    multiple of two SIMD registers differently, and a product of a single matrix goes through
-    another kernel than batched products. So points are padded to a multiple of 16 (with zero
-    error), weights to a multiple of 64, and a chunk holds an even number of INRs.
+    INRs that reach the target PSNR leave the chunk as soon as half of it can.
     """
-
-    def __init__(
-        self,
-        architecture: INRArchitecture,
-        parameters: Tensor,
-        signals: Tensor,
-        coordinates: Tensor,
-    ) -> None:
-        self.architecture, self.signals, self.coordinates = architecture, signals, coordinates
-        size, num_points = signals.shape[:2]
-        padded = 16 * math.ceil(num_points / 16)
-        new = parameters.new_zeros
-        self.sine = architecture.activation == "sine"
-        self.frequency = architecture.w0 if self.sine else 1.0
-        self.in_turns = (
-            self.sine and parameters.dtype == torch.float32 and parameters.device.type == "cpu"
-        )
-        self.mean_factor = 1 / (num_points * architecture.out_features)
-
-        points = new(size, architecture.in_features + 1, padded)
-        points[:, :-1, :num_points] = coordinates.mT
-        points[:, -1] = 1
-        self.inputs = [points]
-        self.slopes = []
-        self.deltas = []
-        for width in architecture.hidden_widths:
-            hidden = new(size, width + 1, padded)
-            hidden[:, -1] = 1
-            self.inputs.append(hidden)
-            self.slopes.append(new(size, width, padded))
-            self.deltas.append(new(size, width, padded))
-        self.output = new(size, architecture.out_features, padded)
-        self.error = new(size, architecture.out_features, padded)
-        self.target = (signals - architecture.output_offset).mT.contiguous()
-        self.num_points = num_points
-
-        total = 64 * math.ceil(parameters.numel() / 64)
-        self.flat, self.gradient, self.mean, self.square, self.scratch = (
-            new(total) for _ in range(5)
-        )
-        self.weights = self._split_layers(self.flat, size)
-        self.gradients = self._split_layers(self.gradient, size)
-        layers = zip(
-            self.weights, architecture.weight_slices, architecture.bias_slices, strict=True
-        )
-        for weight, weight_slice, bias_slice in layers:
-            bias = parameters[:, bias_slice]
-            weight[:, :-1] = parameters[:, weight_slice].view(size, bias.shape[1], -1).mT
-            weight[:, -1] = bias
-
-    def _split_layers(self, flat: Tensor, size: int) -> list[Tensor]:
-        shapes = [(size, n_in + 1, n_out) for n_out, n_in in self.architecture.weight_shapes]
-        starts = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
-        return [
-            flat[start : start + math.prod(shape)].view(shape)
-            for start, shape in zip(starts, shapes, strict=False)
-        ]
-
-    def rows(self, layers: list[Tensor]) -> Tensor:
-        """Give weights or their gradients as rows, (B, P)."""
-        columns = []
-        for layer in layers:
-            columns += [layer[:, :-1].mT.flatten(1), layer[:, -1]]
-        return torch.cat(columns, dim=1)
-
-    def forward(self) -> None:
-        """Compute the activations, their slopes and the error at every point."""
-        scale = self.frequency / (2 * math.pi) if self.in_turns else self.frequency
-        layers = zip(self.weights, self.inputs, self.inputs[1:], self.slopes, strict=False)
-        for weight, below, above, slope in layers:
-            torch.baddbmm(slope, weight.mT, below, beta=0, alpha=scale, out=slope)
-            value = above[:, :-1]
-            if self.in_turns:
-                sine_kernel()(slope.flatten(1).numpy(), above.flatten(1).numpy())
-            elif self.sine:
-                torch.sin(slope, out=value)
-                torch.cos(slope, out=slope)
-            else:
-                torch.clamp_min(slope, 0, out=value)
-                slope.gt_(0)
-        torch.bmm(self.weights[-1].mT, self.inputs[-1], out=self.output)
-        valid = slice(0, self.num_points)
-        torch.sub(self.output[:, :, valid], self.target, out=self.error[:, :, valid])
-
-    def backward(self) -> None:
-        """Compute the gradient of the mean squared error of the last forward pass."""
-        delta, factor = self.error, 2 * self.mean_factor
-        for layer in reversed(range(self.architecture.num_layers)):
-            gradient = self.gradients[layer]
-            torch.baddbmm(
-                gradient, self.inputs[layer], delta.mT, beta=0, alpha=factor, out=gradient
-            )
-            if layer == 0:
+    target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
+    best, best_error = chunk.rows(chunk.weights), chunk.mean_squared_error()
+    most = _DIVERGED_GROWTH * best_error.clamp_min(0.01)
+    running = torch.ones_like(best_error, dtype=torch.bool)
+    members = torch.arange(len(running), device=running.device)
+    optimizer = OPTIMIZERS[recipe.optimizer](chunk, recipe)
+    for step in range(1, recipe.steps + 1):
+        optimizer.step(step)
+        last = step == recipe.steps
+        if step % recipe.check_every and not last:
+            continue
+        chunk = optimizer.chunk
+        error, still = chunk.mean_squared_error(), running[members]
+        diverged = still & ~((error <= most[members]) & error.isfinite())
+        stopping = still & ((error <= target_error) | last)
+        any_diverged, any_stopping = torch.stack([diverged.any(), stopping.any()]).tolist()
+        if any_diverged:
+            raise _DivergedError(int(members[diverged.nonzero()[0]]), step)
+        if any_stopping:
+            stopped = members[stopping]
+            best[stopped] = chunk.rows(chunk.weights)[stopping]
+            best_error[stopped] = error[stopping]
+            running[stopped] = False
+            left = running[members].nonzero()[:, 0]
+            if len(left) == 0:
                 break
-            above, delta = delta, self.deltas[layer - 1]
-            weight = self.weights[layer][:, :-1]
-            torch.baddbmm(delta, weight, above, beta=0, alpha=factor, out=delta)
-            delta.mul_(self.slopes[layer - 1])
-            factor = self.frequency
-
-    def update(self, step: int, learning_rate: float, betas: tuple[float, float]) -> None:
-        """Take one step of Adam, counted from 1."""
-        beta1, beta2 = betas
-        correction = 1 / math.sqrt(1 - beta2**step)
-        self.mean.lerp_(self.gradient, 1 - beta1)
-        self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1 - beta2)
-        torch.sqrt(self.square, out=self.scratch)
-        self.scratch.mul_(correction).add_(_ADAM_EPSILON)
-        self.flat.addcdiv_(self.mean, self.scratch, value=-learning_rate / (1 - beta1**step))
-
-    def select(self, rows: Tensor) -> "_Chunk":
-        """Give a chunk of some of the INRs that goes on where this one is."""
-        coordinates = self.coordinates if self.coordinates.ndim == 2 else self.coordinates[rows]
-        parameters = self.rows(self.weights)[rows]
-        chosen = _Chunk(self.architecture, parameters, self.signals[rows], coordinates)
-        for own, moment in ((chosen.mean, self.mean), (chosen.square, self.square)):
-            layers = zip(
-                chosen._split_layers(own, len(rows)),
-                self._split_layers(moment, len(self.signals)),
-                strict=True,
-            )
-            for layer, known in layers:
-                layer.copy_(known[rows])
-        chosen.forward()
-        return chosen
-
-    def mean_squared_error(self) -> Tensor:
-        """Give the error of the last forward pass, (B,)."""
-        return self.error.square().flatten(1).sum(dim=1) * self.mean_factor
-
-    def fit(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """Take all steps; give the weights (B, P) and their PSNR (B,).
-
-        INRs that reach the target PSNR leave the chunk as soon as half of it can.
-        """
-        target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
-        self.forward()
-        best, best_error = self.rows(self.weights), self.mean_squared_error()
-        most = _DIVERGED_GROWTH * best_error.clamp_min(0.01)
-        running = torch.ones_like(best_error, dtype=torch.bool)
-        chunk, members = self, torch.arange(len(running), device=running.device)
-        for step in range(1, recipe.steps + 1):
-            chunk.backward()
-            chunk.update(step, recipe.learning_rate_at(step), recipe.betas)
-            chunk.forward()
-            last = step == recipe.steps
-            if step % recipe.check_every and not last:
-                continue
-            error, still = chunk.mean_squared_error(), running[members]
-            diverged = still & ~((error <= most[members]) & error.isfinite())
-            stopping = still & ((error <= target_error) | last)
-            any_diverged, any_stopping = torch.stack([diverged.any(), stopping.any()]).tolist()
-            if any_diverged:
-                raise _DivergedError(int(members[diverged.nonzero()[0]]), step)
-            if any_stopping:
-                stopped = members[stopping]
-                best[stopped] = chunk.rows(chunk.weights)[stopping]
-                best_error[stopped] = error[stopping]
-                running[stopped] = False
-                left = running[members].nonzero()[:, 0]
-                if len(left) == 0:
-                    break
-                if 2 * len(left) <= len(members):
-                    left = torch.cat([left, left[-1:].expand(len(left) % 2)])
-                    chunk, members = chunk.select(left), members[left]
-        floor = 10 ** (-_MAX_PSNR / 10)
-        return best, -10 * torch.log10(best_error.clamp_min(floor))
+            if 2 * len(left) <= len(members):
+                left = torch.cat([left, left[-1:].expand(len(left) % 2)])
+                optimizer, members = optimizer.select(left), members[left]
+    floor = 10 ** (-_MAX_PSNR / 10)
+    return best, -10 * torch.log10(best_error.clamp_min(floor))

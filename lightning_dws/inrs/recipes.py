@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 SCHEDULES = ("constant", "cosine", "linear")
+OPTIMIZERS = ("adam", "kfac")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Recipe:
     target_psnr: float | None = None
     check_every: int = 10
     first_layer_bound: float | None = None
+    points_per_step: int | None = None
+    optimizer: str = "adam"
+    damping: float = 1e-5
+    damping_decay: float = 0.8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.fitting import _Chunk, fit_inrs
+from lightning_dws.inrs.fitting import Chunk, fit_inrs
 from lightning_dws.inrs.recipes import RECIPES, Recipe
 from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import evaluate_inrs, initialise_inrs
@@ -118,9 +118,9 @@ def test_some_of_the_inrs_in_the_test_above_stop_early() -> None:
 
 def test_inrs_that_stopped_leave_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    forward = _Chunk.forward
+    forward = Chunk.forward
     monkeypatch.setattr(
-        _Chunk, "forward", lambda chunk: (sizes.append(len(chunk.signals)), forward(chunk))[1]
+        Chunk, "forward", lambda chunk: (sizes.append(len(chunk.signals)), forward(chunk))[1]
     )
     coordinates = make_points(64)
     recipe = Recipe(80, learning_rate=1e-2, target_psnr=24.0, check_every=3)
@@ -145,7 +145,7 @@ def test_gradients_agree_with_autograd(
     batch = initialise_inrs(
         architecture, seed=0, object_id=torch.arange(4), view=torch.zeros(4, dtype=torch.int64)
     ).to(dtype)
-    chunk = _Chunk(architecture, batch.parameters, signals, coordinates)
+    chunk = Chunk(architecture, batch.parameters, signals, coordinates)
     chunk.forward()
     chunk.backward()
 
@@ -183,7 +183,7 @@ def test_steps_are_those_of_torch_adam(schedule: str) -> None:
     coordinates = coordinates.double()
     keys = {"object_id": torch.arange(3), "view": torch.zeros(3, dtype=torch.int64)}
     start = initialise_inrs(DIGITS_LIKE, seed=0, **keys).to(torch.float64)
-    fitted, _ = _Chunk(DIGITS_LIKE, start.parameters, signals, coordinates).fit(recipe)
+    fitted, _ = Chunk(DIGITS_LIKE, start.parameters, signals, coordinates).fit(recipe)
 
     parameters = torch.nn.Parameter(start.parameters.clone())
     adam = torch.optim.Adam([parameters], betas=recipe.betas)
@@ -209,7 +209,7 @@ def test_psnr_is_that_of_the_returned_weights() -> None:
 
 def test_a_perfect_fit_has_a_finite_psnr() -> None:
     relu = INRArchitecture((2, 4, 1), "relu", output_offset=0.0)
-    chunk = _Chunk(relu, torch.zeros(2, relu.num_parameters), torch.zeros(2, 9, 1), make_points(9))
+    chunk = Chunk(relu, torch.zeros(2, relu.num_parameters), torch.zeros(2, 9, 1), make_points(9))
     _, psnr = chunk.fit(Recipe(3, learning_rate=1e-3))
     assert psnr.tolist() == [150.0, 150.0]
 
