@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from lightning_dws.errors import DataError
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.signedinteger[Any]]
 
 _NOT_MESHES = {"bz2", "dxf", "gz", "svg", "tar.bz2", "tar.gz", "xyz", "zip"}  # that trimesh reads
 _SMALLEST_AREA = 1e-14  # of a triangle that counts, in squares of the mesh's size
@@ -101,7 +101,7 @@ def clean(mesh: Mesh) -> Mesh:
         raise DataError(f"a triangle of vertex {faces.max()}, there are {len(vertices)}")
     used = np.zeros(len(vertices), bool)
     used[faces] = True
-    finite = np.isfinite(vertices).all(axis=1)
+    finite = np.asarray(np.isfinite(vertices).all(axis=1))
     if not finite[used].all():
         raise DataError(f"{int((~finite & used).sum())} vertices are not finite")
     if np.abs(vertices[used]).max() > 1e100:
@@ -177,12 +177,13 @@ def _patch_volumes(mesh: Mesh, patch: Integers) -> tuple[Floats, Floats]:
     corners = mesh.corners
     normals = _normals(corners)
     areas = np.linalg.norm(normals, axis=1) / 2
-    area = np.bincount(patch, areas)
+    area: Floats = np.bincount(patch, areas).astype(np.float64)
     centres = corners.mean(axis=1)
-    middle = np.stack([np.bincount(patch, areas * c) for c in centres.T], axis=1)
-    middle /= np.maximum(area, 1e-300)[:, None]
+    sums = np.stack([np.bincount(patch, areas * c) for c in centres.T], axis=1)
+    middle = sums / np.maximum(area, 1e-300)[:, None]
     heights = ((centres - middle[patch]) * normals).sum(axis=1)
-    return np.bincount(patch, heights) / 6, area
+    volume: Floats = np.bincount(patch, heights) / 6
+    return volume, area
 
 
 def _normals(corners: Floats) -> Floats:

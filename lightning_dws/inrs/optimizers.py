@@ -161,9 +161,7 @@ class KroneckerFactored(Optimizer):
                         torch.mul(own, error, out=delta)
                     else:
                         delta.addcmul_(own, error)
-            gradient = torch.baddbmm(
-                chunk.gradients[layer], inputs, delta.mT, beta=0, alpha=share
-            )
+            gradient = torch.baddbmm(chunk.gradients[layer], inputs, delta.mT, beta=0, alpha=share)
             moments = torch.bmm(inputs, inputs.mT)
             direction = torch.bmm(_damped_inverse(moments, share, damping), gradient)
             if not is_last:

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_function: Callable[[int], object]
+_function: Callable[[int], Any]
 
 
 class Died:
@@ -57,10 +57,11 @@ def _run(
     try:
         while queue or running:
             while queue and len(running) < 2 * num_processes:
-                running[pool.submit(_apply, queue[0])] = queue.popleft()
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                item, result = running[future], future.result()
-                del running[future]
+                future = pool.submit(_apply, queue[0])  # may raise: then the item is kept
+                running[future] = queue.popleft()
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                item, result = running[done], done.result()
+                del running[done]
                 yield item, result
     except BrokenProcessPool:
         return list(running.values())
@@ -78,5 +79,5 @@ def _start(function: Callable[[int], object]) -> None:
     _function = function
 
 
-def _apply(item: int) -> object:
+def _apply(item: int) -> Any:
     return _function(item)

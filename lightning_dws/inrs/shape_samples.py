@@ -1,4 +1,4 @@
-"""What an INR of a shape is fitted to and compared with: points with signed distances, and a grid."""
+"""What INRs of shapes are fitted to and compared with: signed distances at points, and a grid."""
 
 import hashlib
 import json
@@ -130,7 +130,8 @@ def _draw_on_surface(mesh: Mesh, count: int, generator: np.random.Generator) -> 
     shares = generator.uniform(size=(count, 2))
     beyond = shares.sum(axis=1) > 1
     shares[beyond] = 1 - shares[beyond]
-    return corners[chosen, 0] + np.einsum("ni,nid->nd", shares, sides[chosen])
+    points: Floats = corners[chosen, 0] + np.einsum("ni,nid->nd", shares, sides[chosen])
+    return points
 
 
 def write_sample(path: Path, sample: ShapeSample, fingerprint: str) -> None:

@@ -186,7 +186,7 @@ def _evaluate(inr: WeightBatch, points: Tensor) -> Tensor:
 
 
 class MeshFolder(ShapeSignals):
-    """Meshes in ``root/CLASS/{train,test[,val|valid]}/*``, ModelNet's layout, or in ``root/CLASS/*``.
+    """Meshes in ``root/CLASS/{train,test[,val|valid]}/*`` (as ModelNet's) or ``root/CLASS/*``.
 
     Without folders of splits, the meshes are one pool, split by a stratified seeded order. With
     them, the splits are as given; validation is cut from training where it is not given. Classes
@@ -289,7 +289,9 @@ class MeshFolder(ShapeSignals):
                 sizes = {name: count}
             empty = [split for split, size in sizes.items() if size < 1]
             if empty:
-                raise DataError(f"{self._listing.root}: {count} meshes, too few: no {empty[0]} split")
+                raise DataError(
+                    f"{self._listing.root}: {count} meshes, too few: no {empty[0]} split"
+                )
             splits |= cut_stratified(label[start : start + count], start, sizes)
             start += count
         return {name: splits[name] for name in SPLITS}

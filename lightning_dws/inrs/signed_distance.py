@@ -58,7 +58,8 @@ class SignedDistance:
             self._distance_tree.squared_distance(self.vertices, self.faces, part)[0]
             for part in _cut(points)
         ]
-        return np.sqrt(np.concatenate(squares))
+        found: Floats = np.sqrt(np.concatenate(squares))
+        return found
 
     def __call__(self, points: Floats) -> Floats:
         """Give the signed distance at points (N, 3): (N,), negative inside."""

@@ -21,7 +21,7 @@ Build = Callable[[Generator], "Trimesh"]
 def _legs(
     random: Generator, width: float, depth: float, height: float, thickness: float
 ) -> list["Trimesh"]:
-    """Four legs under a board of half sizes width and depth, square or round, upright or splayed."""
+    """Four legs under a board of half sizes width and depth, square or round, maybe splayed."""
     round_legs, splay = random.random() < 0.5, random.choice([0.0, 0.12])
     legs = []
     for x, y in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
@@ -39,14 +39,21 @@ def _board(width: float, depth: float, low: float, high: float) -> "Trimesh":
     return box([-width, -depth, low], [width, depth, high])
 
 
-def _back(random: Generator, width: float, depth: float, low: float, high: float) -> list["Trimesh"]:
+def _back(
+    random: Generator, width: float, depth: float, low: float, high: float
+) -> list["Trimesh"]:
     """A back behind a seat: a panel, or bars between posts."""
     thick = random.uniform(0.03, 0.06)
     if random.random() < 0.5:
         return [box([-width, depth - 2 * thick, low], [width, depth, high])]
-    posts = [rod([x, depth - thick, low], [x, depth - thick, high], thick) for x in (-width + thick, width - thick)]
+    posts = [
+        rod([x, depth - thick, low], [x, depth - thick, high], thick)
+        for x in (-width + thick, width - thick)
+    ]
     bars = np.linspace(low + 0.45 * (high - low), high - thick, random.integers(2, 4))
-    return posts + [rod([-width, depth - thick, z], [width, depth - thick, z], 0.8 * thick) for z in bars]
+    return posts + [
+        rod([-width, depth - thick, z], [width, depth - thick, z], 0.8 * thick) for z in bars
+    ]
 
 
 def chair(random: Generator) -> "Trimesh":
@@ -72,9 +79,14 @@ def stool(random: Generator) -> "Trimesh":
         seat = rod([0, 0, height], [0, 0, height + 2 * thick], 1.15 * width)
     else:
         seat = _board(width, width, height, height + 2 * thick)
-    parts = [seat, *_legs(random, 0.8 * width, 0.8 * width, height + thick, random.uniform(0.03, 0.05))]
+    parts = [
+        seat,
+        *_legs(random, 0.8 * width, 0.8 * width, height + thick, random.uniform(0.03, 0.05)),
+    ]
     if random.random() < 0.3:
-        parts += _back(random, 0.9 * width, 0.9 * width, height, height + random.uniform(0.15, 0.35))
+        parts += _back(
+            random, 0.9 * width, 0.9 * width, height, height + random.uniform(0.15, 0.35)
+        )
     return union(parts)
 
 
@@ -85,7 +97,9 @@ def table(random: Generator) -> "Trimesh":
     if random.random() < 0.3:
         top = rod([0, 0, height], [0, 0, height + 2 * thick], depth)
         foot = rod([0, 0, 0], [0, 0, 2 * thick], 0.6 * depth)
-        return union([top, foot, rod([0, 0, 0], [0, 0, height + thick], random.uniform(0.05, 0.09))])
+        return union(
+            [top, foot, rod([0, 0, 0], [0, 0, height + thick], random.uniform(0.05, 0.09))]
+        )
     top = _board(width, depth, height, height + 2 * thick)
     return union([top, *_legs(random, width, depth, height + thick, random.uniform(0.035, 0.06))])
 
@@ -115,7 +129,9 @@ def bench(random: Generator) -> "Trimesh":
         parts += _legs(random, width, depth, height + thick, random.uniform(0.035, 0.06))
     else:
         for x in (-0.8 * width, 0.8 * width):
-            parts.append(box([x - 1.5 * thick, -depth, 0], [x + 1.5 * thick, depth, height + thick]))
+            parts.append(
+                box([x - 1.5 * thick, -depth, 0], [x + 1.5 * thick, depth, height + thick])
+            )
     if random.random() < 0.5:
         parts += _back(random, width, depth, height, height + random.uniform(0.2, 0.45))
     return union(parts)
@@ -142,7 +158,9 @@ def bed(random: Generator) -> "Trimesh":
     head = height + thick + random.uniform(0.15, 0.45)
     parts.append(box([-width, depth - 0.07, 0.5 * height], [width, depth, head]))
     if random.random() < 0.5:
-        parts.append(box([-width, -depth, 0.5 * height], [width, 0.07 - depth, height + thick + 0.1]))
+        parts.append(
+            box([-width, -depth, 0.5 * height], [width, 0.07 - depth, height + thick + 0.1])
+        )
     if random.random() < 0.6:
         low = height + 0.8 * thick
         parts.append(box([-0.8 * width, 0.6 * depth, low], [0.8 * width, 0.88 * depth, low + 0.12]))
@@ -154,15 +172,26 @@ def lamp(random: Generator) -> "Trimesh":
     height, pole = random.uniform(0.6, 1.3), random.uniform(0.035, 0.06)
     foot, shade = random.uniform(0.18, 0.35), random.uniform(0.2, 0.4)
     deep, top = random.uniform(0.2, 0.4), random.uniform(0.4, 1.0) * shade
-    profile = [(0, height - 0.06), (shade, height - deep / 2), (top, height + deep / 2), (0, height + deep / 2)]
+    profile = [
+        (0, height - 0.06),
+        (shade, height - deep / 2),
+        (top, height + deep / 2),
+        (0, height + deep / 2),
+    ]
     thick = random.uniform(0.04, 0.08)
-    return union([rod([0, 0, 0], [0, 0, thick], foot), rod([0, 0, 0], [0, 0, height], pole), lathe(profile)])
+    return union(
+        [rod([0, 0, 0], [0, 0, thick], foot), rod([0, 0, 0], [0, 0, height], pole), lathe(profile)]
+    )
 
 
 def vase(random: Generator) -> "Trimesh":
     """A hollow body of revolution: bottles, bowls, vases; sometimes a handle."""
     height, belly = random.uniform(0.6, 1.2), random.uniform(0.22, 0.42)
-    neck, foot, mouth = random.uniform(0.08, 0.3), random.uniform(0.12, 0.3), random.uniform(0.1, 0.35)
+    neck, foot, mouth = (
+        random.uniform(0.08, 0.3),
+        random.uniform(0.12, 0.3),
+        random.uniform(0.1, 0.35),
+    )
     wall = random.uniform(0.05, 0.07)
     heights = np.array([0, 0.3, 0.7, 1.0]) * height
     fine = np.linspace(0, height, 16)
@@ -175,7 +204,7 @@ def vase(random: Generator) -> "Trimesh":
         angle = np.linspace(-np.pi / 2, np.pi / 2, 12)
         reach = 0.2 * height
         path = np.stack([np.cos(angle) * reach, 0 * angle, np.sin(angle) * reach], 1)
-        handle = sweep(path + [0.85 * radii[8], 0, 0.5 * height], 0.045)
+        handle = sweep(path + np.array([0.85 * radii[8], 0, 0.5 * height]), 0.045)
         inner = lathe([(0.0, inside[0][1]), *inside, (0.0, inside[-1][1])])
         return without(union([body, handle]), [inner])
     return body
@@ -235,7 +264,10 @@ def bolt(random: Generator) -> "Trimesh":
     shaft, length = random.uniform(0.1, 0.2), random.uniform(0.6, 1.2)
     head, high = shaft + random.uniform(0.08, 0.2), random.uniform(0.12, 0.25)
     sections = int(random.choice([4, 6, 6, 24]))
-    parts = [rod([0, 0, 0], [0, 0, high], head, sections), rod([0, 0, -length], [0, 0, high / 2], shaft)]
+    parts = [
+        rod([0, 0, 0], [0, 0, high], head, sections),
+        rod([0, 0, -length], [0, 0, high / 2], shaft),
+    ]
     if random.random() < 0.5:
         for z in np.arange(-length + 0.05, -0.4 * length, 0.12):
             parts.append(rod([0, 0, z], [0, 0, z + 0.06], shaft + 0.04))

@@ -8,7 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from trimesh import Trimesh
 
-Point = Sequence[float]
+Point = Sequence[float] | np.ndarray
 
 _SECTIONS = 24  # of a circle
 
@@ -17,14 +17,18 @@ def box(low: Point, high: Point) -> "Trimesh":
     """Make the box between two opposite corners."""
     import trimesh
 
-    return trimesh.creation.box(bounds=np.array([low, high], np.float64))
+    made: Trimesh = trimesh.creation.box(bounds=np.array([low, high], np.float64))
+    return made
 
 
 def rod(start: Point, stop: Point, radius: float, sections: int = _SECTIONS) -> "Trimesh":
     """Make a cylinder, or a prism of few sections, around the line between two points."""
     import trimesh
 
-    return trimesh.creation.cylinder(radius, segment=[start, stop], sections=sections)
+    made: Trimesh = trimesh.creation.cylinder(
+        radius, segment=np.array([start, stop]), sections=sections
+    )
+    return made
 
 
 def lathe(profile: Sequence[tuple[float, float]]) -> "Trimesh":
@@ -87,11 +91,13 @@ def union(parts: Sequence["Trimesh"]) -> "Trimesh":
     """Join closed meshes into one without inner surfaces."""
     import trimesh
 
-    return trimesh.boolean.union(list(parts), engine="manifold")
+    joined: Trimesh = trimesh.boolean.union(list(parts), engine="manifold")
+    return joined
 
 
 def without(solid: "Trimesh", holes: Sequence["Trimesh"]) -> "Trimesh":
     """Cut closed meshes out of another."""
     import trimesh
 
-    return trimesh.boolean.difference([solid, *holes], engine="manifold")
+    cut: Trimesh = trimesh.boolean.difference([solid, *holes], engine="manifold")
+    return cut

@@ -21,9 +21,9 @@ _VERSION = 1  # of what is built: another version is another dataset
 class Solids(ShapeSignals):
     """Furniture and machine parts of 14 classes, with random proportions, parts and pose.
 
-    Each is turned about the vertical (z) axis by any angle, and tilted a little. Objects are numbered
-    through the splits, classes taking turns; each depends on (seed, split, its place) alone, so
-    larger splits begin with the objects of smaller ones.
+    Each is turned about the vertical (z) axis by any angle, and tilted a little. Objects are
+    numbered through the splits, classes taking turns; each depends on (seed, split, its place)
+    alone, so larger splits hold the objects of smaller ones.
 
     Args:
         num_train: Objects for training, of all classes.
@@ -103,7 +103,9 @@ class Solids(ShapeSignals):
             if 0 <= place < count:
                 return split, place
             place -= count
-        raise ValueError(f"object_id must be in [0, {sum(self.num_objects.values())}), got {object_id}")
+        raise ValueError(
+            f"object_id must be in [0, {sum(self.num_objects.values())}), got {object_id}"
+        )
 
     def _draw_pose(self, generator: np.random.Generator) -> np.ndarray:
         """Draw a rotation: any angle about z, then a tilt about a horizontal axis."""

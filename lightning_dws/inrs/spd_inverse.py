@@ -54,7 +54,7 @@ def inversion_kernel() -> Callable[[Array], None]:
                             )
 
     signatures = ["void(float32[:, :, ::1])", "void(float64[:, :, ::1])"]
-    compiled: Callable[[Array], None] = numba.njit(
-        signatures, nogil=True, error_model="numpy"
-    )(kernel)
+    compiled: Callable[[Array], None] = numba.njit(signatures, nogil=True, error_model="numpy")(
+        kernel
+    )
     return compiled
