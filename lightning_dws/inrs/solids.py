@@ -43,7 +43,7 @@ class Solids(ShapeSignals):
 
     def __init__(
         self,
-        num_train: int = 1120,
+        num_train: int = 840,
         num_val: int = 140,
         num_test: int = 280,
         seed: int = 0,
