@@ -5,13 +5,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from mesh_examples import BAD, CLASSES, SAMPLING, make_folder, make_spec, write_bad_meshes
-from mesh_examples import write_meshes
+from mesh_examples import (
+    BAD,
+    CLASSES,
+    SAMPLING,
+    make_folder,
+    make_spec,
+    write_bad_meshes,
+    write_meshes,
+)
 from tiny import EVERYTHING
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import (
-    INRStore,
     MeshFolder,
     ModelNet40,
     Sampling,
