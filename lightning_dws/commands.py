@@ -318,4 +318,9 @@ def _summary(store: INRStore) -> Group:
             *(format_psnr(value) for value in quantiles.tolist()),
             format_psnr(float(psnr.mean()), digits=2),
         )
-    return Group(*lines, table)
+    means = [
+        f"mean {name}, {split}: {float(store.measure(name, split).nanmean()):.4f}"
+        for name in header.measures
+        for split in store.splits
+    ]
+    return Group(*lines, table, *means)
