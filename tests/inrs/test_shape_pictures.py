@@ -71,7 +71,7 @@ def test_the_nearest_surface_is_seen_without_holes():
     for row in rows[rows.any(dim=1)]:
         inside = row.nonzero()[:, 0]
         assert len(inside) == inside[-1] - inside[0] + 1
-    values, counts = picture[..., 2].unique(return_counts=True)
+    _, counts = picture[..., 2].unique(return_counts=True)
     assert (counts > 100).sum() == 4  # white and three sides
 
 
@@ -121,14 +121,14 @@ def test_show_draws_originals_and_reconstructions_and_exports(shown, capsys):
     main([*words, "--output", str(folder / "with.png"), *signals])
     printed = capsys.readouterr().out
     assert f"mean iou, test: {float(store.measure('iou', 'test').nanmean()):.4f}" in printed
-    sizes = [Image.open(folder / name).size for name in ("without.png", "with.png")]
-    assert sizes[1][1] > 1.5 * sizes[0][1]
+    with Image.open(folder / "without.png") as one_row, Image.open(folder / "with.png") as two_rows:
+        assert two_rows.height > 1.5 * one_row.height
     out = folder / "meshes_out" / "shape.obj"
     main([*words, "--mesh", str(out), "--object", str(index)])
     original = data.normalised_mesh(index)
     rebuilt = trimesh.load_mesh(out)
-    spread = np.ptp(original.vertices, axis=0)
-    np.testing.assert_allclose(np.ptp(rebuilt.vertices, axis=0), spread, atol=0.25)
+    volume = trimesh.Trimesh(original.vertices, original.faces).volume
+    assert rebuilt.volume == pytest.approx(volume, rel=0.4)
     with pytest.raises(SystemExit):
         main([*words, "--mesh", str(out), "--object", "999"])
     assert "no object_id 999 in split 'test'" in capsys.readouterr().err
