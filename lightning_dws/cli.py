@@ -30,6 +30,7 @@ from lightning_dws.callbacks import (
 )
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
+from lightning_dws.processes import SyncBatchNorm, ending_together
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.classification import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.weight_space import INRArchitecture
@@ -159,7 +160,15 @@ class WeightSpaceCLI(LightningCLI):
                     filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 )
             )
+        if config["sync_batchnorm"]:
+            plugins = config["plugins"] or []
+            plugins = plugins if isinstance(plugins, list) else [plugins]
+            config = {**config, "plugins": [*plugins, SyncBatchNorm()]}
         return super()._instantiate_trainer(config, ours)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with ending_together(self.trainer, in_one_line):
+            super()._run_subcommand(subcommand)
 
     def _run_folder(self) -> Path | None:
         """Find the run that a given checkpoint belongs to: it is continued where it is."""
@@ -237,12 +246,18 @@ def main(args: Sequence[str] | None = None) -> None:
             commands.run_inrs(words[1:])
         else:
             run_lightning(expand_includes(words))
-    except DataError as error:
-        sys.stderr.write(f"error: {error}\n")
+    except (DataError, OSError) as error:
+        sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)
-    except OSError as error:  # a full or read-only disk, under a log or a checkpoint
-        sys.stderr.write(f"error: {error.filename or 'a file'}: {error.strerror or error}\n")
-        sys.exit(1)
+
+
+def in_one_line(error: Exception) -> str | None:
+    """Say what an error that a user can do something about means; None for any other."""
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, OSError):  # a full or read-only disk, under a log or a checkpoint
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
+    return None
 
 
 def _quieten() -> None:

@@ -450,32 +450,6 @@ def test_checkpointing_can_be_turned_off(tmp_path, places):
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-def test_two_processes_train_and_predict_together(tmp_path, places):
-    """With gloo: nothing hangs, every INR is counted once, the files are rank zero's."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    two = [*TINY, *NETWORK, *RUN, *places, "--trainer.devices=2", "--trainer.strategy=ddp"]
-
-    def run(*words):
-        command = [sys.executable, str(ROOT / "main.py"), *words]
-        subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
-
-    mixup = '--trainer.callbacks=[{"class_path": "lightning_dws.mixup.MixUp"}]'
-    noise = '--data.augmentations=[{"class_path": "tiny.AddNoise"}]'
-    run("fit", *two, "--data.batch_size=4", "--data.num_test_objects=5", mixup, noise)
-    folder = run_folder(tmp_path)
-    assert (folder / "pictures" / "test_inrs.png").is_file()
-    checkpoint = f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
-    tables = []
-    for words in (two, [*TINY, *NETWORK, *RUN, *places]):
-        output = tmp_path / f"{len(tables)}.csv"
-        some = ("--data.num_test_objects=5", f"--predictions.path={output}")
-        run("predict", *words, checkpoint, *some)
-        tables.append(output.read_text())
-    assert tables[0] == tables[1]
-    assert len(tables[0].splitlines()) == 6
-
-
 @pytest.mark.parametrize(
     ("content", "named"),
     [

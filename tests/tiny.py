@@ -1,10 +1,15 @@
 """A dataset small enough to fit in every test, and a network to train on it."""
 
+import os
+import signal
+
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.augmentations import Augmentation
+from lightning_dws.errors import DataError
 from lightning_dws.inrs import ImageSignals, INRDatasetSpec, Recipe
 from lightning_dws.inrs.signals import SplitOrder, stratified_order
 
@@ -69,6 +74,19 @@ class AddNoise(Augmentation):
 
     def transform(self, batch: WeightBatch, params: dict[str, Tensor]) -> WeightBatch:
         return batch.replace(parameters=batch.parameters + self.scale * params["noise"])
+
+
+class Failing(pl.Callback):
+    """Fails in the second batch of one rank: by bad data, or killed."""
+
+    def __init__(self, rank: int, how: str) -> None:
+        self.rank, self.how = rank, how
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_rank == self.rank and batch_idx == 1:
+            if self.how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise DataError("bad data")
 
 
 def tiny_spec(**changes) -> INRDatasetSpec:

@@ -18,7 +18,8 @@ class EmbeddingProjector(pl.Callback):
     Works for every network with ``embed(batch) -> (B, F)``; others are left alone.
 
     Args:
-        num_inrs: At most so many, the first of the test split.
+        num_inrs: At most so many, the first of the test split; on several devices, of the share of
+            it that the first of them tests.
     """
 
     def __init__(self, num_inrs: int = 1000) -> None:

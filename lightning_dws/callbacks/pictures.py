@@ -35,7 +35,7 @@ class Pictures(pl.Callback):
 
     Args:
         every_n_epochs: How often validation is drawn.
-        num_inrs: INRs in the grid: the first of the split.
+        num_inrs: INRs in the grid: the first of the split, or of the first device's share of it.
     """
 
     def __init__(self, every_n_epochs: int = 10, num_inrs: int = 32) -> None:

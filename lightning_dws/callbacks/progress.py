@@ -52,7 +52,7 @@ class Throughput(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._seconds > 0:
             rate = self._samples / self._seconds
-            pl_module.log("train/samples_per_second", rate, rank_zero_only=True)
+            pl_module.log("train/samples_per_second", rate, sync_dist=True)
 
     def _stop_clock(self, pl_module: pl.LightningModule) -> None:
         if pl_module.device.type == "cuda":

@@ -63,7 +63,8 @@ class INRDataModule(pl.LightningDataModule):
         num_test_objects: Likewise for test.
         augmentations: Applied one after another to training batches, on their device.
         table: Where the training INRs live: on the ``device``, or ``mapped`` from disk; ``auto``
-            maps them where they would take more than 60 % of the device's free memory.
+            maps them where they would take more than 60 % of the device's free memory, and where
+            several processes train on the CPU, which then share one copy in memory.
         fitting_device: Where missing INRs are fitted; ``auto`` is a GPU where there is one.
         drop_last: Leave out an epoch's last batch when it is not full.
         seed: Of the order of batches, augmentations, MixUp and dropout; on the command line that
@@ -173,15 +174,23 @@ class INRDataModule(pl.LightningDataModule):
             table = DeviceTable(
                 self.store.split(split, num_objects=wanted, views=views, device=device)
             )
+        _, world_size = self._place()
+        if len(table) < world_size:
+            raise DataError(
+                f"{self.directory}: the {len(table)} {split} INRs of this run cannot be split over "
+                f"{world_size} processes; every one needs at least one"
+            )
         if split == "train":
             self._check_classes(table)
         return table
 
     def _is_mapped(self, split: str, device: torch.device) -> bool:
+        if split == "train" and self.table != "auto":
+            return self.table == "mapped"
+        if device.type == "cpu" and self._place()[1] > 1:
+            return True  # the processes share the pages
         if split != "train":
             return False
-        if self.table != "auto":
-            return self.table == "mapped"
         wanted = self.num_objects["train"] or self.store.num_objects("train")
         num_bytes = 4 * wanted * self.views * self.architecture.num_parameters
         return num_bytes > _MEMORY_SHARE * free_memory(device)

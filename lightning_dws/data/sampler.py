@@ -22,7 +22,11 @@ class EpochSampler:
         rank: This process.
         world_size: All processes.
         drop_last: Leave out the epoch's last batch when it is not full. Ignored where there is no
-            full batch at all: then there is one batch of all rows.
+            full batch at all: then there is one batch of all rows. Either way every rank gets
+            equally many rows, so of a batch that is not full up to ``world_size - 1`` are left out.
+
+    Raises:
+        ValueError: A number is too small.
     """
 
     def __init__(
@@ -90,16 +94,20 @@ class SequentialSampler:
         batch_size: Rows per batch and rank.
         rank: This process.
         world_size: All processes.
+
+    Raises:
+        ValueError: There is a rank without any row: the others would wait for it.
     """
 
     def __init__(
         self, num_rows: int, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> None:
-        self._rows = torch.arange(rank, num_rows, world_size)
-        self._batch_size = batch_size
+        if num_rows < world_size:
+            raise ValueError(f"{num_rows} INRs cannot be split over {world_size} ranks")
+        self._batches = torch.arange(rank, num_rows, world_size).split(batch_size)
 
     def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._rows.split(self._batch_size) if len(self._rows) else ())
+        return iter(self._batches)

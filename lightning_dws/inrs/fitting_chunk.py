@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_dws.inrs.fused import sine_and_cosine_
 from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.weight_space import INRArchitecture
 
@@ -175,8 +176,7 @@ class Chunk:
             if self.in_turns:
                 sine_kernel()(slope.flatten(1).numpy(), above.flatten(1).numpy())
             elif self.sine:
-                torch.sin(slope, out=value)
-                torch.cos(slope, out=slope)
+                sine_and_cosine_(slope, value)
             else:
                 torch.clamp_min(slope, 0, out=value)
                 slope.gt_(0)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_dws.inrs.fitting_chunk import Chunk
+from lightning_dws.inrs.fused import adam_
 from lightning_dws.inrs.recipes import Recipe
 from lightning_dws.inrs.spd_inverse import invert_spd
 
-_ADAM_EPSILON = 1e-8
 _LEAST_DAMPING = 1e-8
 _LEAST_CAUTION = 1e-6
 
@@ -32,23 +32,33 @@ class Optimizer(ABC):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015) on the points that are a step's turn."""
+    """Adam on the points that are a step's turn."""
 
     def __init__(self, chunk: Chunk, recipe: Recipe) -> None:
         super().__init__(chunk, recipe)
         self.mean, self.square, self.scratch = (torch.zeros_like(chunk.flat) for _ in range(3))
+        beta1, beta2 = recipe.betas
+        rates = [
+            (-recipe.learning_rate_at(step) / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step))
+            for step in range(1, recipe.steps + 1)
+        ]
+        self.rates = torch.tensor(rates, dtype=torch.float64).to(chunk.flat)
+        self.decays = torch.tensor(recipe.betas, dtype=torch.float64).to(chunk.flat)
 
     def step(self, step: int) -> None:
-        chunk, (beta1, beta2) = self.chunk, self.recipe.betas
+        chunk = self.chunk
         chunk.use_block(step)
         chunk.forward()
         chunk.backward()
-        rate = self.recipe.learning_rate_at(step) / (1 - beta1**step)
-        self.mean.lerp_(chunk.gradient, 1 - beta1)
-        self.square.mul_(beta2).addcmul_(chunk.gradient, chunk.gradient, value=1 - beta2)
-        torch.sqrt(self.square, out=self.scratch)
-        self.scratch.mul_(1 / math.sqrt(1 - beta2**step)).add_(_ADAM_EPSILON)
-        chunk.flat.addcdiv_(self.mean, self.scratch, value=-rate)
+        adam_(
+            chunk.flat,
+            self.mean,
+            self.square,
+            chunk.gradient,
+            self.scratch,
+            self.rates[step - 1],
+            self.decays,
+        )
         chunk.weights_changed()
 
     def select(self, rows: Tensor) -> Self:

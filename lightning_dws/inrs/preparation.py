@@ -1,7 +1,7 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +64,7 @@ class INRDatasetSpec:
             classes=tuple(self.signals.classes),
             signals=self.signals.name,
             grid_shape=self.signals.grid_shape,
-            recipe=asdict(self.recipe_settings),
+            recipe=self.recipe_settings.settings,
             seed=self.seed,
             measures=self.signals.measures,
         )

@@ -62,7 +62,7 @@ def verify_store(
         result.problems += seen.add(shard, batch)
         if signals is not None:
             every = -(-store.num_objects(shard.range.split, shard.range.view) // max(1, sample))
-            rows = torch.arange(-shard.range.start % every, len(batch), every)
+            rows = ((shard.range.start + torch.arange(len(batch))) % every == 0).nonzero()[:, 0]
             result.num_rendered += len(rows)
             result.problems += _compare(shard, batch[rows], psnr[rows], signals)
             known = read_measures(store.directory, shard.range, store.header)

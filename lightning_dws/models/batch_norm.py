@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -14,6 +15,10 @@ class PositionBatchNorm(nn.Module):
 
     The same numbers as ``nn.BatchNorm1d``, whose kernel is slow on the CPU where the channels do
     not come last.
+
+    Attributes:
+        synchronised: Whether to take the statistics over the batches of all processes together, as
+            ``nn.SyncBatchNorm`` does, which knows neither this layout nor the CPU.
     """
 
     running_mean: Tensor
@@ -23,6 +28,7 @@ class PositionBatchNorm(nn.Module):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         self.eps, self.momentum = eps, momentum
+        self.synchronised = False
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -33,14 +39,13 @@ class PositionBatchNorm(nn.Module):
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
         if self.training:
-            out, mean, variance = _BatchNorm.apply(  # type: ignore[no-untyped-call]
-                wide, self.weight, self.bias, self.eps
+            out, mean, unbiased = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+                wide, self.weight, self.bias, self.eps, self.synchronised and dist.is_initialized()
             )
-            count = x.numel() // len(self.weight)
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+                self.running_var.lerp_(unbiased, self.momentum)
         else:
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
@@ -55,35 +60,63 @@ def _split(x: Tensor, num_features: int) -> Tensor:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Give the normalised features, and the batch's mean and biased variance."""
+    """Give the normalised features, and the batch's mean and unbiased variance."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, synchronised: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        count = x.numel() // len(weight)
         split = _split(x, len(weight))
+        own_count = x.numel() // len(weight)
+        count: int | Tensor = own_count
         mean = split.sum(_OVER) / count
         centred = split - mean[:, None]
-        variance = torch.linalg.vector_norm(centred, dim=3).square_().sum((0, 1)) / count
+        squares = torch.linalg.vector_norm(centred, dim=3).square_().sum((0, 1))
+        if synchronised:
+            own_mean = mean
+            count, mean, squares = _join(own_count, mean, squares)
+            centred += (own_mean - mean)[:, None]
+        variance = squares / count
         inverse_std = (variance + eps).rsqrt()
         ctx.save_for_backward(centred, weight, inverse_std)
-        ctx.mark_non_differentiable(mean, variance)
+        ctx.count, ctx.synchronised = count, synchronised
+        others = max(count - 1, 1) if isinstance(count, int) else (count - 1).clamp(min=1)
+        unbiased = variance * (count / others)
+        ctx.mark_non_differentiable(mean, unbiased)
         out = x.new_empty(x.shape)
         scale = (weight * inverse_std)[:, None]
         torch.addcmul(bias[:, None], centred, scale, out=_split(out, len(weight)))
-        return out, mean, variance
+        return out, mean, unbiased
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, *_: Tensor) -> Any:
         centred, weight, inverse_std = ctx.saved_tensors
         grad = grad_out.reshape(centred.shape)
-        count = centred.numel() // len(weight)
         grad_bias = grad.sum(_OVER)
         grad_weight = torch.linalg.vecdot(grad, centred).sum((0, 1)) * inverse_std
+        # Every process's loss depends on the statistics; the parameters' own gradients stay those
+        # of this process, which DistributedDataParallel averages.
+        joint = torch.stack([grad_bias, grad_weight])
+        if ctx.synchronised:
+            dist.all_reduce(joint)
+        joint_bias, joint_weight = joint
         scale = weight * inverse_std
-        slope = (scale * inverse_std * grad_weight / -count)[:, None]
-        shift = (scale * grad_bias / -count)[:, None]
+        slope = (scale * inverse_std * joint_weight / -ctx.count)[:, None]
+        shift = (scale * joint_bias / -ctx.count)[:, None]
         grad_x = torch.addcmul(shift, grad, scale[:, None]).addcmul_(centred, slope)
-        return grad_x.view(grad_out.shape), grad_weight, grad_bias, None
+        return grad_x.view(grad_out.shape), grad_weight, grad_bias, None, None
+
+
+def _join(count: int, mean: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Join each process's count, mean (C,) and sum of squared deviations (C,) (Chan et al., 1979).
+
+    Exact for batches of unlike size; one message, and no wait for a GPU.
+    """
+    own = torch.cat([mean, squares, mean.new_full((1,), count)])
+    all_of_them = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(all_of_them, own)
+    means, sums, counts = torch.stack(all_of_them).split([len(mean), len(mean), 1], dim=1)
+    total = counts.sum()
+    joint_mean = (counts * means).sum(0) / total
+    return total, joint_mean, (sums + counts * (means - joint_mean).square()).sum(0)

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_dws.errors import DataError
 from lightning_dws.randomness import stream_seed
+from lightning_dws.tasks.mean_loss import MeanLoss
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _REBUILDING_ERRORS = (
@@ -93,6 +94,9 @@ class ClassificationTask(pl.LightningModule):
         self.metrics = nn.ModuleDict(
             {f"{split}_": metrics.clone(prefix=f"{split}/") for split in ("train", "val", "test")}
         )
+        self.mean_losses = nn.ModuleDict(
+            {f"{split}_": MeanLoss() for split in ("train", "val", "test")}
+        )
         self._diverged_at = torch.tensor(math.inf)
 
     def forward(self, batch: WeightBatch) -> Tensor:
@@ -157,7 +161,7 @@ class ClassificationTask(pl.LightningModule):
 
     def training_step(self, batch: WeightBatch, batch_idx: int) -> Tensor:
         loss = self._step(batch, "train")["loss"]
-        self.log("train/loss_step", loss, on_step=True, on_epoch=False, batch_size=len(batch))
+        self._log_step(loss, batch)
         self._watch(loss)
         return loss
 
@@ -178,26 +182,34 @@ class ClassificationTask(pl.LightningModule):
             "probabilities": probabilities,
         }
 
+    def _log_step(self, loss: Tensor, batch: WeightBatch) -> None:
+        """Log a step's loss, the mean over all ranks, when Lightning writes to the log."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
+            self.log("train/loss_step", mean, on_step=True, on_epoch=False, batch_size=len(batch))
+
     def _step(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
         logits = self(batch)
         target = batch.label if batch.target is None else batch.target
         loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        mean_loss: Any = self.mean_losses[f"{split}_"]
+        mean_loss.update(loss.detach(), len(batch))
         metrics: Any = self.metrics[f"{split}_"]
         metrics.update(logits.detach(), batch.label)
-        self._log_epoch(f"{split}/loss", loss, batch)
+        self._log_epoch(f"{split}/loss", mean_loss, batch)
         for name, metric in metrics.items():
             self._log_epoch(name, metric, batch)
         return {"loss": loss, "logits": logits.detach()}
 
-    def _log_epoch(self, name: str, value: Any, batch: WeightBatch) -> None:
+    def _log_epoch(self, name: str, metric: Metric, batch: WeightBatch) -> None:
         self.log(
             name,
-            value,
+            metric,
             on_step=False,
             on_epoch=True,
             prog_bar=name in ("train/loss", "val/loss", "val/accuracy"),
             batch_size=len(batch),
-            sync_dist=not isinstance(value, nn.Module),
         )
 
     def _watch(self, loss: Tensor) -> None:

@@ -57,7 +57,6 @@ def test_evaluation_counts_every_row_once_over_all_ranks():
     parts = [epoch(SequentialSampler(11, 3, rank=r, world_size=3)) for r in range(3)]
     assert sorted(chain.from_iterable(chain.from_iterable(parts))) == list(range(11))
     assert epoch(SequentialSampler(11, 4)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
-    assert epoch(SequentialSampler(1, 4, rank=1, world_size=2)) == []
 
 
 def test_bad_numbers_are_named():
@@ -65,6 +64,8 @@ def test_bad_numbers_are_named():
         EpochSampler(5, 0, seed=0)
     with pytest.raises(ValueError, match="1 training INRs cannot be split over 2 ranks"):
         EpochSampler(1, 4, seed=0, world_size=2)
+    with pytest.raises(ValueError, match="1 INRs cannot be split over 2 ranks"):
+        SequentialSampler(1, 4, world_size=2)
 
 
 def test_order_depends_on_the_seed():

@@ -43,6 +43,7 @@ def test_a_sound_store(directory):
     assert (result.num_inrs, result.num_rendered, result.problems) == (60, 60, [])
     sampled = verify_store(directory, Blobs(), sample=6)
     assert 24 <= sampled.num_rendered <= 30
+    assert verify_store(directory, Blobs(), sample=1).num_rendered == 4
     assert verify_store(directory).num_rendered == 0
 
 
