@@ -21,8 +21,14 @@ from lightning_dws.data.datamodule import check_augmentations
 from lightning_dws.errors import DataError
 from lightning_dws.fit_command import fit_parser, run_fit
 from lightning_dws.format_commands import export_parser, import_parser, run_export, run_import
-from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST
+from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST, ShapeSignals, Solids
 from lightning_dws.inrs.pictures import draw_reconstructions, format_psnr, save_figure
+from lightning_dws.inrs.shape_pictures import (
+    draw_shapes,
+    evaluate_on_grid,
+    extract_surface,
+    write_mesh,
+)
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.verification import verify_store
@@ -34,7 +40,14 @@ from lightning_dws.weight_space import WeightBatch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_KNOWN_SIGNALS = {kind.name: kind for kind in (Digits, FashionMNIST, MNIST, CIFAR10)}
+_KNOWN_SIGNALS: tuple[Callable[[], SignalDataset], ...] = (
+    Digits,
+    FashionMNIST,
+    MNIST,
+    CIFAR10,
+    Solids,
+)
+_MESH_GRID_SIZE = 128
 
 
 def run_inrs(args: Sequence[str]) -> None:
@@ -64,13 +77,15 @@ def _run(parser: ArgumentParser, config: Namespace) -> None:
     if config.subcommand == "fit":
         run_fit(parser.instantiate(config).fit)
     elif config.subcommand == "show":
-        _show(**{name: config.show[name] for name in ("directory", "output", "count", "split")})
+        options = parser.instantiate(config).show
+        _show(**{name: options[name] for name in signature(_show).parameters})
     elif config.subcommand == "import":
         run_import(config["import"])
     elif config.subcommand == "export":
         run_export(config.export)
     elif config.subcommand == "verify":
-        _verify(config.verify.directory, config.verify.sample)
+        options = parser.instantiate(config).verify
+        _verify(**{name: options[name] for name in signature(_verify).parameters})
     else:
         names = ("directory", "config", "output", "count", "split", "seed")
         _augment(**{name: config.augment[name] for name in names})
@@ -87,14 +102,59 @@ def _show_parser() -> ArgumentParser:
     )
     parser.add_argument("--count", type=PositiveInt, default=10, help="INRs in the picture")
     parser.add_argument("--split", type=str, default="train", help="the picture's split")
+    _add_signals(parser)
+    parser.add_argument(
+        "--mesh", type=str | None, default=None, help="also write a 3-D INR as FILE.obj, .ply, .stl"
+    )
+    parser.add_argument(
+        "--object", type=int | None, default=None, help="its object_id (default: the split's first)"
+    )
     return parser
 
 
-def _show(directory: str, output: str | None, count: int, split: str) -> None:
+def _add_signals(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--signals",
+        type=SignalDataset | None,
+        default=None,
+        help="what the INRs were fitted to, where that is not known by its name",
+    )
+
+
+def _show(
+    directory: str,
+    output: str | None,
+    count: int,
+    split: str,
+    signals: SignalDataset | None,
+    mesh: str | None,
+    object: int | None,
+) -> None:
     store = INRStore(directory)
     Console(highlight=False).print(_summary(store))
     picture = Path(output) if output else store.directory / "inrs.png"
-    _save(draw_reconstructions(store, _originals(store), split, count), picture)
+    if store.architecture.in_features == 3:
+        originals = _originals(store, signals)
+        shapes = originals if isinstance(originals, ShapeSignals) else None
+        _save(draw_shapes(store, shapes, split, count), picture)
+    else:
+        _save(draw_reconstructions(store, _originals(store, signals), split, count), picture)
+    if mesh is not None:
+        _export_mesh(store, split, object, Path(mesh))
+
+
+def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path) -> None:
+    if store.architecture.in_features != 3:
+        raise DataError(f"{store.directory}: mesh is for 3-D INRs, these have 2 inputs")
+    inrs = store.split(split, views=1)
+    chosen = inrs[:1] if object_id is None else inrs[inrs.object_id == object_id]
+    if len(chosen) == 0:
+        raise DataError(f"{store.directory}: no object_id {object_id} in split {split!r}")
+    surface = extract_surface(evaluate_on_grid(chosen, _MESH_GRID_SIZE))
+    if surface is None:
+        raise DataError(f"{store.directory}: object_id {int(chosen.object_id)} has no surface")
+    write_mesh(surface, path)
+    sys.stdout.write(f"{path}\n")
 
 
 def _verify_parser() -> ArgumentParser:
@@ -106,12 +166,13 @@ def _verify_parser() -> ArgumentParser:
     parser.add_argument(
         "--sample", type=PositiveInt, default=64, help="INRs to render, of each split and view"
     )
+    _add_signals(parser)
     return parser
 
 
-def _verify(directory: str, sample: int) -> None:
+def _verify(directory: str, sample: int, signals: SignalDataset | None) -> None:
     store = INRStore(directory, allow_missing=True)
-    result = verify_store(directory, _originals(store), sample)
+    result = verify_store(directory, _originals(store, signals), sample)
     for problem in result.problems:
         sys.stderr.write(f"{problem}\n")
     if result.problems:
@@ -215,14 +276,18 @@ def _apply(
     return batch
 
 
-def _originals(store: INRStore) -> SignalDataset | None:
+def _originals(store: INRStore, given: SignalDataset | None = None) -> SignalDataset | None:
     """Give the signals that a store was fitted to, if they are known and to be had here."""
-    known = _KNOWN_SIGNALS.get(store.header.signals)
-    if known is None:
+    if given is not None and given.name != store.header.signals:
+        raise DataError(
+            f"{store.directory}: INRs of {store.header.signals}, the signals given are {given.name}"
+        )
+    known = (given,) if given is not None else (kind() for kind in _KNOWN_SIGNALS)
+    signals = next((s for s in known if s.name == store.header.signals), None)
+    if signals is None:
         return None
-    signals: SignalDataset = known()
     try:
-        signals.split("test")
+        signals.first("test", 1)
     except DataError as error:
         sys.stderr.write(f"drawn without originals: {error}\n")
         return None
@@ -253,4 +318,9 @@ def _summary(store: INRStore) -> Group:
             *(format_psnr(value) for value in quantiles.tolist()),
             format_psnr(float(psnr.mean()), digits=2),
         )
-    return Group(*lines, table)
+    means = [
+        f"mean {name}, {split}: {float(store.measure(name, split).nanmean()):.4f}"
+        for name in header.measures
+        for split in store.splits
+    ]
+    return Group(*lines, table, *means)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import trimesh
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -60,6 +61,28 @@ def top_level_configs() -> list[Path]:
     return sorted(CONF.glob("*.yaml"))
 
 
+def few_shapes(path: Path, tmp_path: Path) -> list[str]:
+    """Sample few points of shapes, and put 40 classes of tiny meshes in ModelNet's place."""
+    if not path.name.startswith(("shapes", "modelnet40")):
+        return []
+    signals = "--data.dataset.signals"
+    words = [
+        *(f"{signals}.cache={tmp_path / 'cache'}", f"{signals}.num_processes=0"),
+        *(f"{signals}.sampling.num_points=200", f"{signals}.sampling.grid_size=8"),
+        "--data.num_train_objects=40",
+    ]
+    if path.name.startswith("modelnet40"):
+        for label in range(40):
+            for split, count in (("train", 2), ("test", 1)):
+                for number in range(count):
+                    place = tmp_path / "ModelNet40" / f"class_{label:02d}" / split
+                    place.mkdir(parents=True, exist_ok=True)
+                    solid = trimesh.creation.box((1, 1 + number, 1 + label))
+                    solid.export(place / f"{number}.off")
+        words += [f"{signals}.root={tmp_path / 'ModelNet40'}", f"{signals}.val_share=0.25"]
+    return words
+
+
 def is_installed_where_needed(path: Path) -> bool:
     return "fmnist" not in path.name or Path("/usr/share/datasets/fashion-mnist").is_dir()
 
@@ -78,7 +101,8 @@ def test_every_config_starts_with_its_command(path):
 def test_every_experiment_runs(path, tmp_path, places, monkeypatch):
     """With few objects and a short recipe; without Fashion-MNIST's files, on blobs."""
     monkeypatch.chdir(ROOT)
-    data = ['--data.dataset.recipe={"steps": 5, "learning_rate": 0.005}', *SMALL]
+    data = ['--data.dataset.recipe={"steps": 8, "learning_rate": 0.005}', *SMALL]
+    data += few_shapes(path, tmp_path)
     if not is_installed_where_needed(path):
         data = TINY
     main(["fit", "--config", str(path), *places, *data, *RUN, "--trainer.max_epochs=1"])

@@ -62,7 +62,7 @@ class EmbeddingProjector(pl.Callback):
         self._features, self._inrs = [], []
 
     def _thumbnails(
-        self, grid_shape: tuple[int, int], convention: ImageConvention
+        self, grid_shape: tuple[int, ...], convention: ImageConvention
     ) -> Tensor | None:
         """Render (B, channels, height, width) images of 2-D INRs; TensorBoard wants squares."""
         if grid_shape[0] != grid_shape[1] or self._inrs[0].architecture.in_features != 2:

@@ -130,8 +130,8 @@ class INRDataModule(pl.LightningDataModule):
         return tuple(self.dataset.signals.classes) if self.dataset else self.store.classes
 
     @property
-    def grid_shape(self) -> tuple[int, int]:
-        """(height, width) of the pixels that 2-D INRs encode, for pictures."""
+    def grid_shape(self) -> tuple[int, ...]:
+        """(height, width) of the pixels that INRs encode, (x, y, z) in 3-D, for pictures."""
         return self.dataset.signals.grid_shape if self.dataset else self.store.header.grid_shape
 
     @property

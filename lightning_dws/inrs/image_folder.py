@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.file_listing import FileListing
 from lightning_dws.inrs.image_files import ImageProperties, read_image, read_properties
-from lightning_dws.inrs.image_listing import ImageListing, list_images
+from lightning_dws.inrs.image_listing import list_images
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder, pixel_coordinates
 from lightning_dws.inrs.splits import cut_stratified
 
@@ -137,7 +138,7 @@ class ImageFolder(SignalDataset):
         return image
 
     @cached_property
-    def _listing(self) -> ImageListing:
+    def _listing(self) -> FileListing:
         return list_images(self.root)
 
     @cached_property

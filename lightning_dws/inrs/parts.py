@@ -93,6 +93,7 @@ def fit_part(
         DataError: As for ``prepare_store``, or the folder cannot be written.
     """
     directory = make_directory(directory)
+    spec.signals.prepare(wanted.num_objects, show_progress)
     own = part.of(wanted.ranges(spec.signals))
     with part_locked(directory, f"{part.index}-of-{part.count}"):
         store = find_listed(directory, spec.header)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
+from lightning_dws.inrs.shape_pictures import render_shapes
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.inrs.store import INRStore
@@ -21,11 +22,14 @@ _MIN_PIXELS = 28  # smaller grids are drawn finer: an INR has no pixels of its o
 
 
 def render_images(
-    batch: WeightBatch, grid_shape: tuple[int, int], convention: ImageConvention = DEFAULT
+    batch: WeightBatch, grid_shape: tuple[int, ...], convention: ImageConvention = DEFAULT
 ) -> Tensor:
-    """Render 2-D INRs as images in [0, 1]: (B, height, width, out) on the CPU."""
+    """Render INRs as images in [0, 1]: (B, height, width, out) on the CPU; 3-D ones as shapes."""
+    if len(grid_shape) == 3:
+        return render_shapes(batch, max(grid_shape))
+    height, width = grid_shape
     with torch.no_grad():
-        coordinates = convention.coordinates(*grid_shape).to(batch.parameters)
+        coordinates = convention.coordinates(height, width).to(batch.parameters)
         values = evaluate_inrs(batch, coordinates)
     images: Tensor = values.unflatten(1, grid_shape)
     return convention.to_unit_range(images.float()).cpu()
@@ -41,10 +45,10 @@ def format_psnr(psnr: float, digits: int = 1) -> str:
     return "-" if math.isnan(psnr) else f"{psnr:.{digits}f}"
 
 
-def fine_grid(grid_shape: tuple[int, int]) -> tuple[int, int]:
+def fine_grid(grid_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Give a grid of the same proportions that is fine enough to look at."""
     factor = max(1, -(-_MIN_PIXELS // min(grid_shape)))
-    return grid_shape[0] * factor, grid_shape[1] * factor
+    return tuple(size * factor for size in grid_shape)
 
 
 def new_figure(rows: int, columns: int, cell: float = 1.0) -> tuple["Figure", Any]:

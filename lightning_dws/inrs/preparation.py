@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from lightning_dws.inrs.fitting import fit_inrs
 from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
 from lightning_dws.inrs.recipes import RECIPES, Recipe
-from lightning_dws.inrs.signals import SPLITS, SignalDataset
+from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
+from lightning_dws.inrs.skipped import report_skipped
 from lightning_dws.inrs.store import (
     INDEX_NAME,
     INRStore,
@@ -21,6 +23,7 @@ from lightning_dws.inrs.store import (
     ShardRange,
     StoreHeader,
     read_checked_shard,
+    read_measures,
     read_unlisted_shard,
     write_index,
     write_shard,
@@ -63,6 +66,7 @@ class INRDatasetSpec:
             grid_shape=self.signals.grid_shape,
             recipe=self.recipe_settings.settings,
             seed=self.seed,
+            measures=self.signals.measures,
         )
 
     @property
@@ -89,8 +93,8 @@ class Wanted:
         """Cut what is wanted into shards whose boundaries depend on the objects' order alone."""
         ranges = []
         for split in (name for name in SPLITS if name in self.num_objects):
-            available = len(signals.split(split))
             wanted = self.num_objects[split]
+            available = len(signals.first(split, wanted))
             count = available if wanted is None else wanted
             if count > available:
                 raise DataError(
@@ -133,6 +137,7 @@ def prepare_store(
             damaged, or the disk cannot be written.
     """
     directory = make_directory(directory)
+    spec.signals.prepare(wanted.num_objects, show_progress)
     ranges = wanted.ranges(spec.signals)
     with locked(directory) as writable:
         if writable:
@@ -149,6 +154,7 @@ def prepare_store(
         if writable:
             fit_shards(directory, spec, plan, existing, device, chunk_size, show_progress)
             _publish(directory, spec.header, existing, listed)
+            report_skipped(directory, spec.signals, wanted)
     return INRStore(directory)
 
 
@@ -193,36 +199,54 @@ def fit_shards(
     with FittingProgress(total, spec.signals.name, show_progress) as progress:
         for where, prefix in todo:
             first = prefix.stop if prefix else where.start
-            batch, psnr = _fit_range(spec, where, first, device, chunk_size, progress.advance)
+            objects = spec.signals.first(where.split, where.stop)[first:]
+            at_once = spec.signals.objects_at_once or len(objects)
+            parts: list[_Fitted] = []
             if prefix:
-                known, known_psnr = read_checked_shard(directory, existing[prefix], header)
-                batch = weight_space.cat([known, batch.to("cpu")])
-                psnr = torch.cat([known_psnr, psnr.cpu()])
-            existing[where] = write_shard(directory, where, batch, psnr, header.fingerprint)
+                batch, psnr = read_checked_shard(directory, existing[prefix], header)
+                parts.append(_Fitted(batch, psnr, read_measures(directory, prefix, header)))
+            for start in range(0, len(objects), at_once):
+                some = objects[start : start + at_once]
+                parts.append(_fit(spec, some, where.view, device, chunk_size, progress.advance))
+            batch = weight_space.cat([part.batch for part in parts])
+            psnr = torch.cat([part.psnr for part in parts])
+            measures = {
+                name: torch.cat([part.measures[name] for part in parts]) for name in header.measures
+            }
+            fingerprint = header.fingerprint
+            existing[where] = write_shard(directory, where, batch, psnr, fingerprint, measures)
 
 
-def _fit_range(
+class _Fitted(NamedTuple):
+    """INRs, their PSNR (B,) and the signals' measures (B,), on the CPU."""
+
+    batch: WeightBatch
+    psnr: Tensor
+    measures: dict[str, Tensor]
+
+
+def _fit(
     spec: INRDatasetSpec,
-    where: ShardRange,
-    first: int,
+    objects: SplitOrder,
+    view: int,
     device: torch.device | str,
     chunk_size: int | None,
     progress: Callable[[int, Tensor], None],
-) -> tuple[WeightBatch, Tensor]:
-    """Fit the objects ``first`` to ``where.stop`` of a shard."""
-    objects = spec.signals.split(where.split)[first : where.stop]
+) -> _Fitted:
+    points, values = spec.signals.sample(objects.object_id)
     batch, psnr = fit_inrs(
-        spec.signals.values(objects.object_id).to(device),
-        spec.signals.coordinates.to(device),
+        values.to(device),
+        points.to(device),
         spec.architecture,
         recipe=spec.recipe_settings,
         seed=spec.seed,
         object_id=objects.object_id.to(device),
-        view=torch.full_like(objects.object_id, where.view).to(device),
+        view=torch.full_like(objects.object_id, view).to(device),
         chunk_size=chunk_size,
         progress=progress,
     )
-    return batch.replace(label=objects.label.to(device)), psnr
+    batch = batch.replace(label=objects.label.to(device))
+    return _Fitted(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
 
 
 def _covers(outer: ShardRange, inner: ShardRange) -> bool:

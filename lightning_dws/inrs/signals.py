@@ -1,11 +1,14 @@
 """What INRs are fitted to: labelled signals, sampled at coordinates, in a fixed order."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from lightning_dws.weight_space import WeightBatch
 
 SPLITS = ("train", "val", "test")
 
@@ -38,12 +41,16 @@ class SignalDataset(ABC):
         name: Names the dataset in its store; two different datasets need two names.
         classes: The names of the classes, in the order of their labels.
         grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
-            order, for pictures.
+            order, for pictures; of a shape, (x, y, z).
+        measures: What ``measure`` gives, beside the PSNR, of every INR.
+        objects_at_once: How many objects' samples may be in memory at once; None: any number.
     """
 
     name: str
     classes: tuple[str, ...]
-    grid_shape: tuple[int, int]
+    grid_shape: tuple[int, ...]
+    measures: tuple[str, ...] = ()
+    objects_at_once: int | None = None
 
     @property
     @abstractmethod
@@ -57,6 +64,34 @@ class SignalDataset(ABC):
     @abstractmethod
     def values(self, object_id: Tensor) -> Tensor:
         """Give the signals of objects (B,) at the coordinates: (B, N, out) float32."""
+
+    def sample(self, object_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what INRs of objects (B,) are fitted to; here all values at the coordinates.
+
+        Returns:
+            Points, (N, d) for all objects or (B, N, d) each object's own, and the signals there,
+            (B, N, out); both float32.
+        """
+        return self.coordinates, self.values(object_id)
+
+    def first(self, split: str, count: int | None) -> SplitOrder:
+        """Give the first so many objects of a split, or fewer where it has fewer; None for all."""
+        return self.split(split)[:count]
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        """Do what takes long before so many objects of each split can be asked for."""
+        return
+
+    def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
+        """Tell what had to be left out for the first so many objects of each split, and why."""
+        return {}
+
+    def measure(self, inrs: WeightBatch) -> dict[str, Tensor]:
+        """Give the ``measures`` of INRs fitted to these signals, (B,) float32 on the CPU each.
+
+        On CPUs an INR's must not depend, bit for bit, on the others of the batch.
+        """
+        return {}
 
 
 def stratified_order(label: Tensor, seed: int) -> Tensor:
@@ -110,7 +145,8 @@ class ImageSignals(SignalDataset):
 
     @property
     def coordinates(self) -> Tensor:
-        return pixel_coordinates(*self.grid_shape)
+        height, width = self.grid_shape
+        return pixel_coordinates(height, width)
 
     @property
     def label(self) -> Tensor:

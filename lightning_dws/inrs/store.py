@@ -8,7 +8,7 @@ so a store without it is unfinished, and a store with it can be checked.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,19 +46,22 @@ class StoreHeader:
         architecture: Of every INR.
         classes: Names, in the order of the labels.
         signals: Name of the signals that the INRs encode.
-        grid_shape: (height, width) of the pixels, row-major, both axes from -1 to 1.
+        grid_shape: (height, width) of the pixels, row-major, both axes from -1 to 1; of shapes,
+            the size of the grid (x, y, z) on which they are compared.
         recipe: How the INRs were fitted, or where they were imported from, as plain data.
         seed: Of the initialisation.
         convention: Which axis comes first, and what black and white are.
+        measures: Names of what is known of every INR beside its PSNR.
     """
 
     architecture: INRArchitecture
     classes: tuple[str, ...]
     signals: str
-    grid_shape: tuple[int, int]
+    grid_shape: tuple[int, ...]
     recipe: dict[str, Any]
     seed: int
     convention: ImageConvention = DEFAULT
+    measures: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         plain = {**asdict(self), "architecture": self.architecture.to_dict()}
@@ -67,13 +70,15 @@ class StoreHeader:
             self.convention != DEFAULT
         ):  # stores of the default are as they were before it had a name
             plain.update(convention)
+        if not self.measures:  # likewise
+            plain.pop("measures")
         return dict(json.loads(json.dumps(plain)))
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
         architecture = plain["architecture"]
-        height, width = plain["grid_shape"]
-        if not (0 < int(height) <= _MAX_PIXELS and 0 < int(width) <= _MAX_PIXELS):
+        grid_shape = tuple(int(size) for size in plain["grid_shape"])
+        if len(grid_shape) not in (2, 3) or not all(0 < n <= _MAX_PIXELS for n in grid_shape):
             raise ValueError(f"grid_shape {plain['grid_shape']}")
         for name, kind in (("classes", list), ("recipe", dict)):
             if not isinstance(plain[name], kind):
@@ -83,11 +88,17 @@ class StoreHeader:
             architecture=INRArchitecture(**architecture),
             classes=tuple(str(name) for name in plain["classes"]),
             signals=str(plain["signals"]),
-            grid_shape=(int(height), int(width)),
+            grid_shape=grid_shape,
             recipe=dict(plain["recipe"]),
             seed=int(plain["seed"]),
             convention=ImageConvention(plain.get("axis_order", DEFAULT.axis_order), (low, high)),
+            measures=tuple(str(name) for name in plain.get("measures", ())),
         )
+
+    @property
+    def columns(self) -> dict[str, torch.dtype]:
+        """The names and types of a shard's tensors."""
+        return _COLUMNS | dict.fromkeys(self.measures, torch.float32)
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +159,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_shard(
-    directory: Path, where: ShardRange, batch: WeightBatch, psnr: Tensor, fingerprint: str
+    directory: Path,
+    where: ShardRange,
+    batch: WeightBatch,
+    psnr: Tensor,
+    fingerprint: str,
+    measures: Mapping[str, Tensor] | None = None,
 ) -> Shard:
     """Write one shard atomically; the same INRs always give the same bytes."""
     tensors = {
@@ -157,6 +173,7 @@ def write_shard(
         "object_id": batch.object_id,
         "view": batch.view,
         "psnr": psnr,
+        **(measures or {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     note = {
@@ -212,18 +229,32 @@ def read_shard(path: Path, where: ShardRange, header: StoreHeader) -> tuple[Weig
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
-    expected: dict[str, tuple[int, ...]] = {name: (len(where),) for name in _COLUMNS}
+    expected: dict[str, tuple[int, ...]] = {name: (len(where),) for name in header.columns}
     expected["parameters"] = (len(where), header.architecture.num_parameters)
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != expected:
         raise DataError(f"{path}: expected tensors of shapes {expected}, found {found}")
-    for name, dtype in _COLUMNS.items():
+    for name, dtype in header.columns.items():
         if tensors[name].dtype != dtype:
             raise DataError(f"{path}: {name} must be {dtype}, found {tensors[name].dtype}")
-    psnr = tensors.pop("psnr")
-    batch = WeightBatch(header.architecture, **tensors)
+    fields = {name: tensors[name] for name in _COLUMNS if name != "psnr"}
+    batch = WeightBatch(header.architecture, **fields)
     _check_values(path, where, header, batch)
-    return batch, psnr
+    return batch, tensors["psnr"]
+
+
+def read_measures(directory: Path, where: ShardRange, header: StoreHeader) -> dict[str, Tensor]:
+    """Read what a shard, checked before, knows of its INRs beside the PSNR: (n,) by name.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    path = directory / where.file_name
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in header.measures}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: WeightBatch) -> None:
@@ -383,6 +414,12 @@ class INRStore:
         """Read the PSNR (dB) of every INR of a split, in the order of ``split``."""
         return torch.cat([psnr for _, psnr in self.parts(name)])
 
+    def measure(self, measure: str, name: str) -> Tensor:
+        """Read one of the header's measures of every INR of a split, in the order of ``split``."""
+        shards = [shard for shard, _ in self._select(name, None, None)]
+        found = [read_measures(self.directory, s.range, self.header)[measure] for s in shards]
+        return torch.cat(found)
+
     def parts(
         self, name: str, num_objects: int | None = None, views: int | None = None
     ) -> Iterator[tuple[WeightBatch, Tensor]]:
@@ -477,12 +514,11 @@ def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -
     ordered = sorted(
         shards, key=lambda s: (SPLITS.index(s.range.split), s.range.view, s.range.start)
     )
-    axis = {"xy": "x", "ij": "y"}[header.convention.axis_order]
     index = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
         **header.to_dict(),
-        "coordinates": f"{axis} first, both axes from -1 to 1, pixels row by row",
+        "coordinates": _describe_coordinates(header),
         "shards": [
             {
                 "file": shard.range.file_name,
@@ -494,3 +530,10 @@ def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -
         ],
     }
     write_atomically(directory / INDEX_NAME, (json.dumps(index, indent=1) + "\n").encode())
+
+
+def _describe_coordinates(header: StoreHeader) -> str:
+    if len(header.grid_shape) == 3:
+        return "x, y, z from -1 to 1, each object in the unit sphere; signed distances, inside < 0"
+    axis = {"xy": "x", "ij": "y"}[header.convention.axis_order]
+    return f"{axis} first, both axes from -1 to 1, pixels row by row"

@@ -10,10 +10,11 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.siren import evaluate_inrs
-from lightning_dws.inrs.store import INRStore, Shard, read_checked_shard
+from lightning_dws.inrs.store import INRStore, Shard, read_checked_shard, read_measures
 from lightning_dws.weight_space import WeightBatch
 
 PSNR_TOLERANCE = 0.05  # dB, between devices that round differently
+MEASURE_TOLERANCE = 1e-3
 _MAX_PSNR = 150.0
 _DIGEST_SEED = 0
 
@@ -64,6 +65,9 @@ def verify_store(
             rows = ((shard.range.start + torch.arange(len(batch))) % every == 0).nonzero()[:, 0]
             result.num_rendered += len(rows)
             result.problems += _compare(shard, batch[rows], psnr[rows], signals)
+            known = read_measures(store.directory, shard.range, store.header)
+            measures = {name: values[rows] for name, values in known.items()}
+            result.problems += _compare_measures(shard, batch[rows], measures, signals)
     return result
 
 
@@ -111,8 +115,7 @@ def _compare(
     """Render INRs and give those whose PSNR is another than the recorded one."""
     if len(batch) == 0:
         return
-    rendered = evaluate_inrs(batch, signals.coordinates)
-    error = (rendered - signals.values(batch.object_id)).square().flatten(1).mean(1)
+    error = torch.cat([_squared_error(part, signals) for part in _parts(batch, signals)])
     found = -10 * torch.log10(error.clamp_min(10 ** (-_MAX_PSNR / 10)))
     for row in ((found - psnr).abs() > PSNR_TOLERANCE).nonzero()[:, 0].tolist():
         yield (
@@ -120,3 +123,31 @@ def _compare(
             f"{int(batch.view[row])} renders with {float(found[row]):.2f} dB, "
             f"{float(psnr[row]):.2f} dB are recorded"
         )
+
+
+def _parts(batch: WeightBatch, signals: SignalDataset) -> Iterator[WeightBatch]:
+    """Cut a batch where each object has points of its own, and many."""
+    size = len(batch) if signals.objects_at_once is None else 1
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+def _squared_error(batch: WeightBatch, signals: SignalDataset) -> Tensor:
+    points, values = signals.sample(batch.object_id)
+    return (evaluate_inrs(batch, points) - values).square().flatten(1).mean(1)
+
+
+def _compare_measures(
+    shard: Shard, batch: WeightBatch, known: dict[str, Tensor], signals: SignalDataset
+) -> Iterator[str]:
+    """Measure INRs again and give those of which something else is recorded."""
+    if len(batch) == 0:
+        return
+    for name, found in signals.measure(batch).items():
+        same = torch.isclose(found, known[name], rtol=0, atol=MEASURE_TOLERANCE, equal_nan=True)
+        for row in same.logical_not().nonzero()[:, 0].tolist():
+            yield (
+                f"{shard.range.file_name}: object_id {int(batch.object_id[row])}, view "
+                f"{int(batch.view[row])} has {name} {float(found[row]):.4f}, "
+                f"{float(known[name][row]):.4f} is recorded"
+            )

@@ -22,7 +22,7 @@ _STEPS = 9
 def draw_augmentations(
     batch: WeightBatch,
     augmentations: Mapping[str, Augment],
-    grid_shape: tuple[int, int],
+    grid_shape: tuple[int, ...],
     convention: ImageConvention = DEFAULT,
 ) -> "Figure":
     """Draw INRs (rows) as they are and after each augmentation (columns).
@@ -46,7 +46,7 @@ def draw_augmentations(
 def draw_mixup_walk(
     first: WeightBatch,
     second: WeightBatch,
-    grid_shape: tuple[int, int],
+    grid_shape: tuple[int, ...],
     convention: ImageConvention = DEFAULT,
 ) -> "Figure":
     """Draw the way from one INR to another in weight space, by kind of alignment.

@@ -1,0 +1,96 @@
+"""Folders of files by class: which files, in which order, of which class and split."""
+
+import hashlib
+import os
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+
+POOL = "all"
+VAL_FOLDERS = ("val", "valid")
+_IGNORED = {"__MACOSX"}
+_SAMPLED_BYTES = 2**15  # at either end of a file
+
+
+@dataclass(frozen=True, eq=False)
+class FileListing:
+    """The files of a folder; a file's position is its object id.
+
+    Attributes:
+        root: The folder.
+        classes: Their names, sorted.
+        parts: The files (path, label) of each given split, train before val before test, or of
+            ``"all"`` where none are given; sorted by class, then by name.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    parts: dict[str, list[tuple[Path, int]]]
+
+    @property
+    def has_splits(self) -> bool:
+        return POOL not in self.parts
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        return [path for files in self.parts.values() for path, _ in files]
+
+    @cached_property
+    def label(self) -> Tensor:
+        """(n,) int64, by object id."""
+        return torch.tensor([label for files in self.parts.values() for _, label in files])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all files' places, sizes and first and last 32 KiB, wherever the folder is.
+
+        Places and sizes alone would not do: uncompressed files all have the same size.
+        """
+        digest = hashlib.sha256()
+        for path in self.paths:
+            place = "/".join(map(normalised, path.relative_to(self.root).parts))
+            try:
+                with open(path, "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    sample = file.read(_SAMPLED_BYTES)
+                    file.seek(max(len(sample), size - _SAMPLED_BYTES))
+                    sample += file.read(_SAMPLED_BYTES)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+            digest.update(f"{place}\0{size}\0".encode(errors="surrogateescape"))
+            digest.update(hashlib.sha256(sample).digest())
+        return digest.hexdigest()
+
+
+def list_folders(folder: Path, root: Path) -> list[Path]:
+    """List the folders in a folder that are not hidden, by name."""
+    return [path for path in list_entries(folder, root) if path.is_dir()]
+
+
+def list_entries(folder: Path, root: Path) -> list[Path]:
+    """List what is not hidden, by name; a link must lead to something in the root."""
+    try:
+        names = [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+    paths = [folder / name for name in names if name not in _IGNORED]
+    for path in paths:
+        if path.is_symlink() and not _stays_inside(path, root):
+            raise DataError(f"{path}: a link to nothing inside {root}; only those are followed")
+    return sorted(paths, key=lambda path: (normalised(path.name), path.name))
+
+
+def _stays_inside(link: Path, root: Path) -> bool:
+    target = Path(os.path.realpath(link))
+    return target.exists() and target.is_relative_to(os.path.realpath(root))
+
+
+def normalised(name: str) -> str:
+    """Give a name in one spelling: file systems differ in how they write accents."""
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,83 @@
+"""Apply a function to many items in several processes, whatever an item does to its process."""
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_function: Callable[[int], Any]
+
+
+class Died:
+    """Stands for the result of an item whose process died."""
+
+
+def map_in_processes(
+    function: Callable[[int], Result], items: Iterable[int], num_processes: int
+) -> Iterator[tuple[int, Result | Died]]:
+    """Give (item, result) of every item, in the order of their completion.
+
+    Processes are started anew, not forked from this one, whose threads a fork would not survive.
+    An item that kills its process gets the result ``Died``; the others are not affected.
+
+    Args:
+        function: Picklable; sent to every process once. It may be applied to an item again.
+        items: What to apply it to.
+        num_processes: 0 applies it in this process.
+    """
+    if num_processes == 0:
+        yield from ((item, function(item)) for item in items)
+        return
+    queue = deque(items)
+    while queue:
+        suspects = yield from _run(function, queue, num_processes)
+        for suspect in suspects:
+            died = yield from _run(function, deque([suspect]), 1)
+            if died:
+                yield suspect, Died()
+
+
+def _run(
+    function: Callable[[int], Result], queue: deque[int], num_processes: int
+) -> Generator[tuple[int, Result], None, list[int]]:
+    """Work a queue off until a process dies; return the items that may have killed it."""
+    running: dict[Future[Result], int] = {}
+    pool = ProcessPoolExecutor(
+        min(num_processes, len(queue)),
+        multiprocessing.get_context(_METHOD),
+        initializer=_start,
+        initargs=(function,),
+    )
+    try:
+        while queue or running:
+            while queue and len(running) < 2 * num_processes:
+                future = pool.submit(_apply, queue[0])  # may raise: then the item is kept
+                running[future] = queue.popleft()
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                item, result = running[done], done.result()
+                del running[done]
+                yield item, result
+    except BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return []
+
+
+def _start(function: Callable[[int], object]) -> None:
+    global _function
+    os.environ["IGL_NUM_THREADS"] = "1"  # libigl reads it when it first computes
+    import torch
+
+    torch.set_num_threads(1)
+    _function = function
+
+
+def _apply(item: int) -> Any:
+    return _function(item)
