@@ -279,7 +279,10 @@ def test_a_run_killed_in_mid_epoch_continues_to_the_same_weights(tmp_path, place
         ("--data.views=many", "many"),
         ("--model.network.hidden=3", "'hidden' is not accepted"),
         ("--data.dataset.sed=3", "'sed' is not accepted"),
-        ("--data.dataset.recipe=quick", "recipe must be one of ['fast', 'published']"),
+        (
+            "--data.dataset.recipe=quick",
+            "recipe must be one of ['exact', 'fast', 'published', 'sharp', 'wide']",
+        ),
         ("--model.label_smoothing=2", "label_smoothing must be in [0, 1), got 2.0"),
     ],
 )
