@@ -31,7 +31,7 @@ class Fused:
             self.function(*arguments)
             return
         if self._compiled is None:
-            self._compiled = torch.compile(self.function, dynamic=True)
+            self._compiled = torch.compile(self.function, dynamic=True, fullgraph=True)
         try:
             self._compiled(*arguments)
         except torch._dynamo.exc.TorchDynamoException as error:
@@ -50,7 +50,7 @@ def can_compile_for(tensors: tuple[Tensor, ...]) -> bool:
 def sine_and_cosine_(argument: Tensor, sine: Tensor) -> None:
     """Write the argument's sine into ``sine``, and its cosine over the argument."""
     cosine = torch.cos(argument)
-    torch.sin(argument, out=sine)
+    sine.copy_(torch.sin(argument))
     argument.copy_(cosine)
 
 

@@ -14,6 +14,8 @@ from lightning_dws.inrs.spd_inverse import invert_spd
 
 _LEAST_DAMPING = 1e-8
 _LEAST_CAUTION = 1e-6
+_LEAST_MOMENT = 1e-20  # keeps the inverse finite where a layer's neurons are all dead
+_MOST_GROWTH = 4.0  # of an INR's error in one step
 
 
 class Optimizer(ABC):
@@ -85,7 +87,8 @@ class KroneckerFactored(Optimizer):
     linearised error most (the same, section 6.4 and 7, with a coefficient per layer instead of
     one for all layers).
 
-    A step that would raise an INR's error is not taken, and the next one is shorter.
+    A step after which an INR's error is more than four times as large is not taken, and the next
+    one is shorter. Smaller rises are taken: they often lead on.
     """
 
     def __init__(self, chunk: Chunk, recipe: Recipe) -> None:
@@ -119,7 +122,7 @@ class KroneckerFactored(Optimizer):
             weight.sub_(last)
         chunk.weights_changed()
         chunk.forward()
-        rejected = ~(chunk.block_error() <= 4 * before)
+        rejected = ~(chunk.block_error() <= _MOST_GROWTH * before)
         self.caution = torch.where(
             rejected[:, None], (10 * self.caution).clamp_min(0.1), self.caution / 4
         ).clamp_min(_LEAST_CAUTION)
@@ -216,7 +219,7 @@ def _damped_inverse(moments: Tensor, share: float, damping: float) -> Tensor:
     """
     moments.mul_(share)
     diagonal = moments.diagonal(dim1=1, dim2=2)
-    diagonal.add_(math.sqrt(damping) * diagonal.mean(dim=1, keepdim=True))
+    diagonal.add_(math.sqrt(damping) * diagonal.mean(dim=1, keepdim=True) + _LEAST_MOMENT)
     return invert_spd(moments)
 
 

@@ -33,6 +33,7 @@ _AZIMUTH_DEGREES, _ELEVATION_DEGREES = 35.0, 25.0
 _LIGHT = (-0.45, 0.75, 0.5)  # to the right, up, towards the viewer
 _COLOUR = (0.62, 0.72, 0.86)
 _AMBIENT = 0.35
+_MESH_FORMATS = (".obj", ".ply", ".stl", ".off", ".glb")
 
 
 def evaluate_on_grid(inr: WeightBatch, size: int) -> Tensor:
@@ -62,13 +63,15 @@ def extract_surface(values: Tensor) -> Mesh | None:
 
 
 def write_mesh(mesh: Mesh, path: Path) -> None:
-    """Write a mesh in the format that the file's name tells, e.g. ``.obj``, ``.ply``, ``.stl``.
+    """Write a mesh in the format that the file's name tells: .obj, .ply, .stl, .off or .glb.
 
     Raises:
-        DataError: An unknown format, or the file cannot be written.
+        DataError: Another format, or the file cannot be written.
     """
     import trimesh
 
+    if path.suffix.lower() not in _MESH_FORMATS:
+        raise DataError(f"{path}: expected a name that ends in {', '.join(_MESH_FORMATS)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(path)

@@ -20,12 +20,17 @@ def invert_spd(matrices: Tensor) -> Tensor:
         matrices: (B, n, n) float32 or float64, contiguous. Overwritten on CPUs.
 
     Returns:
-        (B, n, n); with infinities or NaN where a matrix is singular.
+        (B, n, n); NaN or infinite where a matrix is zero, and of no meaning where it is otherwise
+        not positive definite.
     """
     if matrices.device.type == "cpu":
         inversion_kernel()(matrices.numpy())
         return matrices
-    return torch.cholesky_inverse(torch.linalg.cholesky_ex(matrices).L)
+    factor, info = torch.linalg.cholesky_ex(matrices)
+    failed = (info != 0)[:, None, None]
+    identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    inverse = torch.cholesky_inverse(torch.where(failed, identity, factor))
+    return inverse.masked_fill(failed, torch.nan)
 
 
 @cache

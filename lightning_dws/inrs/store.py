@@ -28,6 +28,7 @@ INDEX_NAME = "dataset.json"
 FORMAT_NAME = "lightning_dws INR store"
 FORMAT_VERSION = 1
 _MAX_PIXELS = 2**13  # height or width of a picture
+_MAX_GRID_POINTS = 256  # along each axis of a shape's grid
 _METADATA_KEY = "lightning_dws"
 _COLUMNS = {
     "parameters": torch.float32,
@@ -78,7 +79,8 @@ class StoreHeader:
     def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
         architecture = plain["architecture"]
         grid_shape = tuple(int(size) for size in plain["grid_shape"])
-        if len(grid_shape) not in (2, 3) or not all(0 < n <= _MAX_PIXELS for n in grid_shape):
+        most = {2: _MAX_PIXELS, 3: _MAX_GRID_POINTS}.get(len(grid_shape), 0)
+        if not grid_shape or not all(0 < size <= most for size in grid_shape):
             raise ValueError(f"grid_shape {plain['grid_shape']}")
         for name, kind in (("classes", list), ("recipe", dict)):
             if not isinstance(plain[name], kind):

@@ -299,6 +299,18 @@ def test_kfac_refuses_steps_that_raise_the_error_by_far(monkeypatch: pytest.Monk
     assert calls[-1][1] > 100 * calls[-1][0]
 
 
+def test_kfac_goes_on_where_a_layer_of_relus_is_dead() -> None:
+    coordinates = make_points(30)
+    relu = INRArchitecture((2, 4, 4, 1), "relu", output_offset=0.0)
+    parameters = torch.zeros(2, relu.num_parameters)
+    parameters[:, relu.bias_slices[0]] = -5.0
+    chunk = Chunk(relu, parameters, make_signals(coordinates, 2), coordinates)
+    fitted, psnr = fit_chunk(chunk, Recipe(3, 1.0, optimizer="kfac"))
+    assert fitted.isfinite().all()
+    constant = (chunk.signals - chunk.signals.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+    torch.testing.assert_close(psnr, -10 * constant.log10(), rtol=0, atol=1e-2)
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 33])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-4), (torch.float64, 1e-12)])
 def test_small_positive_definite_matrices_are_inverted(
