@@ -203,5 +203,6 @@ def normalise(mesh: Mesh, margin: float) -> Mesh:
     """
     used = mesh.vertices[np.unique(mesh.faces)]
     centre = (used.min(axis=0) + used.max(axis=0)) / 2
-    radius = np.linalg.norm(used - centre, axis=1).max()
-    return Mesh((mesh.vertices - centre) * ((1 - margin) / radius), mesh.faces)
+    extent = np.abs(used - centre).max()  # first, since squares of very small numbers are 0
+    radius = np.linalg.norm((used - centre) / extent, axis=1).max()
+    return Mesh((mesh.vertices - centre) / extent * ((1 - margin) / radius), mesh.faces)

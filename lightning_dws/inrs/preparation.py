@@ -24,6 +24,7 @@ from lightning_dws.inrs.store import (
     StoreHeader,
     read_checked_shard,
     read_measures,
+    read_object_ids,
     read_unlisted_shard,
     write_index,
     write_shard,
@@ -194,6 +195,8 @@ def fit_shards(
 ) -> None:
     """Fit the shards of a plan and add them to those that exist."""
     header = spec.header
+    if plan:
+        _check_order(directory, spec, existing)
     todo = [(where, _longest_prefix(where, existing)) for where in plan]
     total = sum(len(where) - (len(prefix) if prefix else 0) for where, prefix in todo)
     with FittingProgress(total, spec.signals.name, show_progress) as progress:
@@ -247,6 +250,17 @@ def _fit(
     )
     batch = batch.replace(label=objects.label.to(device))
     return _Fitted(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
+
+
+def _check_order(directory: Path, spec: INRDatasetSpec, existing: Iterable[ShardRange]) -> None:
+    """Make sure that what is there are the objects that come first, so that others can follow."""
+    for where in existing:
+        expected = spec.signals.first(where.split, where.stop).object_id[where.start :]
+        if not torch.equal(read_object_ids(directory, where), expected):
+            raise DataError(
+                f"{directory / where.file_name}: holds other objects than {spec.signals.name} has "
+                f"there now, e.g. since others of them cannot be used; fit another store"
+            )
 
 
 def _covers(outer: ShardRange, inner: ShardRange) -> bool:

@@ -8,6 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from lightning_dws.errors import DataError
+
 Result = TypeVar("Result")
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -30,6 +32,9 @@ def map_in_processes(
         function: Picklable; sent to every process once. It may be applied to an item again.
         items: What to apply it to.
         num_processes: 0 applies it in this process.
+
+    Raises:
+        DataError: Processes cannot be started at all.
     """
     if num_processes == 0:
         yield from ((item, function(item)) for item in items)
@@ -54,6 +59,15 @@ def _run(
         initializer=_start,
         initargs=(function,),
     )
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        pool.shutdown()
+        raise DataError(
+            "processes that sample shapes cannot be started: a script must be a file with its "
+            "work under `if __name__ == '__main__':`, own classes must be in a module; or set "
+            "num_processes to 0"
+        ) from error
     try:
         while queue or running:
             while queue and len(running) < 2 * num_processes:

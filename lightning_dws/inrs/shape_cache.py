@@ -24,6 +24,7 @@ from lightning_dws.inrs.store import write_atomically
 
 _WAITING_SECONDS = 3600.0  # for another process to sample one shape
 _BUSY = "busy"
+_DEATH = "the process that sampled it died (out of memory?)"  # not noted: it may go well next time
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SampleCache:
         ) as progress:
             count, num_skipped, busy = 0, 0, []
             for index, found in map_in_processes(fill, missing, num_processes):
-                reason = self._note_death(index) if isinstance(found, Died) else found
+                reason = _DEATH if isinstance(found, Died) else found
                 if reason == _BUSY:
                     busy.append(index)
                     continue
@@ -70,8 +71,9 @@ class SampleCache:
                 count, num_skipped = count + 1, num_skipped + (reason is not None)
                 rate = f"{count / progress.elapsed:.1f} shapes/s" if progress.elapsed else ""
                 progress.show(1, rate=rate, skipped=f"{num_skipped} skipped")
-            for index in busy:  # other processes had them; they are done, or their process is dead
-                known[index] = self.fill(index, wait=True)
+            # other runs had those; they are done, or the process that was at it is dead
+            for index, found in map_in_processes(_Fill(self, wait=True), busy, num_processes):
+                known[index] = _DEATH if isinstance(found, Died) else found
                 progress.show(1)
         return {index: known[index] for index in object_ids}
 
@@ -84,8 +86,12 @@ class SampleCache:
         lock = FileLock(path.with_suffix(".lock"))
         try:
             lock.acquire(timeout=_WAITING_SECONDS if wait else 0)
-        except Timeout:
+        except Timeout as error:
+            if wait:
+                raise DataError(f"{lock.lock_file}: held for an hour by another process") from error
             return _BUSY
+        except OSError as error:
+            raise DataError(f"{self.folder}: cannot be written ({error.strerror})") from error
         try:
             if path.is_file():
                 return None
@@ -121,12 +127,11 @@ class SampleCache:
         except DataError as error:
             return self._note(object_id, str(error))
         except MemoryError:
-            return self._note(object_id, "too large for the memory")
+            return "too large for the memory"
+        except Exception as error:  # whatever a mesh may do to the libraries
+            return self._note(object_id, f"cannot be sampled ({type(error).__name__}: {error})")
         write_sample(self._path(object_id), sample, self.sampling.fingerprint)
         return None
-
-    def _note_death(self, object_id: int) -> str:
-        return self._note(object_id, "the process that sampled it died (out of memory?)")
 
     def _note(self, object_id: int, reason: str) -> str:
         reason = " ".join(reason.split())
@@ -165,6 +170,7 @@ class SampleCache:
 @dataclass(frozen=True)
 class _Fill:
     cache: SampleCache
+    wait: bool = False
 
     def __call__(self, object_id: int) -> str | None:
-        return self.cache.fill(object_id)
+        return self.cache.fill(object_id, self.wait)

@@ -259,6 +259,21 @@ def read_measures(directory: Path, where: ShardRange, header: StoreHeader) -> di
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def read_object_ids(directory: Path, where: ShardRange) -> Tensor:
+    """Read which objects a shard holds, (n,) int64.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    path = directory / where.file_name
+    try:
+        with safe_open(path, framework="pt") as file:
+            ids: Tensor = file.get_tensor("object_id")
+            return ids
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+
+
 def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: WeightBatch) -> None:
     # the largest magnitude, unlike isfinite of all, needs no second table of the shard's size
     bad = ~torch.linalg.vector_norm(batch.parameters, ord=torch.inf, dim=1).isfinite()

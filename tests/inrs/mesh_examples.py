@@ -20,7 +20,7 @@ BAD = {
 }
 
 
-def make_solid(name: str, number: int) -> trimesh.Trimesh:
+def make_solid(name: str, number: float) -> trimesh.Trimesh:
     if name == "ball":
         solid = trimesh.creation.icosphere(subdivisions=1, radius=1 + number)
         return solid.apply_scale((1, 1, 1 + 0.1 * number))
@@ -36,7 +36,7 @@ def write_meshes(root: Path, num_train: int = 8, num_test: int = 3) -> Path:
             (root / name / split).mkdir(parents=True)
             for number in range(count):
                 suffix = ".obj" if number % 3 == 1 else ".off"
-                solid = make_solid(name, number + (100 if split == "test" else 0) % 7)
+                solid = make_solid(name, number + (0.5 if split == "test" else 0))
                 solid.export(root / name / split / f"{name}_{number:04d}{suffix}")
     return root
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +26,20 @@ def test_an_item_that_kills_its_process_harms_no_other(num_processes):
             assert isinstance(result, Died)
         else:
             assert result == item * item
+
+
+def test_processes_that_cannot_start_are_one_error(tmp_path):
+    script = (
+        "from lightning_dws.inrs.process_pool import map_in_processes\n"
+        "if __name__ == '__main__':\n"
+        "    print(list(map_in_processes(abs, [1], 1)))\n"
+    )
+    piped = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True)
+    assert piped.returncode == 1
+    assert "DataError: processes that sample shapes cannot be started" in piped.stderr
+    (tmp_path / "script.py").write_text(script)
+    filed = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert filed.stdout == "[(1, 1)]\n"
 
 
 def test_an_error_is_raised_here():

@@ -26,9 +26,11 @@ from lightning_dws.inrs import (
     modelnet,
     preparation,
     prepare_store,
+    shape_cache,
 )
-from lightning_dws.inrs.meshes import normalise
+from lightning_dws.inrs.meshes import Mesh, normalise
 from lightning_dws.inrs.parts import Part, all_parts_finished, fit_part
+from lightning_dws.inrs.process_pool import Died
 from lightning_dws.inrs.shape_samples import grid_points
 from lightning_dws.inrs.signed_distance import SignedDistance
 from lightning_dws.inrs.verification import verify_store
@@ -389,3 +391,60 @@ def test_the_download_is_unpacked_meshes(monkeypatch, tmp_path, sound):
         ModelNet, "download", lambda self: shutil.copytree(sound, self.raw_dir, dirs_exist_ok=True)
     )
     assert ModelNet40(sampling=SAMPLING).classes == CLASSES
+
+
+def test_a_mesh_that_upsets_a_library_is_skipped(sound, cache, monkeypatch):
+    data = make_folder(sound, cache)
+    victim = int(data.candidates("train").object_id[0])
+    load = MeshFolder.load_mesh
+
+    def upset(self, object_id):
+        if object_id == victim:
+            raise OverflowError("high - low\nrange exceeds valid bounds")
+        return load(self, object_id)
+
+    monkeypatch.setattr(MeshFolder, "load_mesh", upset)
+    assert victim not in data.split("train").object_id.tolist()
+    (reason,) = data.skipped({"train": None}).values()
+    assert reason == "cannot be sampled (OverflowError: high - low range exceeds valid bounds)"
+
+
+def test_the_tiniest_mesh_is_normalised(sound, cache):
+    mesh = make_folder(sound, cache).load_mesh(0)
+    tiny = normalise(Mesh(mesh.vertices * 1e-200, mesh.faces), 0.1)
+    np.testing.assert_allclose(tiny.vertices, normalise(mesh, 0.1).vertices, atol=1e-12)
+
+
+def test_a_process_that_dies_is_tried_again_by_the_next_run(sound, cache, monkeypatch):
+    def all_die(function, items, num_processes):
+        yield from ((item, Died()) for item in items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shape_cache, "map_in_processes", all_die)
+        data = make_folder(sound, cache)
+        assert len(data.split("train")) == 0
+        assert set(data.skipped({"train": None}).values()) == {shape_cache._DEATH}
+    assert len(make_folder(sound, cache).split("train")) == 18
+
+
+def test_a_store_is_not_extended_where_other_objects_come_first(
+    sound, cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(preparation, "SHARD_SIZE", 4)
+    first = Wanted({"train": 6}, {})
+    prepare(tmp_path / "store", make_folder(sound, cache), first)
+    data = make_folder(sound, cache)
+    data.prepare({"train": 6}, show_progress=False)
+    data._reasons[int(data.candidates("train").object_id[1])] = "cannot be used any more"
+    with pytest.raises(DataError, match=r"train-.*: holds other objects than .* has there now"):
+        prepare(tmp_path / "store", data, Wanted({"train": 10}, {}))
+    prepare(tmp_path / "store", make_folder(sound, cache), Wanted({"train": 10}, {}))
+
+
+def test_a_cache_folder_that_is_read_only_is_one_error(sound, cache, monkeypatch):
+    def refuse(self, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shape_cache.FileLock, "acquire", refuse)
+    with pytest.raises(DataError, match=r"cache.*: cannot be written \(Permission denied\)"):
+        make_folder(sound, cache).split("train")
