@@ -110,25 +110,34 @@ def test_a_killed_table_continues(tmp_path):
 
     wait_until(lambda: table.records() and interrupted())
     running.kill()
-    running.communicate()
+    running.communicate(timeout=300)
     wait_until(lambda: not processes_of(table), 10)
     kept = table.records()
     written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
     assert 0 < len(kept) < 3
     assert interrupted()
-    output, _ = run_in_subprocess(table).communicate()
+    output, _ = run_in_subprocess(table).communicate(timeout=300)
     assert f"{len(kept)} finished, {3 - len(kept)} to run" in output
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
     expected = {name: figures(record) for name, record in straight.records().items()}
     assert {name: figures(record) for name, record in table.records().items()} == expected
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """Let started processes heed SIGINT, also where these tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
     table.content["common"]["trainer"] |= {"max_steps": 4000, "val_check_interval": 10}
     running = run_in_subprocess(table)
     wait_until(lambda: list(table.results.rglob("last.ckpt")))
     running.send_signal(signal.SIGINT)
-    output, _ = running.communicate()
+    output, _ = running.communicate(timeout=300)
     assert running.returncode == 130
     assert "the same command continues" in output
     assert "Traceback" not in output
@@ -144,7 +153,7 @@ def test_a_killed_cell_is_a_failure_and_can_be_retried(table):
     wait_until(lambda: list(table.results.rglob("last.ckpt")))
     [cell] = [pid for pid in processes_of(table) if pid != running.pid]
     os.kill(cell, signal.SIGKILL)
-    output, _ = running.communicate()
+    output, _ = running.communicate(timeout=300)
     assert running.returncode == 0
     failed = [r for r in table.records().values() if r["status"] == "failed"]
     assert [record["error"] for record in failed] == ["killed: its process was ended by signal 9"]
@@ -195,7 +204,7 @@ def test_a_changed_config_is_another_cell(table, capfd):
 def test_two_commands_share_a_table(table):
     table.content |= {"seeds": [0], "views": [1]}
     both = [run_in_subprocess(table) for _ in range(2)]
-    outputs = [process.communicate()[0] for process in both]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert len(table.records()) == 4
     ran = [re.findall(r"\] (.* seed 0): [\d.]+ % ", output) for output in outputs]
@@ -207,7 +216,7 @@ def test_cells_run_as_jobs_of_a_cluster(table):
     table.content |= {"seeds": [0], "views": [1]}
     table.content["models"] = {"DWS": table.content["models"]["DWS"]}
     options = "{cluster: local, timeout_min: 5, cpus_per_task: 1}"
-    output, _ = run_in_subprocess(table, "--slurm", options).communicate()
+    output, _ = run_in_subprocess(table, "--slurm", options).communicate(timeout=300)
     records = table.records().values()
     assert [record["status"] for record in records] == ["finished"] * 2, output
     assert output.count("seed 0:") == 2
