@@ -27,11 +27,13 @@ class FileListing:
         classes: Their names, sorted.
         parts: The files (path, label) of each given split, train before val before test, or of
             ``"all"`` where none are given; sorted by class, then by name.
+        may_be_unreadable: A file that cannot be read is no error here.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, list[tuple[Path, int]]]
+    may_be_unreadable: bool = False
 
     @property
     def has_splits(self) -> bool:
@@ -62,7 +64,9 @@ class FileListing:
                     file.seek(max(len(sample), size - _SAMPLED_BYTES))
                     sample += file.read(_SAMPLED_BYTES)
             except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+                if not self.may_be_unreadable:
+                    raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+                size, sample = -1, b""
             digest.update(f"{place}\0{size}\0".encode(errors="surrogateescape"))
             digest.update(hashlib.sha256(sample).digest())
         return digest.hexdigest()
@@ -73,22 +77,28 @@ def list_folders(folder: Path, root: Path) -> list[Path]:
     return [path for path in list_entries(folder, root) if path.is_dir()]
 
 
-def list_entries(folder: Path, root: Path) -> list[Path]:
-    """List what is not hidden, by name; a link must lead to something in the root."""
+def list_entries(folder: Path, root: Path, may_be_missing: bool = False) -> list[Path]:
+    """List what is not hidden, by name; a link must lead to something in the root.
+
+    Args:
+        folder: Of the root, or the root.
+        root: That links must not leave.
+        may_be_missing: What a link leads to need not be there.
+    """
     try:
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     paths = [folder / name for name in names if name not in _IGNORED]
     for path in paths:
-        if path.is_symlink() and not _stays_inside(path, root):
+        if path.is_symlink() and not _stays_inside(path, root, may_be_missing):
             raise DataError(f"{path}: a link to nothing inside {root}; only those are followed")
     return sorted(paths, key=lambda path: (normalised(path.name), path.name))
 
 
-def _stays_inside(link: Path, root: Path) -> bool:
+def _stays_inside(link: Path, root: Path, may_be_missing: bool) -> bool:
     target = Path(os.path.realpath(link))
-    return target.exists() and target.is_relative_to(os.path.realpath(root))
+    return (may_be_missing or target.exists()) and target.is_relative_to(os.path.realpath(root))
 
 
 def normalised(name: str) -> str:

@@ -44,7 +44,7 @@ def list_meshes(root: Path) -> FileListing:
             if not parts[name]:
                 raise DataError(f"{root}: no meshes in any {root}/CLASS/{name}/")
     given = {name: files for name, files in parts.items() if files}
-    return FileListing(root, classes, given)
+    return FileListing(root, classes, given, may_be_unreadable=True)
 
 
 def _find_splits(folder: Path, root: Path) -> dict[str, Path]:
@@ -62,5 +62,5 @@ def _find_splits(folder: Path, root: Path) -> dict[str, Path]:
 
 def _list_files(folder: Path, root: Path) -> list[Path]:
     suffixes = mesh_suffixes()
-    entries = list_entries(folder, root)
-    return [path for path in entries if path.suffix.lower() in suffixes and path.is_file()]
+    entries = list_entries(folder, root, may_be_missing=True)
+    return [path for path in entries if path.suffix.lower() in suffixes and not path.is_dir()]

@@ -448,3 +448,14 @@ def test_a_cache_folder_that_is_read_only_is_one_error(sound, cache, monkeypatch
     monkeypatch.setattr(shape_cache.FileLock, "acquire", refuse)
     with pytest.raises(DataError, match=r"cache.*: cannot be written \(Permission denied\)"):
         make_folder(sound, cache).split("train")
+
+
+def test_files_that_cannot_be_opened_are_skipped(sound, cache, tmp_path):
+    root = shutil.copytree(sound, tmp_path / "unreadable")
+    (root / "ball" / "train" / "gone.off").symlink_to("nothing.off")
+    (root / "box" / "train" / "loop.off").symlink_to("loop.off")
+    data = make_folder(root, cache)
+    assert sizes(data)["train"] + sizes(data)["val"] == 24
+    skipped = data.skipped({"train": None, "val": None, "test": None})
+    assert set(skipped) == {"ball/train/gone.off", "box/train/loop.off"}
+    assert all("not a readable mesh" in reason for reason in skipped.values())
