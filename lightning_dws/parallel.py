@@ -13,6 +13,14 @@ Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
 
+def num_cores() -> int:
+    """Count the cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
 @contextmanager
 def one_thread_per_operation() -> Iterator[int]:
     """Keep torch from splitting operations over threads; give how many it would have used.

@@ -28,12 +28,14 @@ class FileListing:
         parts: The files (path, label) of each given split, train before val before test, or of
             ``"all"`` where none are given; sorted by class, then by name.
         may_be_unreadable: A file that cannot be read is no error here.
+        left_out: What else is there and is not taken, each a line for people.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, list[tuple[Path, int]]]
     may_be_unreadable: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def has_splits(self) -> bool:

@@ -19,8 +19,9 @@ _SPLIT_OF_FOLDER = {"train": "train", **dict.fromkeys(VAL_FOLDERS, "val"), "test
 def list_meshes(root: Path) -> FileListing:
     """List ``root/CLASS/{train,test[,val|valid]}/*``, or ``root/CLASS/*``.
 
-    Hidden files and folders, and files without a mesh's extension, are left out. The order is that
-    of the names, whatever the file system's. A class may lack meshes in a split.
+    Hidden files and folders are left out; so are folders inside splits, meshes beside them, and
+    files without a mesh's extension, which ``left_out`` tells. The order is that of the names,
+    whatever the file system's. A class may lack meshes in a split.
 
     Raises:
         DataError: There is no such folder, its layout is another, or a link leaves the folder.
@@ -31,9 +32,16 @@ def list_meshes(root: Path) -> FileListing:
     folders = list_folders(root, root)
     if not folders:
         raise DataError(f"{root}: no folders of classes; expected {root}/CLASS/train/MESH")
+    others: list[Path] = []
     for label, folder in enumerate(folders):
-        for name, place in _find_splits(folder, root).items():
-            parts[name] += [(path, label) for path in _list_files(place, root)]
+        splits = _find_splits(folder, root)
+        for name, place in splits.items():
+            meshes, rest = _list_files(place, root)
+            parts[name] += [(path, label) for path in meshes]
+            others += rest
+        if POOL not in splits:
+            meshes, rest = _list_files(folder, root)
+            others += [path for path in (*meshes, *rest) if path not in splits.values()]
     classes = tuple(normalised(folder.name) for folder in folders)
     if len(set(classes)) < len(classes):
         raise DataError(f"{root}: two folders have the same name, with accents spelt in two ways")
@@ -44,7 +52,8 @@ def list_meshes(root: Path) -> FileListing:
             if not parts[name]:
                 raise DataError(f"{root}: no meshes in any {root}/CLASS/{name}/")
     given = {name: files for name, files in parts.items() if files}
-    return FileListing(root, classes, given, may_be_unreadable=True)
+    left_out = tuple(_describe(others, root))
+    return FileListing(root, classes, given, may_be_unreadable=True, left_out=left_out)
 
 
 def _find_splits(folder: Path, root: Path) -> dict[str, Path]:
@@ -60,7 +69,27 @@ def _find_splits(folder: Path, root: Path) -> dict[str, Path]:
     return found or {POOL: folder}
 
 
-def _list_files(folder: Path, root: Path) -> list[Path]:
+def _list_files(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
+    """List the meshes of a folder, and what else is in it."""
     suffixes = mesh_suffixes()
     entries = list_entries(folder, root, may_be_missing=True)
-    return [path for path in entries if path.suffix.lower() in suffixes and not path.is_dir()]
+    meshes = [path for path in entries if path.suffix.lower() in suffixes and not path.is_dir()]
+    return meshes, [path for path in entries if path not in set(meshes)]
+
+
+def _describe(others: list[Path], root: Path) -> list[str]:
+    """Say what is left out, a line for each kind of it, with one example."""
+    suffixes = mesh_suffixes()
+    kinds: dict[str, list[Path]] = {}
+    for path in others:
+        if path.is_dir():
+            kind = "folders where meshes are expected"
+        elif path.suffix.lower() in suffixes:
+            kind = "meshes beside the folders of splits"
+        else:
+            kind = f"files {path.suffix.lower() or 'without extension'}, which no reader takes"
+        kinds.setdefault(kind, []).append(path)
+    return [
+        f"{len(paths)} {kind} (such as {paths[0].relative_to(root)})"
+        for kind, paths in sorted(kinds.items())
+    ]

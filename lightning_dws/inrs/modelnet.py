@@ -1,6 +1,9 @@
 """ModelNet40 and ModelNet10 (Wu et al., "3D ShapeNets", 2015)."""
 
+import zipfile
 from pathlib import Path
+
+from filelock import FileLock
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.shape_samples import Sampling
@@ -76,7 +79,12 @@ def _download(number: str) -> Path:
 
     root = Path(pooch.os_cache("lightning_dws")) / f"modelnet{number}"
     try:
-        Files(str(root), name=number)
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / "download.lock"):
+            for archive in root.glob("*.zip"):
+                if not zipfile.is_zipfile(archive):  # a download that was interrupted
+                    archive.unlink()
+            Files(str(root), name=number)
     except Exception as error:  # of the network, the server, the archive, the disk
         reason = " ".join(str(error).split())[:200]
         raise DataError(

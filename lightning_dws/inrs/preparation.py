@@ -41,7 +41,7 @@ class INRDatasetSpec:
     Attributes:
         signals: What the INRs are fitted to.
         architecture: Of every INR.
-        recipe: How they are fitted: a name (``published``, ``fast``) or the settings themselves.
+        recipe: How they are fitted: a name in ``RECIPES``, such as ``fast``, or the settings.
         seed: Of the initialisation.
     """
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 SCHEDULES = ("constant", "cosine", "linear")
-OPTIMIZERS = ("adam", "kfac")
+OPTIMIZER_NAMES = ("adam", "kfac")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Recipe:
         bound = self.first_layer_bound
         if bound is not None and not (bound > 0 and math.isfinite(bound)):
             raise ValueError(f"first_layer_bound must be positive and finite or None, got {bound}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if self.optimizer not in OPTIMIZER_NAMES:
+            raise ValueError(f"optimizer must be one of {OPTIMIZER_NAMES}, got {self.optimizer!r}")
         if self.points_per_step is not None:
             if self.points_per_step < 1:
                 raise ValueError(f"points_per_step must be at least 1, got {self.points_per_step}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.meshes import Floats, Integers, Mesh
 from lightning_dws.inrs.shape_samples import grid_points
-from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.siren import evaluate_field
 from lightning_dws.weight_space import WeightBatch
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lightning_dws.inrs.shapes import ShapeSignals
     from lightning_dws.inrs.store import INRStore
 
-_POINTS_AT_ONCE = 2**15  # that an INR is evaluated at
 _SPLATS_AT_ONCE = 2**21
 _SPLATS_PER_PIXEL = 1.4  # along each side of a triangle
 _SUPERSAMPLING = 2
@@ -40,8 +39,8 @@ def evaluate_on_grid(inr: WeightBatch, size: int) -> Tensor:
     """Evaluate one INR with 3 inputs on a grid over [-1, 1]^3: (size, size, size) on the CPU."""
     points = grid_points(size).to(inr.parameters)
     with torch.no_grad():
-        parts = [evaluate_inrs(inr, part)[0, :, 0] for part in points.split(_POINTS_AT_ONCE)]
-    return torch.cat(parts).float().cpu().view(size, size, size)
+        values = evaluate_field(inr, points)
+    return values.float().cpu().view(size, size, size)
 
 
 def extract_surface(values: Tensor) -> Mesh | None:

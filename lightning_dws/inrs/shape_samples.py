@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.meshes import Floats, Mesh, normalise
 from lightning_dws.inrs.signed_distance import SignedDistance
-from lightning_dws.inrs.store import write_atomically
+from lightning_dws.inrs.store import payload_sha256, write_atomically
 from lightning_dws.randomness import stream_seed
 
 VERSION = 1  # of what is drawn and how: another version samples anew
@@ -145,7 +145,9 @@ def write_sample(path: Path, sample: ShapeSample, fingerprint: str) -> None:
         "distances": sample.distances,
         "inside": torch.from_numpy(np.packbits(sample.inside.numpy())),
     }
-    note = json.dumps({"fingerprint": fingerprint, "sha256": _sum(tensors)}, sort_keys=True)
+    note = json.dumps(
+        {"fingerprint": fingerprint, "sha256": payload_sha256(tensors)}, sort_keys=True
+    )
     write_atomically(path, serialise(tensors, {_METADATA_KEY: note}))
 
 
@@ -159,8 +161,11 @@ def read_sample(path: Path, sampling: Sampling, fingerprint: str) -> ShapeSample
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {})[_METADATA_KEY])
             tensors = {name: file.get_tensor(name) for name in ("points", "distances", "inside")}
-        if note["fingerprint"] != fingerprint or note["sha256"] != _sum(tensors):
+        if note["fingerprint"] != fingerprint or note["sha256"] != payload_sha256(tensors):
             raise ValueError("altered, or of other settings")
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if shapes != _stored_shapes(sampling):
+            raise ValueError(f"shapes {shapes}, expected {_stored_shapes(sampling)}")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a readable sample of a shape ({error})") from error
     bits: NDArray[np.uint8] = tensors["inside"].numpy()
@@ -168,8 +173,9 @@ def read_sample(path: Path, sampling: Sampling, fingerprint: str) -> ShapeSample
     return ShapeSample(tensors["points"], tensors["distances"], torch.from_numpy(inside))
 
 
-def _sum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+def _stored_shapes(sampling: Sampling) -> dict[str, tuple[int, ...]]:
+    return {
+        "points": (sampling.num_points, 3),
+        "distances": (sampling.num_points, 1),
+        "inside": (-(-(sampling.grid_size**3) // 8),),
+    }

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -20,13 +20,12 @@ from lightning_dws.inrs.shape_cache import SampleCache
 from lightning_dws.inrs.shape_samples import Sampling, ShapeSample, grid_points
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
 from lightning_dws.inrs.signed_distance import SignedDistance
-from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.siren import evaluate_field
 from lightning_dws.inrs.splits import cut_stratified
-from lightning_dws.parallel import map_in_threads
+from lightning_dws.parallel import map_in_threads, num_cores
 from lightning_dws.weight_space import WeightBatch
 
 _BYTES_AT_ONCE = 2**28  # of samples in memory
-_POINTS_AT_ONCE = 2**14  # that an INR is evaluated at, so that activations stay in the cache
 
 
 class ShapeSignals(SignalDataset):
@@ -95,8 +94,7 @@ class ShapeSignals(SignalDataset):
     def _examine(self, object_ids: list[int], show_progress: bool = False) -> None:
         new = [index for index in object_ids if index not in self._reasons]
         if new:
-            count = self.num_processes
-            count = len(os.sched_getaffinity(0)) if count is None else count
+            count = num_cores() if self.num_processes is None else self.num_processes
             self._reasons |= self._cache.examine(new, self.name, count, show_progress)
 
     def split(self, name: str) -> SplitOrder:
@@ -166,8 +164,9 @@ class ShapeSignals(SignalDataset):
         def compare(row: int) -> tuple[float, float]:
             inr = inrs[row : row + 1]
             sample = self._read(int(inr.object_id))
-            error = _evaluate(inr, sample.points.to(inrs.device)) - sample.distances[:, 0]
-            inside = _evaluate(inr, grid) < 0
+            found = evaluate_field(inr, sample.points.to(inrs.device)).cpu()
+            error = found - sample.distances[:, 0]
+            inside = evaluate_field(inr, grid).cpu() < 0
             union = int((inside | sample.inside).sum())
             iou = int((inside & sample.inside).sum()) / union if union else float("nan")
             return float(error.double().abs().mean()), iou
@@ -177,12 +176,6 @@ class ShapeSignals(SignalDataset):
             name: torch.tensor([values[number] for values in found], dtype=torch.float32)
             for number, name in enumerate(self.measures)
         }
-
-
-def _evaluate(inr: WeightBatch, points: Tensor) -> Tensor:
-    """Evaluate one INR at points (N, 3): (N,) on the CPU."""
-    parts = [evaluate_inrs(inr, part)[0, :, 0] for part in points.split(_POINTS_AT_ONCE)]
-    return torch.cat(parts).cpu()
 
 
 class MeshFolder(ShapeSignals):
@@ -196,7 +189,7 @@ class MeshFolder(ShapeSignals):
     Any format counts that trimesh reads, by the file's extension. Equal vertices are merged,
     triangles without area and repeated ones dropped, and surfaces that are inside out turned: see
     ``clean`` and ``orient``. What cannot be used (unreadable, empty, not finite, degenerate,
-    enclosing nothing) is skipped and told.
+    enclosing nothing) is skipped and told; so are files and folders that the layout does not have.
 
     Args:
         root: The folder. Links that leave it are refused.
@@ -262,6 +255,11 @@ class MeshFolder(ShapeSignals):
 
     def candidates(self, split: str) -> SplitOrder:
         return self._candidates[split]
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        for line in self._listing.left_out:
+            sys.stderr.write(f"left out of {self._listing.root}: {line}\n")
+        super().prepare(num_objects, show_progress)
 
     def load_mesh(self, object_id: int) -> Mesh:
         return orient(clean(read_mesh(self._listing.paths[object_id])))

@@ -9,6 +9,8 @@ from torch import Tensor
 from lightning_dws.randomness import hashed_uniform
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
+_POINTS_AT_ONCE = 2**14  # of one INR, so that activations stay in the cache
+
 
 def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
     """Evaluate every INR of a batch.
@@ -38,6 +40,12 @@ def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
     for activations in neuron_activations(batch, coordinates):
         outputs = activations  # those of hidden layers are not kept
     return outputs
+
+
+def evaluate_field(inr: WeightBatch, points: Tensor) -> Tensor:
+    """Evaluate one INR with one output at many points (N, d), a part of them at a time: (N,)."""
+    parts = [evaluate_inrs(inr, part)[0, :, 0] for part in points.split(_POINTS_AT_ONCE)]
+    return torch.cat(parts)
 
 
 def neuron_activations(batch: WeightBatch, coordinates: Tensor) -> Iterator[Tensor]:

@@ -77,17 +77,21 @@ class StoreHeader:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
-        architecture = plain["architecture"]
+        architecture = INRArchitecture(**plain["architecture"])
         grid_shape = tuple(int(size) for size in plain["grid_shape"])
         most = {2: _MAX_PIXELS, 3: _MAX_GRID_POINTS}.get(len(grid_shape), 0)
         if not grid_shape or not all(0 < size <= most for size in grid_shape):
             raise ValueError(f"grid_shape {plain['grid_shape']}")
+        if len(grid_shape) != architecture.in_features:
+            raise ValueError(
+                f"grid_shape {grid_shape} of INRs with {architecture.in_features} inputs"
+            )
         for name, kind in (("classes", list), ("recipe", dict)):
             if not isinstance(plain[name], kind):
                 raise ValueError(f"{name} is a {type(plain[name]).__name__}")
         low, high = plain.get("value_range", DEFAULT.value_range)
         return cls(
-            architecture=INRArchitecture(**architecture),
+            architecture=architecture,
             classes=tuple(str(name) for name in plain["classes"]),
             signals=str(plain["signals"]),
             grid_shape=grid_shape,
@@ -181,7 +185,7 @@ def write_shard(
     note = {
         **asdict(where),
         "fingerprint": fingerprint,
-        "payload_sha256": _payload_sha256(tensors),
+        "payload_sha256": payload_sha256(tensors),
     }
     content = serialise(tensors, {_METADATA_KEY: json.dumps(note, sort_keys=True)})
     write_atomically(directory / where.file_name, content)
@@ -197,7 +201,7 @@ def read_unlisted_shard(path: Path, header: StoreHeader) -> Shard:
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {})[_METADATA_KEY])
-            payload = _payload_sha256({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            payload = payload_sha256({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         where = ShardRange(note["split"], note["view"], note["start"], note["stop"])
         fingerprint, expected_payload = note["fingerprint"], note["payload_sha256"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -213,7 +217,8 @@ def read_unlisted_shard(path: Path, header: StoreHeader) -> Shard:
     return Shard(where, path.stat().st_size, file_sha256(path))
 
 
-def _payload_sha256(tensors: dict[str, Tensor]) -> str:
+def payload_sha256(tensors: dict[str, Tensor]) -> str:
+    """Give the SHA-256 of tensors' bytes, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(tensors[name].numpy().tobytes())

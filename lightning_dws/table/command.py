@@ -18,7 +18,7 @@ from lightning_dws.table.progress import Progress, forecast
 from lightning_dws.table.report import write_report
 from lightning_dws.table.results import Results
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
-from lightning_dws.table.worker import CellJob
+from lightning_dws.table.worker import CellJob, was_killed
 
 
 def run_table(args: Sequence[str]) -> None:
@@ -92,11 +92,15 @@ def _parser() -> ArgumentParser:
 
 
 def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell]:
-    """Give the cells that are to run: each once, though two rows may say the same."""
+    """Give the cells that are to run: each once, though two rows may say the same.
+
+    A cell whose process was killed failed by nothing of its own, and goes on.
+    """
     left: dict[str, Cell] = {}
     for cell in table.cells:
         record = cells.read(cell.hash)
-        if record is None or (retry_failed and record["status"] == "failed"):
+        failed = record is not None and record["status"] == "failed"
+        if record is None or (failed and (retry_failed or was_killed(record))):
             left.setdefault(cell.hash, cell)
     return list(left.values())
 

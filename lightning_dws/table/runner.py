@@ -1,7 +1,6 @@
 """Run the cells of a table that are left, several at a time, each in its own process."""
 
 import json
-import os
 import subprocess
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from lightning_dws.parallel import num_cores
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.processes import start_process
@@ -67,14 +67,6 @@ def make_slots(num_jobs: int, devices: str) -> list[Slot]:
     count = num_jobs or len(gpus)
     threads = max(1, num_cores() // count)
     return [Slot(gpus[number % len(gpus)], threads) for number in range(count)]
-
-
-def num_cores() -> int:
-    """Count the cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1
 
 
 def device_words(cell: Cell, slot: Slot, devices: str) -> tuple[str, ...]:

@@ -124,9 +124,14 @@ def _identity(job: CellJob, status: str) -> Record:
     }
 
 
+def was_killed(failure: Record) -> bool:
+    """Whether a failed cell's process was ended from outside, as by the system or ``kill -9``."""
+    return str(failure["error"]).startswith(KILLED)
+
+
 def _clear_after_failure(folder: Path, record: Record | None) -> None:
     """Begin anew after an error; what was only interrupted or killed is continued."""
-    failed = record is not None and not record["error"].startswith(KILLED)
+    failed = record is not None and not was_killed(record)
     last = folder / "checkpoints" / "last.ckpt"
     if not failed and last.is_file():
         try:

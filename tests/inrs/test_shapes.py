@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from lightning_dws.inrs import (
 from lightning_dws.inrs.meshes import Mesh, normalise
 from lightning_dws.inrs.parts import Part, all_parts_finished, fit_part
 from lightning_dws.inrs.process_pool import Died
-from lightning_dws.inrs.shape_samples import grid_points
+from lightning_dws.inrs.shape_samples import grid_points, write_sample
 from lightning_dws.inrs.signed_distance import SignedDistance
 from lightning_dws.inrs.verification import verify_store
 
@@ -176,7 +177,7 @@ def test_what_is_sampled_is_not_sampled_again(sound, cache, monkeypatch):
     data.sample(data.split("train").object_id)
 
 
-@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "other"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "gone", "other", "shorter"])
 def test_a_damaged_sample_is_drawn_again(sound, cache, damage):
     data = make_folder(sound, cache)
     ids = data.split("train").object_id[:2]
@@ -190,6 +191,10 @@ def test_a_damaged_sample_is_drawn_again(sound, cache, damage):
         path.write_bytes(content)
     elif damage == "gone":
         path.unlink()
+    elif damage == "shorter":  # with the right sums, by another program
+        sample = data._cache.read(int(ids[1]))
+        sample = replace(sample, points=sample.points[:-1], distances=sample.distances[:-1])
+        write_sample(path, sample, data.sampling.fingerprint)
     else:
         other = make_folder(sound, cache, sampling=Sampling(num_points=300, grid_size=12, seed=5))
         other.sample(ids)
@@ -333,13 +338,24 @@ def test_another_layout_is_explained(tmp_path, cache, sound, folders, message):
         data.classes  # noqa: B018
 
 
-def test_other_files_are_left_out_and_links_stay_inside(sound, cache, tmp_path):
+def test_other_files_are_left_out_and_links_stay_inside(sound, cache, tmp_path, capsys):
     root = shutil.copytree(sound, tmp_path / "sound")
     expected = make_folder(root, cache).name
     (root / "README.txt").write_text("about")
     (root / "box" / "train" / "box.mtl").write_text("x")
     (root / "box" / "train" / ".DS_Store").write_text("x")
-    assert make_folder(root, cache).name == expected
+    (root / "box" / "train" / "wheel.mtl").write_text("x")
+    (root / "box" / "test" / "more").mkdir()
+    shutil.copy(root / "box" / "train" / "box_0000.off", root / "box")
+    data = make_folder(root, cache)
+    assert data.name == expected
+    data.prepare({"test": 1}, show_progress=False)
+    told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert [line.rpartition("left out of ")[2] for line in told] == [
+        f"{root}: 2 files .mtl, which no reader takes (such as box/train/box.mtl)",
+        f"{root}: 1 folders where meshes are expected (such as box/test/more)",
+        f"{root}: 1 meshes beside the folders of splits (such as box/box_0000.off)",
+    ]
     os.symlink(tmp_path, root / "box" / "train" / "link.off")
     with pytest.raises(DataError, match="a link to nothing inside"):
         make_folder(root, cache).name  # noqa: B018
@@ -391,6 +407,29 @@ def test_the_download_is_unpacked_meshes(monkeypatch, tmp_path, sound):
         ModelNet, "download", lambda self: shutil.copytree(sound, self.raw_dir, dirs_exist_ok=True)
     )
     assert ModelNet40(sampling=SAMPLING).classes == CLASSES
+
+
+def test_an_interrupted_download_is_begun_again(monkeypatch, tmp_path, sound):
+    import zipfile
+
+    archive = tmp_path / "lightning_dws" / "modelnet40" / "ModelNet40.zip"
+    shutil.make_archive(str(tmp_path / "whole"), "zip", sound)
+    whole = (tmp_path / "whole.zip").read_bytes()
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(whole[: len(whole) // 2])
+
+    def download(url, folder):
+        """As torch-geometric's: a file that is there is taken for a whole one."""
+        if not archive.exists():
+            with zipfile.ZipFile(archive, "w") as file:
+                for path in sound.rglob("*.off"):
+                    file.write(path, f"ModelNet40/{path.relative_to(sound)}")
+        return str(archive)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("torch_geometric.datasets.modelnet.download_url", download)
+    assert set(ModelNet40(sampling=SAMPLING).classes) <= set(CLASSES)
+    assert not archive.exists()
 
 
 def test_a_mesh_that_upsets_a_library_is_skipped(sound, cache, monkeypatch):

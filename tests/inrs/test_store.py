@@ -165,6 +165,7 @@ def test_a_damaged_index_is_named(store, content):
         lambda i: i["shards"][0].update(split="else"),
         lambda i: i["shards"].append(i["shards"][0]),
         lambda i: i.update(grid_shape=[0, -4]),
+        lambda i: i.update(grid_shape=[8, 8, 8]),
     ],
 )
 def test_an_index_of_another_kind_is_named(store, change):
