@@ -18,8 +18,8 @@ Accuracy is measured on the test split at the checkpoint of the best validation 
 standard deviation over the seeds, in %. **Bold** is the best of a column. *Gain* is the difference
 to no augmentation in points, with its 95 % interval by a paired bootstrap over seeds and test
 objects ({NUM_RESAMPLES} resamples; of runs of the same seed on the same objects); with one seed the
-interval speaks of the test objects alone. No interval is corrected for their number: of a hundred
-true zeros, five are expected outside."""
+interval speaks of the test objects alone, with a few it is somewhat too narrow. No interval is
+corrected for their number: of a hundred true zeros, five are expected outside."""
 
 
 @dataclass(frozen=True)
