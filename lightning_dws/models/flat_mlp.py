@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -49,7 +50,7 @@ class FlatMLP(nn.Module):
         for _ in range(num_hidden):
             layers.append(nn.Linear(width, hidden_dim))
             if batch_norm:
-                layers.append(nn.BatchNorm1d(hidden_dim))
+                layers.append(PositionBatchNorm(hidden_dim))
             layers += [nn.ReLU(), nn.Dropout(dropout)]
             width = hidden_dim
         self.hidden = nn.Sequential(*layers)

@@ -71,9 +71,9 @@ class Finding:
         low, high = self.estimate.low, self.estimate.high
         if self.claim.expected == "below":
             low, high = -high, -low
-        if high < 0:
-            return "contradicted"
         bound = -MARGIN if self.claim.expected == "harmless" else 0.0
+        if high < bound:
+            return "contradicted"
         return "shown" if low > bound else "undecided"
 
 

@@ -1,17 +1,20 @@
 """Run cells as SLURM jobs, one each, through submitit."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_dws.errors import DataError
 from lightning_dws.table.processes import redirect_output
-from lightning_dws.table.worker import CellJob, run_cell
+from lightning_dws.table.worker import KILLED, CellJob, record_lost, run_cell
 
 if TYPE_CHECKING:
     import submitit
+
+
+_LONGEST_REASON = 200  # characters of what submitit says
 
 
 class ClusterJob:
@@ -44,7 +47,7 @@ def run_on_cluster(
         jobs: What to run.
         folder: For submitit's own files, on a file system that all hosts share.
         options: Parameters of ``submitit.AutoExecutor``, e.g. ``slurm_partition``; besides,
-            ``cluster``: ``slurm``, or ``local`` and ``debug`` to try it without.
+            ``cluster``: ``slurm``, or ``local`` to try it without.
         on_end: Called with every job that has ended.
 
     Raises:
@@ -65,7 +68,14 @@ def run_on_cluster(
         submitted = executor.map_array(ClusterJob(), cells)
     except (RuntimeError, NameError, TypeError, ValueError, OSError) as error:
         raise DataError(f"--slurm: {' '.join(str(error).split())}") from error
+    started = time.monotonic()
     for job, handle in zip(jobs, submitted, strict=True):
-        with suppress(submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError):
+        try:
             handle.result()  # what a cell raises is in its file already
+        except (
+            submitit.core.utils.UncompletedJobError,
+            submitit.core.utils.FailedJobError,
+        ) as error:
+            reason = " ".join(str(error).split())[:_LONGEST_REASON]
+            record_lost(job, f"{KILLED}: {reason}", time.monotonic() - started)
         on_end(job)

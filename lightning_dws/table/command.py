@@ -1,6 +1,7 @@
 """The command ``table``."""
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,14 +128,14 @@ def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
         )
         for cell in todo
     ]
-    hours = options.max_hours
+    end = None if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
     progress = Progress(cells, todo)
     try:
         prepare_datasets(todo, options.devices)
         if slots is None:
             run_on_cluster(jobs, runs / "slurm", options.slurm, progress)
         else:
-            seconds = None if hours is None else 3600 * hours
+            seconds = None if end is None else end - time.monotonic()
             run_locally(jobs, slots, options.devices, progress, seconds)
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command continues where this one was\n")
@@ -166,12 +167,16 @@ def _list(table: TableConfig, cells: CellStore, retry_failed: bool, num_jobs: in
 
 
 def _show(table: TableConfig, cells: CellStore, part: str) -> None:
-    chosen = [cell for cell in table.cells if part in cell.name or part in str(cell.place)]
+    chosen = [cell for cell in table.cells if part in (cell.name, cell.hash, str(cell.place))]
+    chosen = chosen or [c for c in table.cells if part in c.name or part in str(c.place)]
     if not chosen:
         raise DataError(f"{table.name} has no cell with {part!r} in its name; --dry_run lists them")
     for cell in chosen:
         record = cells.read(cell.hash)
         state = "left" if record is None else record["status"]
+        if record is not None:
+            where = record["environment"]
+            state += f", {where['hardware']}, torch threads: {where['threads']}"
         sys.stdout.write(f"# {cell.place}: {state}\n{cell.command}\n")
 
 

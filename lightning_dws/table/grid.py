@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -60,16 +61,27 @@ class Cell:
         place: Its coordinates.
         words: What stands behind ``python main.py fit`` to run it alone.
         settings: Its config as plain data; what files leave to the defaults is not in it.
+        pieces: What the settings were merged from.
     """
 
     place: Coordinates
     words: tuple[str, ...]
     settings: Settings = field(compare=False, repr=False)
+    pieces: tuple[Piece, ...] = field(compare=False, repr=False)
 
     @cached_property
     def hash(self) -> str:
         """Identify the cell: another config is another cell, whatever its row is called."""
         return settings_hash(self.settings)
+
+    def check_files(self) -> None:
+        """Make sure that the files that the cell is made of say what they said.
+
+        Raises:
+            DataError: They do not: this would be a run of another cell.
+        """
+        if settings_hash(merge_pieces(self.pieces)) != self.hash:
+            raise DataError("its config files have changed since the table began")
 
     @property
     def name(self) -> str:
@@ -160,7 +172,7 @@ class TableConfig:
                         value = {**settings.get(name, {}), **value}
                     settings[name] = value
                 place = Coordinates(augmentation, model, dataset, views, seed)
-                cells.append(Cell(place, (*words, *words_of([last])), settings))
+                cells.append(Cell(place, (*words, *words_of([last])), settings, (*pieces, last)))
         return cells
 
 
@@ -181,8 +193,8 @@ def read_table(paths: Sequence[str], overrides: Sequence[str] = ()) -> TableConf
     try:
         changed = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
         content = _merge(content, _with_paths(changed, Path()))
-    except OmegaConfBaseException as error:
-        raise DataError(f"{where}: {' '.join(str(error).split())}") from error
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise DataError(f"{where}: --set: {' '.join(str(error).split())}") from error
     return _check(content, where)
 
 
@@ -199,9 +211,25 @@ def _read_file(path: str, including: tuple[str, ...]) -> Settings:
 
 
 def _merge(earlier: Settings, later: Settings) -> Settings:
+    """Merge tables; settings of a row go over the files that the row names already."""
+    later = dict(later)
+    for kind in _ROWS:
+        rows = later.get(kind)
+        if isinstance(rows, dict):
+            known = earlier.get(kind)
+            known = known if isinstance(known, dict) else {}
+            later[kind] = {name: _over(known.get(name), row) for name, row in rows.items()}
     merged: Any = OmegaConf.to_container(OmegaConf.merge(earlier, later))
     settings: Settings = merged
     return settings
+
+
+def _over(earlier: Any, later: Any) -> Any:
+    if not isinstance(later, dict) or not later or "config" in later:
+        return later
+    if isinstance(earlier, str):
+        return {"config": [earlier], **later}
+    return [*earlier, later] if isinstance(earlier, list) else later
 
 
 def _with_paths(value: Any, folder: Path) -> Any:

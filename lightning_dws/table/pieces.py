@@ -133,12 +133,15 @@ def _to_plain(config: Any) -> Settings:
 
 
 def settings_hash(settings: Settings) -> str:
-    """Hash what decides a run's figures: not its paths, nor what it shows.
+    """Hash what decides a run's figures: not what it shows, nor where it keeps what it makes.
 
     Example:
-        >>> settings_hash({"data": {"root": "a"}}) == settings_hash({"data": {"root": "b"}})
+        >>> settings_hash({"name": "a"}) == settings_hash({"name": "b"})
         True
     """
+    data = settings.get("data", {})
+    if "root" in data and "dataset" not in data:  # a store found by its name says no more than that
+        settings = {**settings, "found under": str(data["root"])}
     text = json.dumps(_deciding(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -28,7 +28,7 @@ def start_process(
         log: Takes the process's standard output and error; None leaves them.
     """
     context = _context()
-    process = context.Process(target=_call, args=(function, arguments, log), daemon=True)
+    process = context.Process(target=_call, args=(function, arguments, log))
     process.start()
     return process
 

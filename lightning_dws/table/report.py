@@ -16,10 +16,10 @@ from lightning_dws.table.statistics import NUM_RESAMPLES, Estimate, rank_correla
 _METHOD = f"""\
 Accuracy is measured on the test split at the checkpoint of the best validation accuracy; mean ±
 standard deviation over the seeds, in %. **Bold** is the best of a column. *Gain* is the difference
-to no augmentation in points, with its 95 % interval by a paired bootstrap over seeds and test
-objects ({NUM_RESAMPLES} resamples; of runs of the same seed on the same objects); with one seed the
-interval speaks of the test objects alone, with a few it is somewhat too narrow. No interval is
-corrected for their number: of a hundred true zeros, five are expected outside."""
+to no augmentation in points, of runs of the same seed on the same objects, with its 95 % interval:
+a paired bootstrap over test objects ({NUM_RESAMPLES} resamples), and Student's t for the seeds, too
+few to be resampled; with one seed it speaks of the test objects alone. No interval is corrected for
+their number: of a hundred true zeros, five are expected outside."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,12 @@ def _accuracy(results: Results, entry: Entry, best: float | None) -> str:
 
 def _gain(results: Results, entry: Entry) -> str:
     gain = results.gain(entry)
-    return "" if gain is None else format_estimate(gain)
+    if gain is None:
+        return ""
+    text = format_estimate(gain)
+    if gain.num_seeds < len(results.runs(entry)):  # the others have no run to compare with
+        text += f" ({gain.num_seeds} of {len(results.table.seeds)} seeds)"
+    return text
 
 
 def format_figure(figure: tuple[float, float | None] | None) -> str:
@@ -174,7 +179,8 @@ def _claims(results: Results) -> list[str]:
     note = (
         "*Shown* or *contradicted*: zero is outside of the interval, on the claim's side or on the "
         "other; one seed decides nothing. *Does not hurt* is shown where less than "
-        f"{MARGIN:g} point may be lost. *all* is the mean over the models and views below it."
+        f"{MARGIN:g} point may be lost, contradicted where more is. *all* is the mean over the "
+        "models and views below it."
     )
     return ["## The claims", markdown_table(header, rows), note]
 
@@ -259,7 +265,7 @@ def _csv(results: Results) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("dataset", "model", "views", "augmentation", "seeds_finished", "seeds_failed")
-    figures = ("accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high")
+    figures = ("accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high", "gain_seeds")
     writer.writerow([*names, *figures, "poster_mean", "poster_std"])
     for column in _columns(results):
         for augmentation in results.table.augmentations:
@@ -267,7 +273,7 @@ def _csv(results: Results) -> str:
             accuracy, gain = results.accuracy(entry) or (), results.gain(entry)
             limits = (gain.value, gain.low, gain.high) if gain else (None, None, None)
             values = [*(*accuracy, None, None)[:2], *limits]
-            values += [*(*(results.poster(entry) or ()), None, None)[:2]]
+            poster = [*(*(results.poster(entry) or ()), None, None)[:2]]
             writer.writerow(
                 [
                     column.dataset,
@@ -276,7 +282,13 @@ def _csv(results: Results) -> str:
                     augmentation,
                     len(results.runs(entry)),
                     results.num_failed(entry),
-                    *("" if value is None else f"{value:.4f}" for value in values),
+                    *map(_in_csv, values),
+                    gain.num_seeds if gain else "",
+                    *map(_in_csv, poster),
                 ]
             )
     return text.getvalue()
+
+
+def _in_csv(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

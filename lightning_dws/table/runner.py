@@ -1,6 +1,7 @@
 """Run the cells of a table that are left, several at a time, each in its own process."""
 
 import json
+import signal
 import subprocess
 import time
 from collections import deque
@@ -14,10 +15,9 @@ from typing import Any
 import torch
 
 from lightning_dws.parallel import num_cores
-from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.processes import start_process
-from lightning_dws.table.worker import KILLED, CellJob, prepare_dataset, record_failure, run_cell
+from lightning_dws.table.worker import KILLED, CellJob, prepare_dataset, record_lost, run_cell
 
 Report = Callable[[CellJob], None]
 
@@ -121,7 +121,7 @@ def run_locally(
     """
     waiting, free = deque(jobs), deque(slots)
     running: dict[Any, _Running] = {}
-    deadline = time.monotonic() + (stop_after_seconds or float("inf"))
+    deadline = float("inf") if stop_after_seconds is None else time.monotonic() + stop_after_seconds
     try:
         while True:
             while waiting and free and time.monotonic() < deadline:
@@ -154,13 +154,11 @@ def _settle(ended: _Running) -> None:
     code, job = ended.process.exitcode, ended.job
     if code == 0:
         return
-    cells = CellStore(job.table_folder)
-    with cells.locked(job.cell.hash) as mine:
-        if mine and cells.read(job.cell.hash) is None:
-            error = f"{KILLED}: its process was ended by signal {-(code or 0)}"
-            if code is None or code > 0:
-                error = f"its process ended with status {code}"
-            record_failure(cells, job, error, time.monotonic() - ended.started)
+    error = f"its process ended with status {code}"
+    number = signal.SIGTERM if code == 128 + signal.SIGTERM else -(code or 0)
+    if number > 0:
+        error = f"{KILLED}: its process was ended by signal {number:d}"
+    record_lost(job, error, time.monotonic() - ended.started)
 
 
 def git_commit() -> str | None:

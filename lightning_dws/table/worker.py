@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -18,6 +19,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_dws.cli import WeightSpaceCLI, expand_includes, run_lightning
 from lightning_dws.errors import DataError
@@ -97,7 +99,10 @@ def run_cell(job: CellJob) -> None:
         cells.forget(cell.hash)
         started = time.perf_counter()
         try:
+            cell.check_files()
             outcome = _train_and_test(job, folder)
+        except SIGTERMException:  # Lightning's: not the cell's failure
+            sys.exit(128 + signal.SIGTERM)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             seconds = time.perf_counter() - started
@@ -112,6 +117,14 @@ def record_failure(cells: CellStore, job: CellJob, error: str, seconds: float) -
     """Write that a cell failed, and why."""
     record = {"error": error, "wall_seconds": round(seconds, 2), "environment": _environment(job)}
     cells.write(job.cell.name, {**_identity(job, "failed"), **record})
+
+
+def record_lost(job: CellJob, error: str, seconds: float) -> None:
+    """Write that a cell's process ended without a record, unless another runs the cell by now."""
+    cells = CellStore(job.table_folder)
+    with cells.locked(job.cell.hash) as mine:
+        if mine and cells.read(job.cell.hash) is None:
+            record_failure(cells, job, error, seconds)
 
 
 def _identity(job: CellJob, status: str) -> Record:

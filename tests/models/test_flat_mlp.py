@@ -4,6 +4,7 @@ from tiny import ARCHITECTURE, random_batch
 
 from lightning_dws.augmentations import Permutation
 from lightning_dws.models import FlatMLP
+from lightning_dws.processes import SyncBatchNorm
 
 
 def test_gives_logits_and_features():
@@ -50,3 +51,10 @@ def test_options_decide_the_layers(batch_norm, dropout):
 def test_refuses_arguments_out_of_range(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FlatMLP(ARCHITECTURE, **{"num_classes": 3, **wrong})
+
+
+def test_its_batch_norm_can_be_synchronised_on_the_cpu():
+    model = SyncBatchNorm().apply(FlatMLP(ARCHITECTURE, num_classes=3))
+    norms = [module for module in model.modules() if "Norm" in type(module).__name__]
+    assert norms
+    assert all(norm.synchronised for norm in norms)

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from lightning_dws.cli import main
+from lightning_dws.inrs.process_pool import map_in_processes
 
 BLOBS = {
     "data": {
@@ -59,3 +60,7 @@ class TinyTable:
     def records(self) -> dict[str, dict]:
         files = sorted((self.results / "tiny" / "cells").glob("*.json"))
         return {path.stem: json.loads(path.read_text()) for path in files}
+
+
+def run_two_processes(path: Path) -> None:
+    path.write_text(str(sorted(result for _, result in map_in_processes(int, [0, 1], 2))))

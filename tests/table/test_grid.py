@@ -19,14 +19,8 @@ PRESETS = [path for path in sorted((ROOT / "conf" / "table").glob("*.yaml")) if 
 NOT_SETTINGS = {"config", "seed_everything"}
 
 
-def needs_missing_data(path: Path) -> bool:
-    return path.stem in ("shapes", "modelnet40") and not (ROOT / f"conf/data/{path.name}").is_file()
-
-
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_lists_its_cells(path, monkeypatch, capsys, tmp_path):
-    if needs_missing_data(path):
-        pytest.skip("its dataset is not part of this version")
     monkeypatch.chdir(ROOT)
     main(["table", "--config", f"conf/table/{path.name}", "--dry_run", "--results_root", "none"])
     cells = read_table([f"conf/table/{path.name}"]).cells
@@ -94,11 +88,63 @@ def test_files_are_merged_with_all_they_name(tmp_path):
 
 def test_what_decides_a_result_decides_the_hash():
     plain = merge_pieces([NOISE, {"trainer": {"max_steps": 5}}])
+    plain["data"]["dataset"] = {"signals": "tiny.Blobs"}
     nothing = ({"data": {"root": "x"}}, {"trainer": {"accelerator": "gpu", "logger": False}})
     for same in (*nothing, {"name": "y"}):
         assert settings_hash(merge_pieces([plain, same])) == settings_hash(plain)
     for other in ({"data": {"views": 2}}, {"trainer": {"max_steps": 6}}, MIXUP):
         assert settings_hash(merge_pieces([plain, other])) != settings_hash(plain)
+
+
+def test_where_a_store_is_decides_what_is_found_by_its_name():
+    first, second = ({"data": {"root": root, "store": "mine"}} for root in ("v1", "v2"))
+    assert settings_hash(first) != settings_hash(second)
+
+
+def test_a_row_is_changed_in_place(table, tmp_path):
+    """Settings go over the files that the row has, which stay."""
+    (tmp_path / "noise.yaml").write_text(yaml.safe_dump(NOISE))
+    table.content["augmentations"]["noise"] = "noise.yaml"
+    later = tmp_path / "later.yaml"
+    later.write_text(yaml.safe_dump({"augmentations": {"noise": {"data": {"batch_size": 4}}}}))
+    paths = [table.words[2]]
+    for changed in (
+        read_table([*paths, str(later)]),
+        read_table(paths, ["augmentations.noise.data.batch_size=4"]),
+    ):
+        [cell, *_] = [c for c in changed.cells if c.place.augmentation == "noise"]
+        assert cell.settings["data"]["batch_size"] == 4
+        assert cell.settings["data"]["augmentations"] == NOISE["data"]["augmentations"]
+
+
+def test_a_file_that_changes_meanwhile_is_noticed(table, tmp_path):
+    row = tmp_path / "noise.yaml"
+    row.write_text(yaml.safe_dump(NOISE))
+    table.content["augmentations"]["noise"] = "noise.yaml"
+    cells = read_table([table.words[2]]).cells
+    for cell in cells:
+        cell.check_files()
+    row.write_text(yaml.safe_dump({**NOISE, "seed_everything": 4, "trainer": {"max_steps": 7}}))
+    for cell in cells:
+        if cell.place.augmentation == "noise":
+            with pytest.raises(DataError, match="changed since the table began"):
+                cell.check_files()
+        else:
+            cell.check_files()
+
+
+def test_show_gives_the_one_cell_of_that_name(table, capsys):
+    table.content["augmentations"]["more MixUp"] = {**MIXUP, "name": "x", **NOISE}
+    table.run("--show", "MixUp | DWS | blobs | 1 view | seed 0")
+    assert capsys.readouterr().out.count("python main.py fit") == 1
+
+
+def test_settings_that_are_no_yaml_are_one_error(table, capsys):
+    with pytest.raises(SystemExit):
+        table.run("--set", "seeds=[0", "--dry_run")
+    error = capsys.readouterr().err
+    assert "--set" in error
+    assert "Traceback" not in error
 
 
 def test_words_say_what_pieces_say():

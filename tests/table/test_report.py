@@ -10,11 +10,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore
-from lightning_dws.table.claims import examine_claims
+from lightning_dws.table.claims import CLAIMS, Finding, examine_claims
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.poster import poster_figure
 from lightning_dws.table.recorder import pack_bits
 from lightning_dws.table.results import Entry, Results
+from lightning_dws.table.statistics import Estimate
 
 NUM_OBJECTS = 40
 
@@ -54,12 +55,12 @@ def write_cell(cells: CellStore, cell, num_correct: int) -> None:
 
 @pytest.fixture
 def filled(table: TinyTable):
-    """Rows none and MixUp of one model; 1 view: none 20, 24 of 40, MixUp 30, 32; 2 views empty."""
+    """Rows none and MixUp of one model; 1 view: none 20, 24 of 40, MixUp 30, 34; 2 views empty."""
     table.content["models"] = {"DWS": table.content["models"]["DWS"]}
     path = table.words[2]
     config = read_table([path])
     cells = CellStore(table.results / "tiny")
-    counts = {("none", 0): 20, ("none", 1): 24, ("MixUp", 0): 30, ("MixUp", 1): 32}
+    counts = {("none", 0): 20, ("none", 1): 24, ("MixUp", 0): 30, ("MixUp", 1): 34}
     for cell in config.cells:
         if cell.place.views == 1:
             write_cell(cells, cell, counts[cell.place.augmentation, cell.place.seed])
@@ -82,7 +83,7 @@ def test_figures_are_those_of_the_cells(filled):
     assert "4 of 8 cells are finished, 4 have not run." in text
     assert line(text, "| none |") == "| none | 55.0 ± 7.1 |  | 68.3 ± 0.6 | not run |  |  |"
     mixup = line(text, "| MixUp |")
-    assert mixup.startswith("| MixUp | **77.5 ± 3.5** | +22.5 [")
+    assert mixup.startswith("| MixUp | **80.0 ± 7.1** | +25.0 [")
     assert mixup.endswith("] | 74.4 ± 1.2 | not run |  |  |")
     assert "24 train, 6 val, 40 test objects" in text
     assert "6 optimizer steps, 2 epochs" in text
@@ -100,10 +101,10 @@ def test_the_csv_holds_the_same(filled):
     with open(table.results / "tiny" / "results.csv") as file:
         rows = {(row["augmentation"], row["views"]): row for row in csv.DictReader(file)}
     mixup = rows["MixUp", "1"]
-    assert float(mixup["accuracy_mean"]) == 77.5
-    assert float(mixup["accuracy_std"]) == pytest.approx(12.5**0.5, abs=1e-4)
-    assert float(mixup["gain"]) == 22.5
-    assert float(mixup["gain_low"]) < 22.5 < float(mixup["gain_high"])
+    assert float(mixup["accuracy_mean"]) == 80.0
+    assert float(mixup["accuracy_std"]) == pytest.approx(50**0.5, abs=1e-4)
+    assert float(mixup["gain"]) == 25
+    assert float(mixup["gain_low"]) < 25 < float(mixup["gain_high"])
     assert float(mixup["poster_mean"]) == 74.36
     assert rows["MixUp", "2"]["accuracy_mean"] == rows["none", "1"]["gain"] == ""
 
@@ -113,7 +114,7 @@ def test_claims_speak_of_the_cells_there_are(filled):
     [finding] = examine_claims(Results(config, cells))
     assert finding.claim.text.startswith("(b)")
     assert finding.columns == "DWS, 1 view"
-    assert finding.estimate.value == 22.5
+    assert finding.estimate.value == 25
     assert finding.verdict == "shown"
 
 
@@ -130,6 +131,26 @@ def test_a_claim_can_fail(filled, counts, verdict):
                 write_cell(cells, cell, counts[cell.place.seed])
     [finding] = examine_claims(Results(config, cells))
     assert finding.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.9, -0.1, "shown"), (-3.0, -1.1, "contradicted"), (-1.2, 0.5, "undecided")],
+)
+def test_less_than_the_margin_is_no_harm(low, high, verdict):
+    [claim] = [claim for claim in CLAIMS if claim.expected == "harmless"]
+    estimate = Estimate((low + high) / 2, low, high, 3)
+    assert Finding(claim, "blobs", "DWS, 1 view", estimate).verdict == verdict
+
+
+def test_a_gain_says_of_how_many_seeds_it_is(filled):
+    table, config, cells = filled
+    [cell] = [c for c in config.cells if str(c.place) == "none | DWS | blobs | 1 view | seed 1"]
+    cells.forget(cell.hash)
+    assert re.search(r"\+25\.0 \[[^]]*\] \(1 of 2 seeds\)", line(report(table), "| MixUp |"))
+    with open(table.results / "tiny" / "results.csv") as file:
+        [seeds] = [row["gain_seeds"] for row in csv.DictReader(file) if row["gain"]]
+    assert seeds == "1"
 
 
 def test_failed_and_foreign_cells(filled):

@@ -10,11 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from table_command import NOISE, TinyTable
+from table_command import NOISE, TinyTable, run_two_processes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_dws.cli import main
+from lightning_dws.table import command
 from lightning_dws.table.cluster import ClusterJob
+from lightning_dws.table.processes import start_process
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -146,17 +148,19 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
     wait_until(lambda: not processes_of(table), 10)
 
 
-def test_a_killed_cell_is_shown_and_goes_on_the_next_time(table):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_cell_is_shown_and_goes_on_the_next_time(table, number):
     table.content |= {"seeds": [0], "views": [1]}
     table.content["common"]["trainer"] |= {"max_steps": 400, "val_check_interval": 20}
     running = run_in_subprocess(table)
     wait_until(lambda: list(table.results.rglob("last.ckpt")))
     [cell] = [pid for pid in processes_of(table) if pid != running.pid]
-    os.kill(cell, signal.SIGKILL)
+    os.kill(cell, number)
     output, _ = running.communicate(timeout=300)
     assert running.returncode == 0
     failed = [r for r in table.records().values() if r["status"] == "failed"]
-    assert [record["error"] for record in failed] == ["killed: its process was ended by signal 9"]
+    [error] = [record["error"] for record in failed]
+    assert error == f"killed: its process was ended by signal {number:d}"
     assert len(table.records()) == 4
     assert "FAILED: killed" in output
     table.run()
@@ -226,6 +230,30 @@ def test_a_preempted_job_is_queued_again():
     assert submission.args == ("the cell",)
 
 
+def test_a_job_that_the_cluster_ends_is_shown(table, monkeypatch):
+    import submitit
+
+    class Lost:
+        def result(self):
+            raise submitit.core.utils.UncompletedJobError("out of memory")
+
+    monkeypatch.setattr(
+        submitit.AutoExecutor, "map_array", lambda self, job, cells: [Lost() for _ in cells]
+    )
+    table.content |= {"seeds": [0], "views": [1]}
+    table.run("--slurm", "{cluster: local}")
+    assert {r["error"] for r in table.records().values()} == {"killed: out of memory"}
+    assert len(table.records()) == 4
+
+
+def test_a_cell_may_start_processes_of_its_own(tmp_path):
+    """As shapes are sampled by several."""
+    process = start_process(run_two_processes, (tmp_path / "done",), tmp_path / "log.txt")
+    process.join(60)
+    assert process.exitcode == 0, (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "done").read_text() == "[0, 1]"
+
+
 def test_an_unknown_option_of_the_cluster_is_named(table, capsys):
     with pytest.raises(SystemExit):
         table.run("--slurm", "{cluster: debug, partitionn: gpu}")
@@ -277,10 +305,11 @@ class Halving(Augmentation):
 """
 
 
-def test_when_the_time_is_over_no_further_cell_starts(table, capfd):
+def test_when_the_time_is_over_no_further_cell_starts(table, capfd, monkeypatch):
     table.run("--max_hours", "1e-12")
     assert not table.records()
     assert "16 cells: 16 left" in capfd.readouterr().out
     assert "0 of 16 cells" in (table.results / "tiny" / "report.md").read_text()
+    monkeypatch.setattr(command, "prepare_datasets", lambda cells, devices: None)
     table.run("--max_hours", "1e-5")  # 36 ms: a cell that has started runs to its end
     assert "16 cells: 1 finished, 15 left" in capfd.readouterr().out

@@ -15,23 +15,38 @@ def test_mean_and_std_by_hand():
     assert mean_and_std([70.0]) == (70.0, None)
 
 
-def test_the_bootstrap_is_that_of_its_definition():
-    """Against resampling runs and objects one by one, from the same counts."""
-    generator = np.random.default_rng(0)
-    difference = generator.integers(-1, 2, (3, 20)).astype(float)
+@pytest.mark.parametrize(("num_seeds", "seed_std"), [(1, 0.0), (2, 0.02), (3, 0.0), (3, 0.03)])
+def test_intervals_hold_the_truth_as_often_as_they_say(num_seeds, seed_std):
+    """With differences of objects, of seeds, and noise of single runs, as digits have them."""
+    generator, hits, count = np.random.default_rng(5), 0, 300
+    for _ in range(count):
+        objects = generator.normal(0, 0.13, (1, 400))
+        noise = generator.normal(0, 0.3, (num_seeds, 400))
+        runs = generator.normal(0, seed_std, (num_seeds, 1))
+        estimate = paired_bootstrap(0.05 + objects + runs + noise)
+        hits += estimate.low <= 0.05 <= estimate.high
+        assert estimate.num_seeds == num_seeds
+    assert 0.91 < hits / count < 0.995
+
+
+def test_one_seed_is_the_bootstrap_of_its_definition():
+    """Against resampling objects one by one, from the same counts."""
+    difference = np.random.default_rng(0).integers(-1, 2, (1, 20)).astype(float)
     by_hand = [
-        np.repeat(
-            np.repeat(difference, np.rint(3 * seeds).astype(int), axis=0),
-            np.rint(20 * objects).astype(int),
-            axis=1,
-        ).mean()
-        for seeds, objects in zip(_shares(3, 0), _shares(20, 1), strict=True)
+        np.repeat(difference[0], np.rint(20 * objects).astype(int)).mean()
+        for objects in _shares(20)
     ]
     estimate = paired_bootstrap(difference)
     assert estimate.value == pytest.approx(difference.mean())
     expected = np.percentile(by_hand, [2.5, 97.5])
     assert (estimate.low, estimate.high) == pytest.approx(tuple(expected), abs=1e-6)
-    assert estimate.num_seeds == 3
+
+
+def test_without_objects_that_differ_it_is_students_interval():
+    runs = np.array([1.0, 2.0, 6.0])
+    estimate = paired_bootstrap(np.repeat(runs[:, None], 50, axis=1))
+    half = 4.303 * runs.std(ddof=1) / 3**0.5
+    assert (estimate.low, estimate.high) == pytest.approx((3 - half, 3 + half), rel=0.02)
 
 
 def test_the_bootstrap_of_one_seed_has_the_width_of_the_objects():
@@ -66,3 +81,8 @@ def test_rank_correlation_by_hand():
 def test_bits_come_back(count):
     bits = (np.random.default_rng(count).random(count) < 0.5).tolist()
     assert unpack_bits(pack_bits(bits), count) == bits
+
+
+def test_few_pairs_have_the_p_value_of_all_their_orders():
+    assert rank_correlation([1, 2, 3], [4, 5, 6]) == (1.0, pytest.approx(2 / 6))
+    assert rank_correlation([1, 2, 3, 4], [9, 8, 7, 6]) == (-1.0, pytest.approx(2 / 24))
