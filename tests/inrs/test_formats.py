@@ -297,6 +297,23 @@ def test_state_dicts_under_any_names(tmp_path):
     assert store.architecture.output_offset == 0.5
 
 
+@pytest.mark.parametrize(("num_inputs", "grid_shape"), [(1, None), (2, (28, 28)), (3, (32,) * 3)])
+def test_inrs_of_images_and_shapes_are_taken_and_others_refused(tmp_path, num_inputs, grid_shape):
+    (tmp_path / "in" / "train" / "cat").mkdir(parents=True)
+    network = torch.nn.Sequential(torch.nn.Linear(num_inputs, 6), torch.nn.Linear(6, 1))
+    torch.save(network.state_dict(), tmp_path / "in/train/cat/a.pt")
+    if grid_shape is None:
+        with pytest.raises(DataError, match=r"with 1 inputs, expected 2 .* or 3"):
+            do_import("state-dicts", tmp_path / "in", tmp_path / "out")
+        assert not (tmp_path / "out" / "dataset.json").exists()
+        return
+    store = do_import("state-dicts", tmp_path / "in", tmp_path / "out")
+    assert store.header.grid_shape == grid_shape
+    assert draw_reconstructions(store, None, "train", 1).axes
+    again = do_export("state-dicts", store.directory, tmp_path / "exported")
+    assert_same(store, do_import("state-dicts", again, tmp_path / "back"))
+
+
 def test_inr2vec(tmp_path):
     h5py = pytest.importorskip("h5py")
     architecture = INRArchitecture((3, 4, 4, 1), output_offset=0.0)

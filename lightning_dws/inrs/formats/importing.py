@@ -35,6 +35,7 @@ _MAX_REPORTED = 20
 _NUM_PROBED = 9
 _IMAGE_SIZE = 28  # of MNIST and Fashion-MNIST; CIFAR-10's INRs have three outputs
 _COLOUR_IMAGE_SIZE = 32
+_SHAPE_GRID_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,18 @@ def _no_files(layout: Layout, source: Source, listing: Listing) -> DataError:
     return DataError(f"{source.directory}: no INRs of layout {layout.name}{found}")
 
 
+def _choose_grid(architecture: INRArchitecture) -> tuple[int, ...]:
+    """Choose the points to show INRs at: published ones do not say which they were fitted on."""
+    if architecture.in_features == 3:
+        return (_SHAPE_GRID_SIZE,) * 3
+    if architecture.in_features == 2:
+        return (_COLOUR_IMAGE_SIZE if architecture.out_features == 3 else _IMAGE_SIZE,) * 2
+    raise DataError(
+        f"INRs of widths {architecture.widths} with {architecture.in_features} inputs, expected 2 "
+        "(an image's) or 3 (a shape's)"
+    )
+
+
 class _Importer:
     def __init__(
         self, layout: Layout, source: Source, listing: Listing, directory: Path, skip_bad: bool
@@ -168,12 +181,11 @@ class _Importer:
             architecture = INRArchitecture(widths, w0=w0, output_offset=output_offset)
         except ValueError as error:
             raise DataError(str(error)) from error
-        size = _COLOUR_IMAGE_SIZE if widths[-1] == 3 else _IMAGE_SIZE
         return StoreHeader(
             architecture=architecture,
             classes=self._listing.classes,
             signals=layout.name,
-            grid_shape=(size, size),
+            grid_shape=_choose_grid(architecture),
             recipe={
                 "imported": layout.name,
                 "listing_sha256": self._listing.sha256,

@@ -13,6 +13,8 @@ from lightning_dws.errors import DataError
 MAX_FILE_BYTES = 64 * 2**20
 _MAX_JSON_BYTES = 2**30
 _TRIED_PATHS = 100
+_MAX_PATH_LENGTH = 4096  # of what a system opens
+_SHOWN_PATH_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class BadFile:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        shown = self.path[:_SHOWN_PATH_LENGTH]
+        return f"{shown}{'...' if shown != self.path else ''}: {self.reason}"
 
 
 class Source:
@@ -68,7 +71,9 @@ class Source:
             mode = os.stat(real).st_mode
         except FileNotFoundError:
             raise DataError("no such file") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise DataError(f"not a usable path ({error.strerror})") from error
+        except ValueError as error:
             raise DataError(f"not a usable path ({error})") from error
         if ".." in PurePosixPath(path).parts or not real.startswith(self._real + os.sep):
             raise DataError("the path leads out of the source folder: refused")
@@ -117,11 +122,11 @@ class Source:
         """
         for path in paths[:_TRIED_PATHS]:
             parts = PurePosixPath(path).parts
-            if "\0" in path or ".." in parts:
+            if len(path) > _MAX_PATH_LENGTH or "\0" in path or ".." in parts:
                 continue
             for leading in range(len(parts)):
-                rest = PurePosixPath(*parts[leading:])
-                if not rest.is_absolute() and self.has(str(rest)):
+                # joined as text: a path of thousands of parts must not cost their square
+                if parts[leading][0] != "/" and self.has("/".join(parts[leading:])):
                     return leading
         return 0
 
