@@ -20,7 +20,7 @@ quickstart: install
 	$(BIN)/python main.py fit --config $(CONFIG) $(OPTIONS)
 
 test: install
-	$(BIN)/python -m pytest $(OPTIONS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(OPTIONS)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ import torch
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["lightning_dws.cli", "numba", "tiny"])
-_SECONDS = 60
+_SECONDS = 180
 
 
 def on_two_ranks(function: Callable[..., Any], *args: Any, stderr: Path | None = None) -> list[Any]:

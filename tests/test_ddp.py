@@ -317,7 +317,7 @@ class SlowToPrepare(INRDataModule):
     """Needs longer to fit its INRs than the process group's timeout."""
 
     def prepare_data(self) -> None:
-        time.sleep(4)
+        time.sleep(6)
         with open(self.directory.parent / "prepared.txt", "a") as file:
             file.write(f"{os.environ['LOCAL_RANK']}\n")
         super().prepare_data()
@@ -333,7 +333,7 @@ def prepare_slowly(root: str) -> dict[str, torch.Tensor]:
         enable_model_summary=False,
         accelerator="cpu",
         devices=2,
-        strategy=DDPStrategy(timeout=timedelta(seconds=2)),
+        strategy=DDPStrategy(timeout=timedelta(seconds=4)),
     )
     task = ClassificationTask(DWSNet(ARCHITECTURE, num_classes=3, hidden_dim=4, num_heads=2), 3)
     trainer.fit(task, datamodule=data)
@@ -454,7 +454,7 @@ def launch(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]
         [sys.executable, str(ROOT / "main.py"), *words, *places],
         cwd=ROOT,
         env=environment(),
-        timeout=120,
+        timeout=300,
         capture_output=True,
         text=True,
         check=False,

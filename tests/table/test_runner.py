@@ -72,7 +72,7 @@ def run_in_subprocess(table: TinyTable, *options: str) -> subprocess.Popen:
     )
 
 
-def wait_until(condition, seconds: float = 120) -> None:
+def wait_until(condition, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
