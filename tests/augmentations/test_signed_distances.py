@@ -61,7 +61,7 @@ def moved_points(augmentation, params: dict, points: torch.Tensor) -> torch.Tens
         Flip((0, 1, 2)),
         Affine(180, axis="z"),
     ],
-    ids=str,
+    ids=["any", "upright", "tilted", "translated", "scaled", "rescaled", "flipped", "affine"],
 )
 def test_the_function_is_moved_exactly(fitted, augmentation):
     inrs, points, _ = fitted
