@@ -14,6 +14,7 @@ Result = TypeVar("Result")
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _function: Callable[[int], Any]
+_barrier: Any  # of multiprocessing: where the processes of a pool meet
 
 
 class Died:
@@ -53,14 +54,20 @@ def _run(
 ) -> Generator[tuple[int, Result], None, list[int]]:
     """Work a queue off until a process dies; return the items that may have killed it."""
     running: dict[Future[Result], int] = {}
+    num_processes = min(num_processes, len(queue))
+    context = multiprocessing.get_context(_METHOD)
     pool = ProcessPoolExecutor(
-        min(num_processes, len(queue)),
-        multiprocessing.get_context(_METHOD),
+        num_processes,
+        context,
         initializer=_start,
-        initargs=(function,),
+        initargs=(function, context.Barrier(num_processes)),
     )
     try:
         pool.submit(os.getpid).result()
+        # All start before the first item: Python 3.11 never ends, in shutdown, a process that it
+        # started while another died.
+        for met in [pool.submit(_meet) for _ in range(num_processes)]:
+            met.result()
     except BrokenProcessPool as error:
         pool.shutdown()
         raise DataError(
@@ -84,13 +91,17 @@ def _run(
     return []
 
 
-def _start(function: Callable[[int], object]) -> None:
-    global _function
+def _start(function: Callable[[int], object], barrier: Any) -> None:
+    global _function, _barrier
     os.environ["IGL_NUM_THREADS"] = "1"  # libigl reads it when it first computes
     import torch
 
     torch.set_num_threads(1)
-    _function = function
+    _function, _barrier = function, barrier
+
+
+def _meet() -> None:
+    _barrier.wait()
 
 
 def _apply(item: int) -> Any:
