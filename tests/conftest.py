@@ -1,8 +1,16 @@
+import multiprocessing
+import os
+
 import pytest
 import torch
 from tiny import EVERYTHING, Blobs, tiny_spec
 
 from lightning_dws.inrs import INRDatasetSpec, Wanted, prepare_store
+
+# torch.compile's own processes, which import torch anew, cost more than they save here.
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+# Whatever first asks for a process, all are forked from one that has imported what they need.
+multiprocessing.set_forkserver_preload(["lightning_dws.table.worker", "numba", "tiny"])
 
 
 @pytest.fixture(autouse=True, scope="session")

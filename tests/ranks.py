@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["lightning_dws.cli", "numba", "tiny"])
 _SECONDS = 180
 
 

@@ -1,10 +1,8 @@
 import csv
 import json
-import os
+import multiprocessing
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -69,7 +67,7 @@ def few_shapes(path: Path, tmp_path: Path) -> list[str]:
     words = [
         *(f"{signals}.cache={tmp_path / 'cache'}", f"{signals}.num_processes=0"),
         *(f"{signals}.sampling.num_points=200", f"{signals}.sampling.grid_size=8"),
-        "--data.num_train_objects=40",
+        *("--data.num_train_objects=40", "--pictures.num_inrs=2"),
     ]
     if path.name.startswith("modelnet40"):
         for label in range(40):
@@ -249,22 +247,25 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path, places, stopped_after)
     assert not same(straight / "18.ckpt", straight / "17.ckpt")
 
 
+def main_of_one_thread(words: list[str]) -> None:
+    torch.set_num_threads(1)
+    main(words)
+
+
 def test_a_run_killed_in_mid_epoch_continues_to_the_same_weights(tmp_path, places):
     main(["fit", *RESUMABLE, *places])
     killed = tmp_path / "killed"
     arguments = [*RESUMABLE, places[0], f"--trainer.default_root_dir={killed}"]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), "fit", *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    process = multiprocessing.get_context("forkserver").Process(
+        target=main_of_one_thread, args=(["fit", *arguments],)
     )
+    process.start()
     folder = killed / "run" / "version_0" / "checkpoints"
-    while not (folder / "9.ckpt").exists() and process.poll() is None:
+    while not (folder / "9.ckpt").exists() and process.is_alive():
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     main(["fit", *arguments, f"--ckpt_path={folder / '8.ckpt'}"])
     straight = run_folder(tmp_path) / "checkpoints" / "18.ckpt"
     assert same(straight, folder / "18.ckpt")

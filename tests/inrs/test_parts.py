@@ -1,11 +1,9 @@
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import pytest
+from ranks import on_two_ranks
 from tiny import EVERYTHING, tiny_spec
 
 from lightning_dws.cli import main
@@ -119,12 +117,5 @@ def test_the_command_publishes_with_the_last_part(tmp_path, capsys):
 def test_two_processes_make_the_same_store(tmp_path):
     main([*COMMAND, f"--root={tmp_path}", "--store=straight"])
     words = [*COMMAND, f"--root={tmp_path}", "--store=fabric", "--devices=2"]
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), *words],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    assert on_two_ranks(main, words) == [None, None]
     assert contents(tmp_path / "fabric") == contents(tmp_path / "straight")

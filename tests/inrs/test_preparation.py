@@ -1,9 +1,8 @@
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from lightning_dws.inrs import INRStore, Recipe, Wanted, locks, preparation, pre
 from lightning_dws.inrs import store as store_module
 
 ALL = Wanted(EVERYTHING, {"train": 2})
+SLOW = Recipe(steps=500, learning_rate=5e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -219,36 +219,34 @@ def test_two_at_once_do_not_disturb_each_other(tmp_path, straight):
     assert all(len(s.split("train")) == 48 for s in stores)
 
 
-SCRIPT = """
-import torch
-torch.set_num_threads(1)
-from tiny import EVERYTHING, tiny_spec
-from lightning_dws.inrs import Recipe, Wanted, preparation, prepare_store
-preparation.SHARD_SIZE = 5
-spec = tiny_spec(recipe=Recipe(steps=500, learning_rate=5e-3))
-prepare_store(DIRECTORY, spec, Wanted(EVERYTHING, {"train": 2}), show_progress=False)
-"""
+def fit_slowly(directory: Path) -> None:
+    torch.set_num_threads(1)
+    preparation.SHARD_SIZE = 5
+    prepare(directory, spec=tiny_spec(recipe=SLOW))
 
 
-def start(directory: Path) -> subprocess.Popen[bytes]:
-    code = SCRIPT.replace("DIRECTORY", repr(str(directory)))
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+def start(directory: Path) -> BaseProcess:
+    """Fit in a process forked from one that has everything imported already."""
+    process = multiprocessing.get_context("forkserver").Process(
+        target=fit_slowly, args=(directory,)
+    )
+    process.start()
+    return process
 
 
 def test_kill_and_concurrent_processes_end_in_the_same_bytes(tmp_path):
     """Killed processes, then two at once: the bytes of one that nobody disturbed."""
-    torch.set_num_threads(1)
-    spec = tiny_spec(recipe=Recipe(steps=500, learning_rate=5e-3))
-    prepare(tmp_path / "straight", spec=spec)
+    prepare(tmp_path / "straight", spec=tiny_spec(recipe=SLOW))
     disturbed = tmp_path / "disturbed"
     for shards in (1, 4):
         process = start(disturbed)
-        while len(list(disturbed.glob("*.safetensors"))) < shards and process.poll() is None:
+        while len(list(disturbed.glob("*.safetensors"))) < shards and process.is_alive():
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert not (disturbed / "dataset.json").exists()
     both = [start(disturbed), start(disturbed)]
-    assert [process.wait() for process in both] == [0, 0]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
     assert contents(disturbed) == contents(tmp_path / "straight")

@@ -137,7 +137,10 @@ def test_show_draws_originals_and_reconstructions_and_exports(shown, capsys):
     assert "the signals given are blobs" in capsys.readouterr().err
     main(["inrs", "verify", str(folder / "store"), "--sample", "2", *signals])
     assert "rendered" in capsys.readouterr().out
-    main(["inrs", "augment", str(folder / "store"), "--output", str(folder / "augmented.png")])
+    augmented = ["--count", "1", "--output", str(folder / "augmented.png")]
+    main(["inrs", "augment", str(folder / "store"), *augmented])
+    with Image.open(folder / "augmented.png") as picture:
+        assert picture.width > 5 * picture.height  # one INR, and a column for each augmentation
 
 
 def test_a_reconstruction_is_written_in_several_formats(tmp_path):

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import re
 import shlex
@@ -10,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from table_command import NOISE, TinyTable, run_two_processes
+from table_command import NOISE, WIDE, TinyTable, run_two_processes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_dws.cli import main
 from lightning_dws.table import command
 from lightning_dws.table.cluster import ClusterJob
-from lightning_dws.table.processes import start_process
+from lightning_dws.table.processes import redirect_output, start_process
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -26,29 +27,37 @@ ENVIRONMENT = {
 }
 
 
+def keep_one_row_of_cells(table: TinyTable) -> None:
+    """Leave two cells: the rows none and MixUp of one model, one view and one seed."""
+    table.content |= {"seeds": [0], "views": [1]}
+    table.content["models"] = {"DWS": table.content["models"]["DWS"]}
+
+
 def figures(record: dict) -> dict:
     return {name: record[name] for name in ("test", "best", "steps", "test_objects", "history")}
 
 
 def test_a_table_runs_every_cell_once(table, capfd):
+    table.content["models"] = {"wide": WIDE}
     table.run()
     records = table.records()
-    assert len(records) == 16
+    assert len(records) == 8
     assert all(record["status"] == "finished" for record in records.values())
     assert all(name.endswith(record["hash"]) for name, record in records.items())
     assert {len(record["history"]["step"]) for record in records.values()} == {3}
     assert not list((table.results / "tiny" / "runs").iterdir())
-    assert capfd.readouterr().out.count(" | seed ") == 16
+    assert capfd.readouterr().out.count(" | seed ") == 8
     table.run()
-    assert "16 finished, 0 to run" in capfd.readouterr().out
+    assert "8 finished, 0 to run" in capfd.readouterr().out
     assert table.records() == records
 
 
 def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path):
     table.content["augmentations"]["noise"] = NOISE
     table.content |= {"seeds": [3], "views": [2]}
+    table.content["models"] = {"wide": WIDE}
     table.run()
-    assert len(table.records()) == 6
+    assert len(table.records()) == 3
     for name, record in table.records().items():
         runs = tmp_path / "runs" / name
         words = shlex.split(record["command"])[2:]
@@ -65,11 +74,26 @@ def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path):
         assert torch.load(best, weights_only=True)["global_step"] == record["best"]["step"]
 
 
-def run_in_subprocess(table: TinyTable, *options: str) -> subprocess.Popen:
-    words = [sys.executable, str(ROOT / "main.py"), *table.words, "--devices", "cpu", *options]
-    return subprocess.Popen(
-        words, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+class Running:
+    """A table's command in a process of its own, forked from one that has imported all it needs."""
+
+    def __init__(self, table: TinyTable) -> None:
+        self._log = table.folder.with_name(f"output-{table.folder.name}")  # no file of the table
+        self.process = multiprocessing.get_context("forkserver").Process(
+            target=run_with_output, args=([*table.words, "--devices", "cpu"], self._log)
+        )
+        self.process.start()
+
+    def wait(self) -> str:
+        """Wait for its end and give what it printed."""
+        self.process.join(300)
+        return self._log.read_text()
+
+
+def run_with_output(words: list[str], log: Path) -> None:
+    redirect_output(log)
+    torch.set_num_threads(1)
+    main(words)
 
 
 def wait_until(condition, seconds: float = 300) -> None:
@@ -91,7 +115,7 @@ def processes_of(table: TinyTable) -> list[int]:
     return found
 
 
-def test_a_killed_table_continues(tmp_path):
+def test_a_killed_table_continues(tmp_path, capfd):
     """kill -9 in the middle of a cell: no cell lost, none repeated, the same figures."""
     (tmp_path / "straight").mkdir()
     (tmp_path / "killed").mkdir()
@@ -100,9 +124,9 @@ def test_a_killed_table_continues(tmp_path):
         each.content["augmentations"]["noise"] = NOISE
         each.content |= {"seeds": [0], "views": [2]}
         each.content["models"] = {"DWS": each.content["models"]["DWS"]}
-        each.content["common"]["trainer"] |= {"max_steps": 160, "val_check_interval": 8}
+        each.content["common"]["trainer"] |= {"max_steps": 80, "val_check_interval": 4}
     straight.run()
-    running = run_in_subprocess(table)
+    running = Running(table)
     runs = table.results / "tiny" / "runs"
 
     def interrupted() -> set[str]:
@@ -111,15 +135,16 @@ def test_a_killed_table_continues(tmp_path):
         }
 
     wait_until(lambda: table.records() and interrupted())
-    running.kill()
-    running.communicate(timeout=300)
+    running.process.kill()
+    running.wait()
     wait_until(lambda: not processes_of(table), 10)
     kept = table.records()
     written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
     assert 0 < len(kept) < 3
     assert interrupted()
-    output, _ = run_in_subprocess(table).communicate(timeout=300)
-    assert f"{len(kept)} finished, {3 - len(kept)} to run" in output
+    capfd.readouterr()
+    table.run()
+    assert f"{len(kept)} finished, {3 - len(kept)} to run" in capfd.readouterr().out
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
     expected = {name: figures(record) for name, record in straight.records().items()}
     assert {name: figures(record) for name, record in table.records().items()} == expected
@@ -136,11 +161,11 @@ def heeding_ctrl_c():
 @pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
     table.content["common"]["trainer"] |= {"max_steps": 4000, "val_check_interval": 10}
-    running = run_in_subprocess(table)
+    running = Running(table)
     wait_until(lambda: list(table.results.rglob("last.ckpt")))
-    running.send_signal(signal.SIGINT)
-    output, _ = running.communicate(timeout=300)
-    assert running.returncode == 130
+    os.kill(running.process.pid, signal.SIGINT)
+    output = running.wait()
+    assert running.process.exitcode == 130
     assert "the same command continues" in output
     assert "Traceback" not in output
     assert not table.records()
@@ -148,24 +173,24 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
     wait_until(lambda: not processes_of(table), 10)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_cell_is_shown_and_goes_on_the_next_time(table, number):
-    table.content |= {"seeds": [0], "views": [1]}
-    table.content["common"]["trainer"] |= {"max_steps": 400, "val_check_interval": 20}
-    running = run_in_subprocess(table)
-    wait_until(lambda: list(table.results.rglob("last.ckpt")))
-    [cell] = [pid for pid in processes_of(table) if pid != running.pid]
-    os.kill(cell, number)
-    output, _ = running.communicate(timeout=300)
-    assert running.returncode == 0
-    failed = [r for r in table.records().values() if r["status"] == "failed"]
-    [error] = [record["error"] for record in failed]
-    assert error == f"killed: its process was ended by signal {number:d}"
-    assert len(table.records()) == 4
-    assert "FAILED: killed" in output
+def test_killed_cells_are_shown_and_go_on_the_next_time(table):
+    keep_one_row_of_cells(table)
+    table.content["common"]["trainer"] |= {"max_steps": 200, "val_check_interval": 10}
+    running = Running(table)
+    numbers = [signal.SIGKILL, signal.SIGTERM]
+    for count, number in enumerate(numbers, start=1):
+        wait_until(lambda: len(list(table.results.rglob("last.ckpt"))) == count)  # noqa: B023
+        [cell] = [pid for pid in processes_of(table) if pid != running.process.pid]
+        os.kill(cell, number)
+        wait_until(lambda: len(table.records()) == count)  # noqa: B023
+    output = running.wait()
+    assert running.process.exitcode == 0
+    errors = {record["error"] for record in table.records().values()}
+    assert errors == {f"killed: its process was ended by signal {number:d}" for number in numbers}
+    assert output.count("FAILED: killed") == 2
     table.run()
     records = table.records().values()
-    assert [record["status"] for record in records] == ["finished"] * 4
+    assert [record["status"] for record in records] == ["finished"] * 2
     assert {len(record["history"]["step"]) for record in records} == {20}
 
 
@@ -203,22 +228,26 @@ def test_a_changed_config_is_another_cell(table, capfd):
     assert "0 finished, 4 to run" in capfd.readouterr().out
 
 
-def test_two_commands_share_a_table(table):
+def test_two_commands_share_a_table(table, capfd):
     table.content |= {"seeds": [0], "views": [1]}
-    both = [run_in_subprocess(table) for _ in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    table.content["common"]["trainer"]["max_steps"] = 100
+    other = Running(table)
+    wait_until(lambda: list(table.results.rglob("last.ckpt")))
+    table.run()
+    outputs = [other.wait(), capfd.readouterr().out]
+    assert other.process.exitcode == 0
     assert len(table.records()) == 4
     ran = [re.findall(r"\] (.* seed 0): [\d.]+ % ", output) for output in outputs]
     assert len({*ran[0], *ran[1]}) == 4
+    assert min(map(len, ran)) > 0
 
 
-def test_cells_run_as_jobs_of_a_cluster(table):
+def test_cells_run_as_jobs_of_a_cluster(table, capfd, monkeypatch):
     """By submitit's local executor, which starts a process for each job as SLURM would."""
-    table.content |= {"seeds": [0], "views": [1]}
-    table.content["models"] = {"DWS": table.content["models"]["DWS"]}
-    options = "{cluster: local, timeout_min: 5, cpus_per_task: 1}"
-    output, _ = run_in_subprocess(table, "--slurm", options).communicate(timeout=300)
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    keep_one_row_of_cells(table)
+    table.run("--slurm", "{cluster: local, timeout_min: 5, cpus_per_task: 1}")
+    output = capfd.readouterr().out
     records = table.records().values()
     assert [record["status"] for record in records] == ["finished"] * 2, output
     assert output.count("seed 0:") == 2
@@ -271,7 +300,7 @@ def test_parts_from_outside_the_package_run_alone(table, tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "my_parts.py").write_text(MY_PARTS)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "mine"), *sys.path]))
-    table.content |= {"seeds": [0], "views": [1]}
+    keep_one_row_of_cells(table)
     table.content["models"] = {"mine": {"model": {"network": "my_parts.MyModel"}}}
     own = {"data": {"augmentations": [{"class_path": "my_parts.Halving"}]}}
     table.content["augmentations"] = {"none": {}, "own": own}
