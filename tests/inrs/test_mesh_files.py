@@ -22,6 +22,8 @@ from plain_meshes import (
 )
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs import MeshFolder, Solids, shapes
+from lightning_dws.inrs.mesh_files import READING_VERSION
 from lightning_dws.inrs.meshes import Mesh, clean, orient, read_mesh
 from lightning_dws.inrs.signed_distance import SignedDistance
 
@@ -341,6 +343,20 @@ def test_damaged_files_are_meshes_or_one_error(tmp_path, name):
         content = content[: generator.integers(len(content) // 2, 2 * len(content))]
         with suppress(DataError):
             orient(clean(read_mesh(write(tmp_path, name, bytes(content)))))
+
+
+def test_another_reading_is_another_dataset(tmp_path, monkeypatch):
+    """Samples and stores, named alike, of meshes that were read wrongly are not found again."""
+    for split in ("train", "test"):
+        (tmp_path / "box" / split).mkdir(parents=True)
+        as_files(CUBE, tmp_path / "box" / split)
+    cache = str(tmp_path / "cache")
+    before = MeshFolder(str(tmp_path), cache=cache)._cache.folder
+    solids = Solids(cache=cache).name
+    assert solids == "solids-a6e8b1fd2669"  # as it was when trimesh read the meshes
+    monkeypatch.setattr(shapes, "READING_VERSION", READING_VERSION + 1)
+    assert MeshFolder(str(tmp_path), cache=cache)._cache.folder != before
+    assert Solids(cache=cache).name == solids
 
 
 CGAL = Path("/usr/share/doc/libcgal-dev/data.tar.gz")  # Debian's libcgal-demo

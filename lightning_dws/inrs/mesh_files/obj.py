@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,19 @@ def read_obj(path: Path) -> Polygons:
     Raises:
         DataError: A vertex or a face is malformed, or it holds surfaces that are no polygons.
     """
-    lines = list(_join_continued(content_lines(path.read_bytes())))
+    data = path.read_bytes()
+    lines = content_lines(data)
+    if b"\\" in data:
+        lines = list(_join_continued(lines))
     unread = next(filter(None, map(_IS_UNREAD.match, lines)), None)
     if unread:
         raise DataError(f"a statement {unread[1].decode()!r}: only polygons are read")
-    vertices = Rows.parse([line[2:] for line in lines if line.startswith(_VERTEX)])
-    faces = Rows.parse([_drop_details(line[2:]) for line in lines if line.startswith(_FACE)])
+    is_vertex = [line.startswith(_VERTEX) for line in lines]
+    is_face = [line.startswith(_FACE) for line in lines]
+    vertices = Rows.parse([line[2:] for line in compress(lines, is_vertex)])
+    faces = Rows.parse(_drop_details([line[2:] for line in compress(lines, is_face)]))
     num_vertices = len(vertices.sizes)
-    is_face = np.array([line.startswith(_FACE) for line in lines], bool)
-    is_vertex = np.array([line.startswith(_VERTEX) for line in lines], bool)
-    before = np.repeat(np.cumsum(is_vertex)[is_face], faces.sizes)
+    before = np.repeat(np.cumsum(is_vertex)[np.array(is_face, bool)], faces.sizes)
     return Polygons(
         vertices.columns(0, num_vertices, 3, "vertex"),
         _resolve(whole(faces.values), before),
@@ -56,9 +60,9 @@ def _join_continued(lines: Iterable[bytes]) -> Iterable[bytes]:
         yield begun
 
 
-def _drop_details(face: bytes) -> bytes:
+def _drop_details(faces: list[bytes]) -> list[bytes]:
     """Keep the vertices of corners that are written ``v``, ``v/vt``, ``v//vn`` or ``v/vt/vn``."""
-    return re.sub(rb"/\S*", b"", face) if b"/" in face else face
+    return re.sub(rb"/\S*", b"", b"\n".join(faces)).split(b"\n") if faces else faces
 
 
 def _resolve(index: Integers, before: Integers) -> Integers:

@@ -214,7 +214,8 @@ def _walk(
             sizes.append(size)
             position += size * width
     shape = (count, len(widths))
-    return np.reshape(offsets, shape).astype(np.int64), np.reshape(sizes, shape), position
+    arrays = [np.array(each, np.int64).reshape(shape) for each in (offsets, sizes)]
+    return arrays[0], arrays[1], position
 
 
 def _are_alike(

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.mesh_files.polygons import Floats, Integers
+
+_IS_WHITE = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # to bytes.split
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +31,13 @@ class Rows:
         Raises:
             DataError: Something is not a number.
         """
-        tokens = [line.split() for line in lines]
-        sizes = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        return cls(parse_numbers(list(chain.from_iterable(tokens))), sizes)
+        text = b"\n".join(lines)
+        content = np.frombuffer(text, np.uint8)
+        is_white = _IS_WHITE[content]
+        begins = ~is_white
+        begins[1:] &= is_white[:-1]
+        line = np.cumsum(content == ord("\n"))[begins]
+        return cls(parse_numbers(text.split()), np.bincount(line, minlength=len(lines)))
 
     @property
     def starts(self) -> Integers:
