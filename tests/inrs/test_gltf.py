@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.meshes import Mesh, read_mesh
+from lightning_dws.inrs.meshes import Mesh, clean, orient, read_mesh
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], np.float32)
 TETRAHEDRON = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
@@ -246,3 +247,16 @@ def test_malformed_primitives_are_one_error(tmp_path):
         document["meshes"][0]["primitives"][0] |= change
         with pytest.raises(DataError, match=reason):
             read(tmp_path, document)
+
+
+def test_damaged_files_are_meshes_or_one_error(tmp_path):
+    generator = np.random.default_rng(0)
+    path = tmp_path / "mesh.glb"
+    whole = as_glb(tetrahedron())
+    for _ in range(100):
+        content = bytearray(whole)
+        for place in generator.integers(len(content), size=2):
+            content[place] = generator.integers(256)
+        path.write_bytes(content)
+        with suppress(DataError):
+            orient(clean(read_mesh(path)))

@@ -299,7 +299,7 @@ TEXT_STL = as_stl(CUBE, binary=False).decode()
         ("a.obj", "v 0 0\nf 1 1 1\n", "vertex 0 has 2 numbers, expected 3"),
         ("a.obj", "v 0 0 0\nf 0 1 1\n", "a face of vertex 0, with 1 before it"),
         ("a.obj", "v 0 0 0\nf -2 1 1\n", "a face of vertex -2, with 1 before it"),
-        ("a.obj", "v 0 0 0\nf 2 1 1\n", "a face of vertex 1, there are 1"),
+        ("a.obj", "v 0 0 0\nf 2 1 1\n", "a face of vertex 2, with 1 before it and 1 in all"),
         ("a.obj", CUBE_OBJ + "surf 0 1 0 1 1 2 3\n", "a statement 'surf': only polygons"),
         ("a.obj", "v 0 0 0\nv 1 1 1\nl 1 2\n", "no triangles in it"),
         ("a.ply", "ply\nnothing", "expected ply and its header"),

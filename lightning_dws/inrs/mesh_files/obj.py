@@ -41,7 +41,7 @@ def read_obj(path: Path) -> Polygons:
     before = np.repeat(np.cumsum(is_vertex)[np.array(is_face, bool)], faces.sizes)
     return Polygons(
         vertices.columns(0, num_vertices, 3, "vertex"),
-        _resolve(whole(faces.values), before),
+        _resolve(whole(faces.values), before, num_vertices),
         faces.sizes,
     )
 
@@ -65,10 +65,12 @@ def _drop_details(faces: list[bytes]) -> list[bytes]:
     return re.sub(rb"/\S*", b"", b"\n".join(faces)).split(b"\n") if faces else faces
 
 
-def _resolve(index: Integers, before: Integers) -> Integers:
+def _resolve(index: Integers, before: Integers, count: int) -> Integers:
     """Count indices (c,) from 0, those below zero from the vertices before their face (c,)."""
-    wrong = np.flatnonzero((index == 0) | (index < -before))
+    wrong = np.flatnonzero((index == 0) | (index < -before) | (index > count))
     if len(wrong):
         where = wrong[0]
-        raise DataError(f"a face of vertex {index[where]}, with {before[where]} before it")
+        raise DataError(
+            f"a face of vertex {index[where]}, with {before[where]} before it and {count} in all"
+        )
     return np.where(index < 0, before + index, index - 1)

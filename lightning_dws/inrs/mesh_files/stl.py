@@ -51,14 +51,14 @@ def _read_text(data: bytes) -> Floats:
     num_facets, rest = divmod(len(tokens), len(_FACET))
     columns = [tokens[place :: len(_FACET)][:num_facets] for place in range(len(_FACET))]
     wrong = [
-        (column.index(other), place, shown(other))
+        (next(facet for facet, found in enumerate(column) if found != word), place)
         for place, (word, column) in enumerate(zip(_FACET, columns, strict=True))
-        if word != _NUMBER
-        for other in set(column) - {word}
+        if word != _NUMBER and set(column) - {word}
     ]
     if wrong:
-        facet, place, found = min(wrong)
-        raise DataError(f"facet {facet}: {found} where {_FACET[place].decode()!r} belongs")
+        facet, place = min(wrong)
+        found, expected = shown(columns[place][facet]), _FACET[place].decode()
+        raise DataError(f"facet {facet}: {found} where {expected!r} belongs")
     if rest:
         raise DataError(f"ends within facet {num_facets}")
     corners = [parse_numbers(columns[place]) for place in _CORNERS]
