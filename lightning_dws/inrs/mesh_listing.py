@@ -11,7 +11,7 @@ from lightning_dws.inrs.file_listing import (
     list_folders,
     normalised,
 )
-from lightning_dws.inrs.meshes import mesh_suffixes
+from lightning_dws.inrs.mesh_files import MESH_SUFFIXES
 
 _SPLIT_OF_FOLDER = {"train": "train", **dict.fromkeys(VAL_FOLDERS, "val"), "test": "test"}
 
@@ -71,20 +71,20 @@ def _find_splits(folder: Path, root: Path) -> dict[str, Path]:
 
 def _list_files(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
     """List the meshes of a folder, and what else is in it."""
-    suffixes = mesh_suffixes()
     entries = list_entries(folder, root, may_be_missing=True)
-    meshes = [path for path in entries if path.suffix.lower() in suffixes and not path.is_dir()]
+    meshes = [
+        path for path in entries if path.suffix.lower() in MESH_SUFFIXES and not path.is_dir()
+    ]
     return meshes, [path for path in entries if path not in set(meshes)]
 
 
 def _describe(others: list[Path], root: Path) -> list[str]:
     """Say what is left out, a line for each kind of it, with one example."""
-    suffixes = mesh_suffixes()
     kinds: dict[str, list[Path]] = {}
     for path in others:
         if path.is_dir():
             kind = "folders where meshes are expected"
-        elif path.suffix.lower() in suffixes:
+        elif path.suffix.lower() in MESH_SUFFIXES:
             kind = "meshes beside the folders of splits"
         else:
             kind = f"files {path.suffix.lower() or 'without extension'}, which no reader takes"

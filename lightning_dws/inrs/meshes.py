@@ -1,11 +1,7 @@
 """Meshes as triangles: read, cleaned, oriented, and put into the unit sphere."""
 
-import logging
-import warnings
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +9,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.mesh_files import read_polygons, triangulate
+from lightning_dws.inrs.mesh_files.polygons import Floats, Integers
 
-Floats = NDArray[np.floating[Any]]
-Integers = NDArray[np.signedinteger[Any]]
-
-_NOT_MESHES = {"bz2", "dxf", "gz", "svg", "tar.bz2", "tar.gz", "xyz", "zip"}  # that trimesh reads
 _SMALLEST_AREA = 1e-14  # of a triangle that counts, in squares of the mesh's size
 _SMALLEST_VOLUME = 1e-4  # that tells an outside from an inside, in surface areas to the power 3/2
 
@@ -40,49 +34,17 @@ class Mesh:
         return self.vertices[self.faces]
 
 
-@cache
-def mesh_suffixes() -> tuple[str, ...]:
-    """Give the endings of the names of files that trimesh reads as meshes."""
-    import trimesh
-
-    formats = set(trimesh.available_formats()) - _NOT_MESHES
-    return tuple(sorted(f".{name}" for name in formats))
-
-
 def read_mesh(path: Path) -> Mesh:
-    """Read a mesh file of any format that trimesh reads; several parts become one mesh.
+    """Read a mesh file of a format in ``MESH_SUFFIXES``; several parts become one mesh.
 
     Raises:
         DataError: The file cannot be read, or holds no triangles; the message is the reason alone.
     """
-    import trimesh
-
-    logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # the reason is in our own error
-    options: dict[str, Any] = {"process": False}
-    if path.suffix.lower() == ".obj":
-        options["skip_materials"] = True
-    try:
-        if path.stat().st_size == 0:
-            raise DataError("an empty file")
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            scene = trimesh.load_scene(path, **options)
-            parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
-    except DataError:
-        raise
-    except MemoryError:
-        raise DataError("too large for the memory") from None
-    except Exception as error:  # trimesh's readers raise whatever a broken file leads them to
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"not a readable mesh ({type(error).__name__}: {reason})") from error
-    if not sum(len(part.faces) for part in parts):
+    polygons = read_polygons(path)
+    faces = triangulate(polygons)
+    if not len(faces):
         raise DataError("no triangles in it")
-    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
-    shifted = [part.faces + start for part, start in zip(parts, starts, strict=False)]
-    return Mesh(
-        np.concatenate([np.asarray(part.vertices, np.float64) for part in parts]),
-        np.concatenate(shifted).astype(np.int64),
-    )
+    return Mesh(polygons.vertices, faces)
 
 
 def clean(mesh: Mesh) -> Mesh:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.meshes import Floats, Integers, Mesh
+from lightning_dws.inrs.mesh_files.polygons import Floats, Integers
+from lightning_dws.inrs.meshes import Mesh
 from lightning_dws.inrs.shape_samples import grid_points
 from lightning_dws.inrs.siren import evaluate_field
 from lightning_dws.weight_space import WeightBatch

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.file_listing import POOL, FileListing
+from lightning_dws.inrs.mesh_files import READING_VERSION
 from lightning_dws.inrs.mesh_listing import list_meshes
 from lightning_dws.inrs.meshes import Mesh, clean, normalise, orient, read_mesh
 from lightning_dws.inrs.shape_cache import SampleCache
@@ -186,7 +187,8 @@ class MeshFolder(ShapeSignals):
     are sorted by name, files by class and name; a file's place in that order (training before
     validation before test where they are given) is its object id.
 
-    Any format counts that trimesh reads, by the file's extension. Equal vertices are merged,
+    OFF, OBJ, PLY, STL, GLB and glTF files count, by their extension. Polygons of any size and
+    shape are cut into triangles, all parts of a file are one mesh, equal vertices are merged,
     triangles without area and repeated ones dropped, and surfaces that are inside out turned: see
     ``clean`` and ``orient``. What cannot be used (unreadable, empty, not finite, degenerate,
     enclosing nothing) is skipped and told; so are files and folders that the layout does not have.
@@ -197,7 +199,8 @@ class MeshFolder(ShapeSignals):
         test_share: Share of the pool for test; of no effect where splits are given.
         name: The readable part of the dataset's name, letters, digits, ``-`` and ``_``. Default:
             the folder's. Behind it comes a hash of the options and of the files (their places,
-            sizes, and first and last 32 KiB), so that other options or files get another store.
+            sizes, and first and last 32 KiB), and of how meshes are read, so that other options,
+            files or readings get another store.
         sampling: As in ``ShapeSignals``.
         cache: Likewise.
         num_processes: Likewise.
@@ -243,6 +246,7 @@ class MeshFolder(ShapeSignals):
             "sampling": self.sampling.fingerprint,
             "val_share": None if "val" in parts else self.val_share,
             "test_share": self.test_share if POOL in parts else None,
+            "reading": READING_VERSION,
         }
         identity = json.dumps([self._listing.fingerprint, options], sort_keys=True)
         own_name = re.sub(r"[^A-Za-z0-9]+", "_", self._listing.root.resolve().name)

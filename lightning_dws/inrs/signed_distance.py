@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_dws.inrs.meshes import Floats, Mesh
+from lightning_dws.inrs.mesh_files.polygons import Floats
+from lightning_dws.inrs.meshes import Mesh
 
 _POINTS_AT_ONCE = 2**17  # bounds the memory
 _LONGEST_EDGE = 0.05  # of the mesh's size

@@ -3,7 +3,8 @@ import pytest
 import trimesh
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.meshes import Mesh, clean, mesh_suffixes, normalise, orient, read_mesh
+from lightning_dws.inrs.mesh_files import MESH_SUFFIXES
+from lightning_dws.inrs.meshes import Mesh, clean, normalise, orient, read_mesh
 from lightning_dws.inrs.signed_distance import SignedDistance
 
 
@@ -169,7 +170,7 @@ def test_long_triangles_are_cut_without_changing_anything():
 
 @pytest.mark.parametrize("suffix", [".off", ".obj", ".ply", ".stl", ".glb"])
 def test_formats(tmp_path, suffix):
-    assert suffix in mesh_suffixes()
+    assert suffix in MESH_SUFFIXES
     path = tmp_path / f"ball{suffix}"
     trimesh.creation.icosphere(subdivisions=2).export(path)
     cleaned = clean(read_mesh(path))
