@@ -3,8 +3,12 @@
 Coordinate descent of Ainsworth et al. (2023) over hidden layers, each step a linear assignment,
 for a whole batch of pairs at once; extended to signed permutations for sine networks, whose
 hidden neurons match up to their sign.
+
+On the CPU one pair after another is matched by compiled code (``matching_kernel``); on a GPU all
+pairs of a batch take each step together (``WeightMatching``).
 """
 
+import itertools
 from typing import Literal, NamedTuple
 
 import torch
@@ -64,8 +68,29 @@ def align(a: WeightBatch, b: WeightBatch, symmetry: Symmetry = "permutation") ->
         DataError: A weight is not finite.
     """
     _check_pair(a, b, symmetry)
+    signed = symmetry == "signed_permutation"
+    return (_align_on_cpu if b.device.type == "cpu" else _align_on_device)(a, b, signed)
+
+
+def _align_on_cpu(a: WeightBatch, b: WeightBatch, signed: bool) -> Alignment:
+    """Align one pair after another, compiled."""
+    from lightning_dws.mixup.matching_kernel import match_on_cpu  # loads Numba
+
+    matched = match_on_cpu(a, b, signed, _RELATIVE_GAIN)
+    dtype, widths = b.parameters.dtype, b.architecture.hidden_widths
+    starts = [0, *itertools.accumulate(widths)]
+    permutations = [
+        numbers - start
+        for numbers, start in zip(matched.permutation.split(widths, dim=1), starts, strict=False)
+    ]
+    signs = [sign.to(dtype) for sign in matched.sign.split(widths, dim=1)]
+    return Alignment(b.replace(parameters=matched.moved.to(dtype)), permutations, signs)
+
+
+def _align_on_device(a: WeightBatch, b: WeightBatch, signed: bool) -> Alignment:
+    """Align all pairs at once: every step is one operation of torch."""
     matching = _match_permutations(a, b)
-    if symmetry == "signed_permutation":
+    if signed:
         from_incoming = WeightMatching(a, b, signed=True)
         from_incoming.assign_from_incoming()
         from_incoming.descend()

@@ -1,7 +1,6 @@
-"""Linear assignments for a whole batch: SciPy on the CPU, torch-linear-assignment on CUDA.
+"""Linear assignments for a whole batch: torch-linear-assignment on CUDA, else SciPy.
 
-SciPy solves one after another: on two cores, sharing 32 x 32 assignments out to threads made the
-alignment of 256 pairs a third slower, since torch's own threads want the cores as well.
+INRs on the CPU are aligned without it, see ``matching_kernel``.
 """
 
 import importlib

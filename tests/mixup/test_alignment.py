@@ -12,7 +12,12 @@ from lightning_dws.augmentations.symmetry import permute_neurons
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.siren import evaluate_inrs, initialise_inrs
 from lightning_dws.mixup import align, midpoint_error, squared_distance
-from lightning_dws.mixup.alignment import SYMMETRIES, WeightMatching
+from lightning_dws.mixup.alignment import (
+    SYMMETRIES,
+    WeightMatching,
+    _align_on_cpu,
+    _align_on_device,
+)
 
 DEEP = INRArchitecture((2, 9, 8, 7, 1))
 RELU = INRArchitecture((3, 8, 8, 2), activation="relu")
@@ -243,3 +248,35 @@ def test_midpoint_error_is_zero_where_a_line_connects_the_signals() -> None:
     middle = evaluate_inrs(a.replace(parameters=(a.parameters + b.parameters) / 2), x)
     expected = ((middle - signals) ** 2).mean(dim=(1, 2))
     torch.testing.assert_close(midpoint_error(a, b, x), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(architecture=_architectures(), signed=st.booleans(), seed=SEEDS)
+def test_pair_by_pair_finds_what_all_pairs_at_once_find(
+    architecture: INRArchitecture, signed: bool, seed: int
+) -> None:
+    a, b = _random_batch(architecture, 5, seed), _random_batch(architecture, 5, seed + 1)
+    found, expected = _align_on_cpu(a, b, signed), _align_on_device(a, b, signed)
+    for own, other in zip(found.permutations, expected.permutations, strict=True):
+        assert torch.equal(own, other)
+    assert torch.equal(found.aligned.parameters, expected.aligned.parameters)
+
+
+@BOTH_SYMMETRIES
+def test_threads_change_no_bit(symmetry: str) -> None:
+    a, b = _random_batch(DEEP, 40, 0), _random_batch(DEEP, 40, 1)
+    expected = align(a, b, symmetry).aligned.parameters
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(align(a, b, symmetry).aligned.parameters, expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e200])
+def test_weights_that_cannot_be_compared_are_named(value: float) -> None:
+    a, b = _random_batch(DEEP, 40, 0), _random_batch(DEEP, 40, 1)
+    b.parameters[33, 2] = value
+    with pytest.raises(DataError, match="the weights of pair 33 of the batch are not finite, or"):
+        align(a, b)

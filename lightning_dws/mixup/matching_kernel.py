@@ -1,0 +1,268 @@
+"""Weight matching of one pair of INRs after another for the CPU, compiled by Numba.
+
+The same search as ``WeightMatching`` of ``alignment.py``, which does it for all pairs of a batch at
+once in torch, for GPUs. Here a pair stays in the processor's cache from its first product to its
+last, and an assignment starts from the column prices of the layer's assignment before.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_dws.compiled import compiled
+from lightning_dws.errors import DataError
+from lightning_dws.mixup.assignment_kernel import assign
+from lightning_dws.parallel import map_in_threads
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+_PAIRS_AT_ONCE = 16  # of a thread
+_LARGEST_NORM = 1e300  # squared
+
+
+class Matched(NamedTuple):
+    """Rows of b as moved, (B, P), and how: per hidden neuron (B, sum of hidden widths)."""
+
+    moved: Tensor
+    permutation: Tensor
+    sign: Tensor
+
+
+def match_on_cpu(a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float) -> Matched:
+    """Match every INR of b to that of a.
+
+    Args:
+        a: B INRs that stay.
+        b: B INRs that move, of the same architecture.
+        signed: Whether hidden neurons may be negated.
+        relative_gain: Least gain of a step, relative to the product of both INRs' norms.
+
+    Returns:
+        The moved rows in float64, permutations (int64) and signs (float64).
+
+    Raises:
+        DataError: The weights of a pair are not finite, or too large to compare.
+    """
+    fixed = np.ascontiguousarray(a.parameters.double().numpy())
+    moved = b.parameters.double().clone(memory_format=torch.contiguous_format)
+    count, num_hidden = len(b), sum(b.architecture.hidden_widths)
+    permutation = torch.empty(count, num_hidden, dtype=torch.int64)
+    sign = torch.empty(count, num_hidden, dtype=torch.float64)
+    layout = _layout(b.architecture)
+
+    def match(pairs: slice) -> int:
+        rows = (fixed[pairs], moved.numpy()[pairs], permutation.numpy()[pairs], sign.numpy()[pairs])
+        return int(pairs.start + _match_pairs(*rows, layout, signed, relative_gain))
+
+    chunks = [slice(k, min(k + _PAIRS_AT_ONCE, count)) for k in range(0, count, _PAIRS_AT_ONCE)]
+    for chunk, ended in zip(chunks, map_in_threads(match, chunks), strict=True):
+        if ended < chunk.stop:
+            raise DataError(
+                f"INRs cannot be aligned: the weights of pair {ended} of the batch are not finite, "
+                "or too large to compare"
+            )
+    return Matched(moved, permutation, sign)
+
+
+def _layout(architecture: INRArchitecture) -> tuple[Any, Any, Any]:
+    """Give the widths, and where each layer's weights and biases start in a row."""
+    weights = [s.start for s in architecture.weight_slices]
+    biases = [s.start for s in architecture.bias_slices]
+    return np.array(architecture.widths), np.array(weights), np.array(biases)
+
+
+# Below, ``layout`` is what ``_layout`` gives. ``own`` is the row that moves, with its permutation
+# and signs (hidden neurons of all layers one after another). ``work`` is memory to write into:
+# column prices of every hidden neuron, two matrices, integers and numbers of a layer.
+
+
+@compiled
+def _match_pairs(
+    fixed: Any,
+    moved: Any,
+    permutations: Any,
+    signs: Any,
+    layout: Any,
+    signed: bool,
+    relative_gain: float,
+) -> int:
+    """Match rows (B, P) of ``moved`` to those of ``fixed``, in place.
+
+    Returns:
+        The first pair with a norm that is not finite, or too large; B where there is none.
+    """
+    num_hidden, widest = permutations.shape[1], layout[0].max()
+    given = np.empty(moved.shape[1])
+    other = (np.empty(moved.shape[1]), np.empty(num_hidden, np.int64), np.empty(num_hidden))
+    work = (
+        np.empty(num_hidden),
+        np.empty((2, widest * widest)),
+        np.empty((6, widest), np.int64),
+        np.empty((3, widest)),
+    )
+    for pair in range(moved.shape[0]):
+        a, own = fixed[pair], (moved[pair], permutations[pair], signs[pair])
+        given[:] = own[0]
+        first, second = _squared_norm(a), _squared_norm(given)
+        if not (first < _LARGEST_NORM and second < _LARGEST_NORM):  # as every score then is
+            return pair
+        least = relative_gain * np.sqrt(first) * np.sqrt(second)
+        unmatched = _squared_distance(a, given)
+        _begin(own, given, work)
+        _assign_from_incoming(a, own, layout, work, False)
+        _descend(a, own, layout, work, False, least)
+        if _squared_distance(a, own[0]) > unmatched:
+            _begin(own, given, work)
+            _descend(a, own, layout, work, False, least)
+        if signed:
+            _begin(other, given, work)
+            _assign_from_incoming(a, other, layout, work, True)
+            _descend(a, other, layout, work, True, least)
+            work[0][:] = 0
+            _descend(a, own, layout, work, True, least)
+            if _squared_distance(a, other[0]) < _squared_distance(a, own[0]):
+                own[0][:], own[1][:], own[2][:] = other
+    return int(moved.shape[0])
+
+
+@compiled
+def _squared_norm(a: Any) -> float:
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * a[k]
+    return total
+
+
+@compiled
+def _squared_distance(a: Any, b: Any) -> float:
+    total = 0.0
+    for k in range(len(a)):
+        total += (a[k] - b[k]) * (a[k] - b[k])
+    return total
+
+
+@compiled
+def _begin(own: Any, given: Any, work: Any) -> None:
+    """Move nothing yet."""
+    row, permutation, sign = own
+    row[:] = given
+    sign[:] = 1
+    work[0][:] = 0
+    for k in range(len(permutation)):
+        permutation[k] = k
+
+
+@compiled
+def _assign_from_incoming(a: Any, own: Any, layout: Any, work: Any, signed: bool) -> None:
+    """Assign layer by layer from incoming weights and biases alone, closer or not."""
+    start = 0
+    for layer in range(len(layout[0]) - 2):
+        _solve(_incoming_scores(a, own[0], layer, layout, work), start, work, signed)
+        _move(own, layer, start, layout, work)
+        start += layout[0][layer + 1]
+
+
+@compiled
+def _descend(a: Any, own: Any, layout: Any, work: Any, signed: bool, least: float) -> None:
+    """Re-assign each hidden layer given its neighbours, until no assignment gets closer."""
+    num_layers = len(layout[0]) - 2
+    unsolved = np.ones(num_layers, np.bool_)
+    while unsolved.any():
+        start = 0
+        for layer in range(num_layers):
+            if unsolved[layer]:
+                unsolved[layer] = False
+                scores = _incoming_scores(a, own[0], layer, layout, work)
+                _add_outgoing_scores(a, own[0], layer, layout, scores)
+                now = 0.0
+                for k in range(scores.shape[0]):
+                    now += scores[k, k]
+                if _solve(scores, start, work, signed) - now > least:
+                    _move(own, layer, start, layout, work)
+                    unsolved[max(layer - 1, 0) : layer + 2] = True
+                    unsolved[layer] = False
+            start += layout[0][layer + 1]
+
+
+@compiled
+def _incoming_scores(a: Any, b: Any, layer: int, layout: Any, work: Any) -> Any:
+    """Give the inner products (n, n) of a's with b's incoming weights and biases."""
+    widths, weights, biases = layout
+    n_in, n = widths[layer], widths[layer + 1]
+    scores = work[1][0, : n * n].reshape(n, n)
+    column = work[3][0, :n]
+    w, c = weights[layer], biases[layer]
+    for i in range(n):
+        for j in range(n):
+            scores[i, j] = a[c + i] * b[c + j]
+    for k in range(n_in):
+        for j in range(n):
+            column[j] = b[w + j * n_in + k]
+        for i in range(n):
+            factor = a[w + i * n_in + k]
+            for j in range(n):
+                scores[i, j] += factor * column[j]
+    return scores
+
+
+@compiled
+def _add_outgoing_scores(a: Any, b: Any, layer: int, layout: Any, scores: Any) -> None:
+    """Add the inner products of a's with b's outgoing weights."""
+    widths, weights, _ = layout
+    n, w = widths[layer + 1], weights[layer + 1]
+    for k in range(widths[layer + 2]):
+        line = b[w + k * n : w + (k + 1) * n]
+        for i in range(n):
+            factor = a[w + k * n + i]
+            for j in range(n):
+                scores[i, j] += factor * line[j]
+
+
+@compiled
+def _solve(scores: Any, start: int, work: Any, signed: bool) -> float:
+    """Write the best assignment to ``integers[0]``, its signs to ``numbers[0]``; give its total."""
+    prices, matrices, integers, numbers = work
+    n = scores.shape[0]
+    cost = matrices[1, : n * n].reshape(n, n)
+    for i in range(n):
+        for j in range(n):
+            cost[i, j] = -abs(scores[i, j]) if signed else -scores[i, j]
+    assign(cost, prices[start : start + n], integers[0, :n], integers[1:, :n], numbers[1, :n])
+    total = 0.0
+    for i in range(n):
+        chosen = scores[i, integers[0, i]]
+        numbers[0, i] = -1.0 if signed and chosen < 0 else 1.0
+        total += abs(chosen) if signed else chosen
+    return total
+
+
+@compiled
+def _move(own: Any, layer: int, start: int, layout: Any, work: Any) -> None:
+    """Reorder and negate the neurons of one layer, and with them the prices of its columns."""
+    row, permutation, sign = own
+    prices, matrices, integers, numbers = work
+    widths, weights, biases = layout
+    n_in, n = widths[layer], widths[layer + 1]
+    chosen, factor = integers[0, :n], numbers[0, :n]
+    w = weights[layer]
+    rows = matrices[1, : n * n_in].reshape(n, n_in)
+    rows[:] = row[w : w + n * n_in].reshape(n, n_in)
+    for i in range(n):
+        for k in range(n_in):
+            row[w + i * n_in + k] = factor[i] * rows[chosen[i], k]
+    _reorder(row[biases[layer] : biases[layer] + n], chosen, factor, numbers[2])
+    w = weights[layer + 1]
+    for k in range(widths[layer + 2]):
+        _reorder(row[w + k * n : w + (k + 1) * n], chosen, factor, numbers[2])
+    _reorder(sign[start : start + n], chosen, factor, numbers[2])
+    _reorder(permutation[start : start + n], chosen, np.ones(n, np.int64), integers[1])
+    _reorder(prices[start : start + n], chosen, np.ones(n), numbers[2])
+
+
+@compiled
+def _reorder(line: Any, chosen: Any, factor: Any, room: Any) -> None:
+    n = len(line)
+    room[:n] = line
+    for i in range(n):
+        line[i] = factor[i] * room[chosen[i]]
