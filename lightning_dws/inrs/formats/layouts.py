@@ -2,18 +2,17 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.cifar import CIFAR10
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
-from lightning_dws.inrs.formats.layers import flatten_layers, parse_state_dict
+from lightning_dws.inrs.formats.layers import SourceLayer, find_layers
 from lightning_dws.inrs.formats.listing import (
     FoundObject,
     Listing,
@@ -22,6 +21,7 @@ from lightning_dws.inrs.formats.listing import (
 )
 from lightning_dws.inrs.formats.source import BadFile, Source, natural_key
 from lightning_dws.inrs.formats.split_files import SplitPath, read_splits
+from lightning_dws.inrs.formats.state_files import parse_state_dict
 from lightning_dws.inrs.images import FashionMNIST
 from lightning_dws.inrs.store import INRStore
 
@@ -33,14 +33,20 @@ class FoundINR:
     """What a file holds.
 
     Attributes:
-        widths: Of its layers.
-        row: (P,) its weights.
+        layers: In the order in which they are applied.
         label: None where the file does not tell.
+        frequencies: Numbers in the file that are named as frequencies are.
+        is_reordered: Whether its entries are in another order than its layers' numbers.
     """
 
-    widths: tuple[int, ...]
-    row: Tensor
+    layers: tuple[SourceLayer, ...]
     label: int | None
+    frequencies: Mapping[str, float] = field(default_factory=dict)
+    is_reordered: bool = False
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers))
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,14 @@ class Layout(ABC):
 
     Attributes:
         name: On the command line.
+        example: What its folder holds, for whoever has another one.
         w0: Frequency of its SIRENs.
         output_offset: What its INRs add to their last layer.
         convention: How its images were given to the INRs.
     """
 
     name: str
+    example: str
     w0 = 30.0
     output_offset = 0.5
     convention: ImageConvention = DEFAULT
@@ -88,8 +96,9 @@ class Layout(ABC):
             DataError: It is damaged, or holds something else.
         """
         content = source.read_bytes(path)
-        tensors, label = parse_state_dict(content, path.endswith(".safetensors"))
-        return FoundINR(*flatten_layers(tensors), label)
+        state = parse_state_dict(content, path.endswith(".safetensors"))
+        layers, is_reordered = find_layers(state.tensors, state.is_ordered)
+        return FoundINR(layers, state.label, state.frequencies, is_reordered)
 
 
 class WritableLayout(Layout):
@@ -178,6 +187,9 @@ class DWSNetsMNIST(WritableLayout):
     """
 
     name = "dwsnets-mnist"
+    example = (
+        "mnist_png_training_5_0/checkpoints/model_final.pth (the split, the label and the number)"
+    )
     splits_name = "mnist_splits.json"
     _folder = re.compile(r"mnist_png_([A-Za-z]+)_([0-9]{1,9})_([0-9]{1,12})")
 
@@ -185,7 +197,7 @@ class DWSNetsMNIST(WritableLayout):
         bad: list[BadFile] = []
         items: list[tuple[str | None, str, int | None]]
         if source.has(self.splits_name):
-            listed, bad = read_splits(source, self.splits_name)
+            listed, bad = read_splits(source, self.splits_name, self.example)
             items = [(item.split, item.path, item.label) for item in listed]
         else:
             folders = (name for name in source.folders() if name.startswith("mnist_png_"))
@@ -228,10 +240,13 @@ class DWSNetsFMNIST(WritableLayout):
     """``{train,test}/model_<id>.pth``, listed in ``splits.json``, with the label inside."""
 
     name = "dwsnets-fmnist"
+    example = (
+        'train/model_0.pth, and splits.json that lists it: {"train": ["NAME/train/model_0.pth"]}'
+    )
     label_inside = True
 
     def list_source(self, source: Source) -> Listing:
-        listed, bad = read_splits(source, "splits.json")
+        listed, bad = read_splits(source, "splits.json", self.example)
         return _list_by_path(listed, bad, lambda item: "", self)
 
     def paths(self, store: INRStore) -> PathNamer:
@@ -254,11 +269,15 @@ class Multiview(WritableLayout):
     """
 
     name = "multiview"
+    example = (
+        "VIEW/train/model_0.pth, and splits.json that lists it: "
+        '{"train": ["NAME/VIEW/train/model_0.pth"]}'
+    )
     label_inside = True
     has_views = True
 
     def list_source(self, source: Source) -> Listing:
-        listed, bad = read_splits(source, "splits.json")
+        listed, bad = read_splits(source, "splits.json", self.example)
         short = [item for item in listed if len(item.parts) < 3]
         bad += [BadFile(item.path, "its path names no view") for item in short]
         listed = [item for item in listed if len(item.parts) >= 3]
@@ -314,6 +333,7 @@ class NFN(WritableLayout):
     """
 
     name = "nfn"
+    example = "randinit_smaller_5s/net0.pth (the label and the number)"
     output_offset = 0.0
     convention = ImageConvention("ij", (-1.0, 1.0))
     has_views = True

@@ -30,6 +30,7 @@ class StateDicts(WritableLayout):
     """
 
     name = "state-dicts"
+    example = "train/CLASS/0.pth, also .pt or .safetensors; beside train/ val/ and test/"
     output_offset = 0.0
     has_views = True
     classes_name = "classes.json"
