@@ -118,7 +118,7 @@ def import_inrs(
     )
     probes = _probe(layout, folder, listing)
     header = _make_header(layout, listing, function, probes[0].found.widths)
-    checked = _compare_one(probes, function)
+    checked = _compare_one(folder, probes, function)
     directory = make_directory(output)
     importer = Importer(layout, folder, listing, function, directory, skip_bad)
     with locked(directory) as writable:
@@ -132,7 +132,12 @@ def import_inrs(
             raise _no_files(layout, folder, replace(listing, bad=importer.bad))
         _check_rows(probes, function, directory, header, shards)
         _publish(directory, header, shards)
-    notes = [*_describe(function, header.architecture), checked, *importer.observations.notes()]
+    notes = [_describe(function, header.architecture), checked, *importer.observations.notes()]
+    if listing.passed_over:
+        notes.append(
+            f"{len(listing.passed_over)} files of weights beside the others are not of the layout "
+            f"or its list, and were passed over, first {listing.passed_over[0]}"
+        )
     return ImportReport(INRStore(directory), importer.bad, notes, progress.files_per_second)
 
 
@@ -230,24 +235,32 @@ def choose_grid(architecture: INRArchitecture) -> tuple[int, ...]:
     )
 
 
-def _compare_one(probes: list[_Probe], function: SourceFunction) -> str:
+def _compare_one(source: Source, probes: list[_Probe], function: SourceFunction) -> str:
     """Hold one INR's row against what its own layers compute, and say how far they agree.
 
     Raises:
-        DataError: They do not, or every INR's meaning is in doubt.
+        DataError: They do not agree, or no INR can be computed.
     """
+    bad: list[BadFile] = []
     for probe in probes:
+        layers = probe.found.layers
         try:
-            function.check_meaning(probe.found.layers, probe.found.frequencies)
-            difference = function.compare(probe.found.layers, function.make_row(probe.found.layers))
+            row = function.make_row(layers)
         except DataError as error:
-            raise DataError(f"{probe.path}: {error}") from error
+            bad.append(BadFile(probe.path, str(error)))
+            continue
+        try:
+            function.check_meaning(layers, probe.found.frequencies)
+            difference = function.compare(layers, row)
+        except DataError as error:
+            raise DataError(f"{source.directory / probe.path}: {error}") from error
         if difference is not None:
             return (
                 f"{probe.path} computed by its own layers and from the store: they differ by "
                 f"{difference:.1g} at most"
             )
-    raise DataError(f"{probes[0].path}: its outputs are not finite in float32")
+        bad.append(BadFile(probe.path, "its outputs are not finite in float32"))
+    raise _bad_files(source, bad)
 
 
 def _check_rows(
@@ -263,9 +276,8 @@ def _check_rows(
         DataError: One is another than its file says: the file changed meanwhile, or the disk errs.
     """
     for probe in probes:
-        wanted = function.make_row(probe.found.layers)
         for row in _find_rows(probe, directory, header, shards):
-            if not row.equal(wanted):
+            if not row.equal(function.make_row(probe.found.layers)):
                 raise DataError(f"{probe.path}: changed while it was imported; import it again")
 
 
@@ -281,7 +293,7 @@ def _find_rows(
     return rows
 
 
-def _describe(function: SourceFunction, architecture: INRArchitecture) -> list[str]:
+def _describe(function: SourceFunction, architecture: INRArchitecture) -> str:
     """Say what the files do not, and was therefore taken for granted."""
     given = "" if function.w0_is_given else " (the layout's; --w0 gives another)"
     frequencies = ", ".join(
@@ -290,7 +302,7 @@ def _describe(function: SourceFunction, architecture: INRArchitecture) -> list[s
     folded = f"w0 {frequencies} by layer, folded into weights of w0 {architecture.w0:g}"
     w0 = folded if function.is_folded else f"w0 {architecture.w0:g}{given}"
     activation = w0 if function.activation == "sine" else f"activation {function.activation}"
-    return [f"{activation}, output offset {architecture.output_offset:g}"]
+    return f"{activation}, output offset {architecture.output_offset:g}"
 
 
 def _find_shards(directory: Path, header: StoreHeader) -> dict[ShardRange, Shard]:

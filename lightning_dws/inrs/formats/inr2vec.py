@@ -54,7 +54,7 @@ class INR2Vec(Layout):
                     else:
                         found.append(FoundObject(split, split, name, label, {0: path}))
         num_classes = 1 + max((item.label or 0 for item in found), default=0)
-        return finish_listing(interleave(found), tuple(map(str, range(num_classes))), bad)
+        return finish_listing(source, interleave(found), tuple(map(str, range(num_classes))), bad)
 
     def read(self, source: Source, path: str) -> FoundINR:
         values = torch.from_numpy(

@@ -1,5 +1,6 @@
 """The published layouts: where each keeps its INRs, and how it names them."""
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -216,7 +217,7 @@ class DWSNetsMNIST(WritableLayout):
             else:
                 name = PurePosixPath(path).parts[0]
                 found[path] = FoundObject(split or named, word, name, int(match[2]), {0: path})
-        return finish_listing(found.values(), DIGITS, bad)
+        return finish_listing(source, found.values(), DIGITS, bad)
 
     def paths(self, store: INRStore) -> PathNamer:
         return _MNISTNamer(store, self)
@@ -247,7 +248,7 @@ class DWSNetsFMNIST(WritableLayout):
 
     def list_source(self, source: Source) -> Listing:
         listed, bad = read_splits(source, "splits.json", self.example)
-        return _list_by_path(listed, bad, lambda item: "", self)
+        return _list_by_path(source, listed, bad, lambda item: "", self)
 
     def paths(self, store: INRStore) -> PathNamer:
         return _FMNISTNamer(store, self)
@@ -281,7 +282,7 @@ class Multiview(WritableLayout):
         short = [item for item in listed if len(item.parts) < 3]
         bad += [BadFile(item.path, "its path names no view") for item in short]
         listed = [item for item in listed if len(item.parts) >= 3]
-        return _list_by_path(listed, bad, lambda item: item.parts[-3], self)
+        return _list_by_path(source, listed, bad, lambda item: item.parts[-3], self)
 
     def paths(self, store: INRStore) -> PathNamer:
         return _MultiviewNamer(store, self)
@@ -361,7 +362,7 @@ class NFN(WritableLayout):
                 else:
                     known.paths[view] = path
         ordered = [found[index] for index in sorted(found)]
-        listing = finish_listing(ordered, _nfn_classes(source.name), bad)
+        listing = finish_listing(source, ordered, _nfn_classes(source.name), bad)
         listing.notes["views"] = ["", *(f"aug{number}" for number in augmented)]
         return listing
 
@@ -384,6 +385,7 @@ def _nfn_classes(folder: str) -> tuple[str, ...]:
 
 
 def _list_by_path(
+    source: Source,
     listed: list[SplitPath],
     bad: list[BadFile],
     view_of: Callable[[SplitPath], str],
@@ -402,20 +404,27 @@ def _list_by_path(
             bad.append(BadFile(item.path, "listed twice, or with several splits or labels"))
         else:
             known.paths[view] = item.path
-    listing = finish_listing(found.values(), FashionMNIST.classes, bad)
+    listing = finish_listing(source, found.values(), FashionMNIST.classes, bad)
     if layout.has_views:
         listing.notes["views"] = views
     return listing
 
 
 def finish_listing(
+    source: Source,
     found: Iterable[FoundObject],
     classes: tuple[str, ...],
     bad: list[BadFile],
 ) -> Listing:
     """Number the objects that were found, and leave out those without a file in every view."""
     found = list(found)
+    listed = {path for item in found for path in item.paths.values()}
+    # those beside listed ones: of another folder, nothing says that it belongs to the dataset
+    folders = sorted({os.path.dirname(path) for path in listed})
+    told = listed.union(item.path for item in bad)
+    beside = [path for folder in folders for path in source.weight_files(folder)]
+    passed_over = [path for path in beside if path not in told]
     ids, offsets = number_objects([(item.folder, item.name) for item in found])
     objects, incomplete = complete_views(found, ids)
     notes = {"id_offsets": offsets} if any(offsets.values()) else {}
-    return Listing(objects, classes, bad + incomplete, notes)
+    return Listing(objects, classes, bad + incomplete, passed_over, notes)

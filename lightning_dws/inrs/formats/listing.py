@@ -38,12 +38,14 @@ class Listing:
         objects: Per split, in their order; all of a split have the same number of paths.
         classes: Their names, in the order of the labels.
         bad: What is listed but cannot be imported.
+        passed_over: Files of weights that are not listed, as far as they are looked for.
         notes: What an export needs to give the same names again, as plain data.
     """
 
     objects: dict[str, list[ListedObject]]
     classes: tuple[str, ...]
     bad: list[BadFile] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,9 +109,9 @@ def complete_views(
     objects: dict[str, list[ListedObject]] = {}
     bad = []
     for item in found:
-        missing = [view for view in range(views[item.split]) if view not in item.paths]
-        if missing:
-            reason = f"no file of view {missing[0]}, so it is left out of every view"
+        missing = next((v for v in range(views[item.split]) if v not in item.paths), None)
+        if missing is not None:
+            reason = f"no file of view {missing}, so it is left out of every view"
             bad.append(BadFile(next(iter(item.paths.values())), reason))
             continue
         paths = tuple(item.paths[view] for view in range(views[item.split]))

@@ -16,6 +16,7 @@ _TRIED_PATHS = 100
 _MAX_PATH_LENGTH = 4096  # of what a system opens
 _SHOWN_PATH_LENGTH = 200
 _SHOWN_NAMES = 6
+_WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".h5", ".pkl", ".bin", ".npz")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class Source:
     def files(self, inside: str = "") -> list[str]:
         """Give the names of what is no folder in a folder, in natural order."""
         return self._names(inside, lambda path: not os.path.isdir(path))
+
+    def weight_files(self, inside: str) -> list[str]:
+        """Give the paths of files of weights in a folder, none where it cannot be listed."""
+        try:
+            names = self.files(inside)
+        except DataError:
+            return []
+        return [f"{inside}/{name}" if inside else name for name in names if _is_weights(name)]
 
     def has(self, path: str) -> bool:
         return os.path.lexists(os.path.join(self._real, path))
@@ -149,6 +158,10 @@ class Source:
         except OSError as error:
             raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
         return sorted(names, key=natural_key)
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(_WEIGHT_SUFFIXES) and not name.startswith(".")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

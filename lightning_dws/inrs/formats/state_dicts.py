@@ -63,7 +63,9 @@ class StateDicts(WritableLayout):
                         bad.append(BadFile(path, f"view {view} of its object is listed already"))
                     else:
                         known.paths[view] = path
-        return finish_listing(interleave(list(found.values())), tuple(classes.values()), bad)
+        return finish_listing(
+            source, interleave(list(found.values())), tuple(classes.values()), bad
+        )
 
     def paths(self, store: INRStore) -> PathNamer:
         return _StateDictNamer(store, self)
