@@ -135,8 +135,8 @@ def import_inrs(
     notes = [_describe(function, header.architecture), checked, *importer.observations.notes()]
     if listing.passed_over:
         notes.append(
-            f"{len(listing.passed_over)} files of weights beside the others are not of the layout "
-            f"or its list, and were passed over, first {listing.passed_over[0]}"
+            f"{len(listing.passed_over)} files of weights are not of the layout or not in its "
+            f"list, and were passed over, first {listing.passed_over[0][:200]}"
         )
     return ImportReport(INRStore(directory), importer.bad, notes, progress.files_per_second)
 

@@ -1,6 +1,5 @@
 """The published layouts: where each keeps its INRs, and how it names them."""
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -419,11 +418,10 @@ def finish_listing(
     """Number the objects that were found, and leave out those without a file in every view."""
     found = list(found)
     listed = {path for item in found for path in item.paths.values()}
-    # those beside listed ones: of another folder, nothing says that it belongs to the dataset
-    folders = sorted({os.path.dirname(path) for path in listed})
     told = listed.union(item.path for item in bad)
-    beside = [path for folder in folders for path in source.weight_files(folder)]
-    passed_over = [path for path in beside if path not in told]
+    # as deep as those that are listed: statistics and the like lie elsewhere
+    present = source.weight_files({path.count("/") for path in listed})
+    passed_over = [path for path in present if path not in told]
     ids, offsets = number_objects([(item.folder, item.name) for item in found])
     objects, incomplete = complete_views(found, ids)
     notes = {"id_offsets": offsets} if any(offsets.values()) else {}

@@ -59,13 +59,18 @@ class Source:
         """Give the names of what is no folder in a folder, in natural order."""
         return self._names(inside, lambda path: not os.path.isdir(path))
 
-    def weight_files(self, inside: str) -> list[str]:
-        """Give the paths of files of weights in a folder, none where it cannot be listed."""
-        try:
-            names = self.files(inside)
-        except DataError:
-            return []
-        return [f"{inside}/{name}" if inside else name for name in names if _is_weights(name)]
+    def weight_files(self, depths: set[int]) -> list[str]:
+        """Give what is named as files of weights are, in all folders of these depths."""
+        found = []
+        for folder, folders, files in os.walk(self._real):
+            inside = os.path.relpath(folder, self._real)
+            depth = 0 if inside == os.curdir else inside.count(os.sep) + 1
+            if depth in depths:
+                names = filter(_is_weights, [*folders, *files])
+                found += [os.path.normpath(os.path.join(inside, name)) for name in names]
+            if depth >= max(depths, default=0):
+                folders.clear()
+        return sorted(found, key=natural_key)
 
     def has(self, path: str) -> bool:
         return os.path.lexists(os.path.join(self._real, path))
