@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.importer import Importer
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
@@ -275,22 +273,15 @@ def _check_rows(
     Raises:
         DataError: One is another than its file says: the file changed meanwhile, or the disk errs.
     """
-    for probe in probes:
-        for row in _find_rows(probe, directory, header, shards):
-            if not row.equal(function.make_row(probe.found.layers)):
+    first = {(s.range.split, s.range.view): s.range for s in shards if s.range.start == 0}
+    for place in {(probe.split, probe.view) for probe in probes} & first.keys():
+        where = first[place]
+        batch, _ = read_shard(directory / where.file_name, where, header)
+        for probe in (one for one in probes if (one.split, one.view) == place):
+            own = batch.object_id == probe.listed.object_id
+            rows = batch.parameters[own]
+            if len(rows) and not rows[0].equal(function.make_row(probe.found.layers)):
                 raise DataError(f"{probe.path}: changed while it was imported; import it again")
-
-
-def _find_rows(
-    probe: _Probe, directory: Path, header: StoreHeader, shards: list[Shard]
-) -> list[Tensor]:
-    """Give a probed file's row in the shards; none if its object was left out."""
-    rows: list[Tensor] = []
-    for where in (shard.range for shard in shards):
-        if (where.split, where.view) == (probe.split, probe.view):
-            batch, _ = read_shard(directory / where.file_name, where, header)
-            rows += batch.parameters[batch.object_id == probe.listed.object_id]
-    return rows
 
 
 def _describe(function: SourceFunction, architecture: INRArchitecture) -> str:

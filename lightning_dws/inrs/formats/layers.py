@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from torch import Tensor
@@ -104,6 +105,7 @@ def _tokens(name: str) -> list[str]:
     return re.findall(r"[0-9]+|[^\W\d_]+", name)
 
 
+@lru_cache(maxsize=1024)  # the files of a dataset have the same names
 def _without_kind(name: str) -> tuple[str, ...]:
     """Give the parts of a name without the last that says weight or bias."""
     tokens = _tokens(name)
