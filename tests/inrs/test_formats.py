@@ -256,6 +256,16 @@ def test_published_files_keep_their_bytes_and_numbers(tmp_path):
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_objects_are_held_out_by_the_labels_inside_their_files(tmp_path):
+    root = write_fmnist(tmp_path / "fmnist_inrs", count=20)
+    splits = json.loads((root / "splits.json").read_text())
+    splits["train"] += splits.pop("val")
+    (root / "splits.json").write_text(json.dumps(splits))
+    store = do_import("dwsnets-fmnist", root, tmp_path / "store", "--num_val", "10")
+    assert [store.num_objects(split) for split in store.splits] == [30, 10, 20]
+    assert store.split("val").label.sort().values.tolist() == list(range(10))
+
+
 def test_nfns_images_stand_upright(tmp_path):
     """INRs of the row alone: white below, in nfn's convention (row first, from -1 to 1)."""
     root = tmp_path / "siren_mnist_wts" / "randinit_smaller_3s"

@@ -105,7 +105,7 @@ def import_inrs(
     folder = Source(source)
     listing = layout.list_source(folder)
     if num_val:
-        listing.hold_out(num_val)
+        listing.hold_out(num_val, lambda listed: _read_label(layout, folder, listed))
     if not listing.num_files:
         raise _no_files(layout, folder, listing)
     function = SourceFunction(
@@ -160,6 +160,14 @@ def _no_files(layout: Layout, source: Source, listing: Listing) -> DataError:
         f"{source.directory}: no INRs of layout {layout.name}, expected {layout.example}; "
         f"{source.describe()}{found}"
     )
+
+
+def _read_label(layout: Layout, source: Source, listed: ListedObject) -> int:
+    """Read the label inside an object's file; where that is bad, the import will say so."""
+    try:
+        return layout.read(source, listed.paths[0]).label or 0
+    except DataError:
+        return 0
 
 
 def _to_tuple(w0: float | Sequence[float]) -> tuple[float, ...]:

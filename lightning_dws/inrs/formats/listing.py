@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,20 +62,23 @@ class Listing:
                 digest.update(json.dumps(line).encode())
         return digest.hexdigest()
 
-    def hold_out(self, count: int) -> None:
+    def hold_out(self, count: int, read_label: Callable[[ListedObject], int]) -> None:
         """Move so many training objects to an empty validation split, stratified.
 
+        Args:
+            count: How many.
+            read_label: Gives the label of an object whose name does not.
+
         Raises:
-            DataError: There is a validation split, too few objects, or no label in the names.
+            DataError: There is a validation split, or too few objects.
         """
         train = self.objects.get("train", [])
-        labels = [listed.label for listed in train]
-        if self.objects.get("val") or count >= len(train) or None in labels:
+        if self.objects.get("val") or count >= len(train):
             raise DataError(
                 f"num_val {count}: the source has {len(train)} training objects, "
                 f"{len(self.objects.get('val', []))} for validation"
-                + (", and labels inside the files alone" if None in labels else "")
             )
+        labels = [read_label(one) if one.label is None else one.label for one in train]
         order = stratified_order(torch.tensor(labels), 0)
         chosen = set(order[len(train) - count :].tolist())
         self.objects["val"] = [listed for i, listed in enumerate(train) if i in chosen]

@@ -79,6 +79,7 @@ class Source:
         """Say what the folder holds, the first of it."""
         names = [*(f"{name}/" for name in self.folders()), *self.files()]
         shown = ", ".join(name[:40] for name in names[:_SHOWN_NAMES])
+        shown = " ".join(shown.split())  # a name may hold a line break
         return f"found {shown or 'nothing'}{', ...' if len(names) > _SHOWN_NAMES else ''}"
 
     def real_path(self, path: str) -> str:
