@@ -26,7 +26,8 @@ def import_parser() -> ArgumentParser:
     """Make the parser of ``inrs import``."""
     parser = ArgumentParser(
         allow_abbrev=False,
-        description="Import a published dataset of INRs into a store; run it again to resume.",
+        description="Import a published dataset of INRs into a store; run it again to resume. "
+        "Layouts: " + "; ".join(f"{name}: {kind.example}" for name, kind in LAYOUTS.items()),
     )
     parser.add_argument("--format", type=ImportFormat, required=True, help="the source's layout")
     parser.add_argument("--source", type=str, required=True, help="the published folder")
@@ -34,7 +35,17 @@ def import_parser() -> ArgumentParser:
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out bad files instead of refusing all"
     )
-    parser.add_argument("--w0", type=PositiveFloat | None, default=None, help="(default: 30)")
+    parser.add_argument(
+        "--w0",
+        type=PositiveFloat,
+        nargs="+",
+        default=None,
+        help="frequency of the sines, or one for each hidden layer (siren-pytorch's are 30 1), of "
+        "which the last holds for all that follow (default: 30)",
+    )
+    parser.add_argument(
+        "--activation", type=Literal["sine", "relu"], default="sine", help="of the hidden layers"
+    )
     parser.add_argument(
         "--output_offset",
         type=float | None,
@@ -86,11 +97,14 @@ def run_import(options: Namespace) -> None:
         options.output,
         skip_bad=options.skip_bad,
         w0=options.w0,
+        activation=options.activation,
         output_offset=options.output_offset,
         num_val=options.num_val,
     )
     if report.bad:
         sys.stderr.write(f"left out {len(report.bad)}:\n{describe_bad(report.bad)}\n")
+    for note in report.notes:
+        sys.stderr.write(f"note: {note}\n")
     sys.stderr.write(f"{report.files_per_second:.0f} files/s\n")
     sys.stdout.write(f"{report.store.directory}\n")
 

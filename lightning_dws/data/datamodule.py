@@ -170,6 +170,17 @@ class INRDataModule(pl.LightningDataModule):
                 self._tables[split] = self._load(split)
 
     def _load(self, split: str) -> Table:
+        if split not in self.store.splits:
+            remedy = (
+                "hold some training objects out by importing its source with --num_val N into "
+                "another folder"
+                if split == "val"
+                else "import a source that has them"
+            )
+            raise DataError(
+                f"{self.directory}: has no {split} split, only {', '.join(self.store.splits)}; "
+                f"{remedy}"
+            )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         views = self.views if split == "train" else 1
         wanted = self.num_objects[split]

@@ -8,6 +8,7 @@ from lightning_dws.data import datamodule as datamodule_module
 from lightning_dws.data.table import DeviceTable, MappedTable
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import preparation, prepare_store
+from lightning_dws.inrs.store import write_index
 from lightning_dws.tasks import ClassificationTask
 
 
@@ -45,6 +46,15 @@ def test_a_run_on_part_of_a_store_sees_no_other_objects_or_views(make_data):
     assert {int(v) for batch in seen for v in batch.view} == {0}
     expected = tiny_spec().signals.split("train").object_id[:9]
     assert torch.equal(torch.cat([b.object_id for b in seen]).sort().values, expected.sort().values)
+
+
+def test_a_store_without_validation_says_how_to_hold_some_out(tmp_path, make_data):
+    store = make_data().store
+    shards = [shard for shard in store.shards if shard.range.split != "val"]
+    write_index(store.directory, store.header, shards)
+    data = INRDataModule(root=str(store.directory.parent), store=store.directory.name)
+    with pytest.raises(DataError, match=r"no val split, only train, test; .* with --num_val N"):
+        data.setup("fit")
 
 
 def test_validation_uses_the_first_view_in_order(make_data):

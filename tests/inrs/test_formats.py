@@ -15,7 +15,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.format_commands import export_parser, import_parser, run_export, run_import
 from lightning_dws.inrs import INRStore, evaluate_inrs, formats
 from lightning_dws.inrs.convention import ImageConvention
-from lightning_dws.inrs.formats import importing
+from lightning_dws.inrs.formats import importer
 from lightning_dws.inrs.formats.torch_files import parse_torch_file
 from lightning_dws.inrs.images import FashionMNIST
 from lightning_dws.inrs.pictures import draw_reconstructions, render_images
@@ -261,6 +261,16 @@ def test_published_files_keep_their_bytes_and_numbers(tmp_path):
         assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_objects_are_held_out_by_the_labels_inside_their_files(tmp_path):
+    root = write_fmnist(tmp_path / "fmnist_inrs", count=20)
+    splits = json.loads((root / "splits.json").read_text())
+    splits["train"] += splits.pop("val")
+    (root / "splits.json").write_text(json.dumps(splits))
+    store = do_import("dwsnets-fmnist", root, tmp_path / "store", "--num_val", "10")
+    assert [store.num_objects(split) for split in store.splits] == [30, 10, 20]
+    assert store.split("val").label.sort().values.tolist() == list(range(10))
+
+
 def test_nfns_images_stand_upright(tmp_path):
     """INRs of the row alone: white below, in nfn's convention (row first, from -1 to 1)."""
     root = tmp_path / "siren_mnist_wts" / "randinit_smaller_3s"
@@ -302,13 +312,13 @@ def test_state_dicts_under_any_names(tmp_path):
     assert store.architecture.output_offset == 0.5
 
 
-@pytest.mark.parametrize(("num_inputs", "grid_shape"), [(1, None), (2, (28, 28)), (3, (32,) * 3)])
+@pytest.mark.parametrize(("num_inputs", "grid_shape"), [(4, None), (2, (28, 28)), (3, (32,) * 3)])
 def test_inrs_of_images_and_shapes_are_taken_and_others_refused(tmp_path, num_inputs, grid_shape):
     (tmp_path / "in" / "train" / "cat").mkdir(parents=True)
     network = torch.nn.Sequential(torch.nn.Linear(num_inputs, 6), torch.nn.Linear(6, 1))
     torch.save(network.state_dict(), tmp_path / "in/train/cat/a.pt")
     if grid_shape is None:
-        with pytest.raises(DataError, match=r"with 1 inputs, expected 2 .* or 3"):
+        with pytest.raises(DataError, match=r"with 4 inputs, expected 1 .*, 2 .* or 3"):
             do_import("state-dicts", tmp_path / "in", tmp_path / "out")
         assert not (tmp_path / "out" / "dataset.json").exists()
         return
@@ -359,8 +369,8 @@ def damage(root, marker):
     content[content.index(torch.load(train / "model_1.pth")["seq.0.weight"].numpy().tobytes())] ^= 1
     (train / "model_1.pth").write_bytes(content)
     torch.save({**state_dict(widths=(2, 7, 5, 1)), "label": 1}, train / "model_2.pth")
-    double = {name: tensor.double() for name, tensor in state_dict().items()}
-    torch.save({**double, "label": 1}, train / "model_3.pth")
+    huge = {name: tensor.double() * 1e39 for name, tensor in state_dict().items()}
+    torch.save({**huge, "label": 1}, train / "model_3.pth")
     secret = root.parent / "secret.pth"
     torch.save({**state_dict(), "label": 1}, secret)
     (train / "model_4.pth").unlink()
@@ -376,7 +386,7 @@ def test_bad_files_are_reported_and_left_out(tmp_path, capsys):
         r"names posix.system: refused, nothing was run",
         r"Bad CRC-32",
         r"widths \(2, 7, 5, 1\), expected \(2, 6, 5, 1\)",
-        r"torch.float64, expected torch.float32",
+        r"its weights are not finite in float32",
         r"leads out of the source folder",
     )
     assert "\n" not in str(caught.value)
@@ -427,9 +437,9 @@ def test_an_interrupted_import_is_resumed(tmp_path, monkeypatch, skip):
     root = do_export("multiview", made.directory, tmp_path / "views")
     if skip:
         (root / "view_1" / "train" / "model_3.pth").write_bytes(b"nothing")
-    monkeypatch.setattr(importing, "SHARD_SIZE", 4)
+    monkeypatch.setattr(importer, "SHARD_SIZE", 4)
     straight = do_import("multiview", root, tmp_path / "straight", *skip)
-    real, calls = importing.write_shard, []
+    real, calls = importer.write_shard, []
 
     def failing(directory, where, *rest):
         calls.append(where)
@@ -437,7 +447,7 @@ def test_an_interrupted_import_is_resumed(tmp_path, monkeypatch, skip):
             raise KeyboardInterrupt
         return real(directory, where, *rest)
 
-    monkeypatch.setattr(importing, "write_shard", failing)
+    monkeypatch.setattr(importer, "write_shard", failing)
     with pytest.raises(KeyboardInterrupt):
         do_import("multiview", root, tmp_path / "store", *skip)
     with pytest.raises(DataError, match="an unfinished store"):
@@ -461,7 +471,7 @@ def test_an_interrupted_import_is_resumed(tmp_path, monkeypatch, skip):
 def test_a_repaired_file_is_taken_in(tmp_path, monkeypatch):
     made = make_store(tmp_path / "made", views=2)
     root = do_export("multiview", made.directory, tmp_path / "views")
-    monkeypatch.setattr(importing, "SHARD_SIZE", 4)
+    monkeypatch.setattr(importer, "SHARD_SIZE", 4)
     path = root / "view_1" / "train" / "model_3.pth"
     content = path.read_bytes()
     path.write_bytes(b"")
@@ -534,7 +544,8 @@ def nested_key(depth):
         b"\x80\x02})" + b"\x85" * 100_000 + b"K\x01s.",
         b"\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R.",
         b"\x80\x02}" + b"(" * 100_000 + b".",
-        pickle.dumps({"a": [1]}),
+        pickle.dumps({"a": {1}}),
+        pickle.dumps({("a",): 1}),
         pickle.dumps([1]),
         b"",
     ],

@@ -24,7 +24,7 @@ from lightning_dws.inrs.store import ShardRange, StoreHeader, write_index, write
 ARCHITECTURE = INRArchitecture((2, 3, 3, 1))
 CPU_LIMIT = 5.0  # seconds of work; waiting for a busy machine is none
 WALL_LIMIT = 120.0
-CASES = {"store": 600, "inr2vec": 120} | dict.fromkeys(WRITABLE, 200)
+CASES = {"store": 600, "inr2vec": 120} | dict.fromkeys(WRITABLE, 130)
 JSON_VALUES = (
     "null", "true", "3", "-1", "1e999", "NaN", '""', '"x"', "[]", "[1]", "{}", '{"train": 3}',
     '{"train": []}', '{"train": [3]}', '{"train": [null]}', '{"train": [[]]}', '{"else": []}',
@@ -234,8 +234,12 @@ def rows_by_torch(source):
             warnings.simplefilter("ignore")  # of pickle protocols
             try:
                 state = torch.load(path, weights_only=True, map_location="cpu")
-                tensors = [value for name, value in state.items() if name != "label"]
-                rows.add(torch.cat([tensor.flatten() for tensor in tensors]).numpy().tobytes())
+                tensors = [
+                    value.flatten().float()
+                    for name, value in state.items()
+                    if name != "label" and isinstance(value, torch.Tensor)
+                ]
+                rows.add(torch.cat(tensors).numpy().tobytes())
             except Exception:  # what torch refuses has no say
                 continue
     return rows
@@ -314,5 +318,132 @@ def test_damaged_torch_files_alone(tmp_path):
             continue
         finally:
             assert_quick(begin)
-        assert all(isinstance(value, torch.Tensor | int) for value in found.values())
+        plain = (torch.Tensor, int, float, str, list, tuple, dict, bytes, type(None))
+        assert all(isinstance(value, plain) for value in found.values())
     assert not marker.exists()
+
+
+def rewrite(path, change):
+    state = torch.load(path, weights_only=True)
+    torch.save(change(state), path)
+
+
+def with_wrong_tensor(rng, state):
+    name = rng.choice([name for name in state if name != "label"])
+    wrong = (torch.Tensor.double, torch.Tensor.long, torch.Tensor.cfloat, lambda t: t * torch.nan)
+    wrong += (lambda t: t.double() * 1e300, lambda t: t[..., None], lambda t: t[:0])
+    return state | {name: rng.choice(wrong)(state[name])}
+
+
+def shuffled(rng, state):
+    return {name: state[name] for name in rng.sample(list(state), len(state))}
+
+
+def root_of(path):
+    return next(folder for folder in path.parents if folder.name == "source")
+
+
+def mutate_bytes(rng, path, outside):
+    path.write_bytes(rng.choice((flip_bits, truncate, splice))(rng, path.read_bytes()))
+
+
+def mutate_tensor(rng, path, outside):
+    rewrite(path, lambda state: with_wrong_tensor(rng, state))
+
+
+def mutate_order(rng, path, outside):
+    rewrite(path, lambda state: shuffled(rng, state))
+
+
+def mutate_label(rng, path, outside):
+    label = rng.choice((-1, 11, 10**9, 2**80, "1", None, 1.5, torch.zeros(2)))
+    rewrite(path, lambda state: state | {"label": label})
+
+
+def mutate_keys(rng, path, outside):
+    key, value = rng.choice((("w0", 3.0), ("seq.9.weight", torch.zeros(3, 3)), ("seq", {})))
+    rewrite(path, lambda state: rng.choice(({"net": state, "ema": state}, {**state, key: value})))
+
+
+def mutate_kind(rng, path, outside):
+    path.unlink()
+    targets = (outside, path, path.parent, path.parent / "nowhere", "/dev/zero")
+    link = rng.choice(targets)
+    rng.choice((path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to(link)))()
+
+
+def mutate_to_twin(rng, path, outside):
+    other = rng.choice([other for other in whole_files(root_of(path)) if other != path])
+    kind = rng.randrange(3)
+    if kind == 2:
+        shutil.copy(other, path.with_name(rng.choice(("net8.pth", "8_view0.pth"))))
+        return
+    path.unlink()
+    path.symlink_to(other) if kind else shutil.copy(other, path)
+
+
+def mutate_list(rng, path, outside):
+    lists = list(root_of(path).glob("*splits.json"))
+    if lists:
+        content = lists[0].read_bytes()
+        text = rng.choice((flip_bits, truncate, splice))(rng, content)
+        changed = json.dumps(mutate_json(rng, json.loads(content))).encode()
+        lists[0].write_bytes(rng.choice((text, changed, rng.choice(JSON_VALUES).encode())))
+    else:
+        path.parent.rename(path.parent.with_name(rng.choice(("x", "randinit_smaller_aug1_x"))))
+
+
+def mutate_folders(rng, path, outside):
+    (path.parent / "cycle").symlink_to(path.parents[1])
+    path.parent.joinpath("0" * 200 + ".pth").write_bytes(b"x")
+
+
+def whole_files(folder):
+    return [path for path in sorted(folder.rglob("*.pth")) if path.name != "statistics.pth"]
+
+
+MUTATIONS = (
+    mutate_bytes, mutate_tensor, mutate_order, mutate_label, mutate_keys, mutate_kind,
+    mutate_to_twin, mutate_list, mutate_folders,
+)  # fmt: skip
+NUM_MUTATIONS = 45  # of each layout; 500 were run when this was written
+
+
+def content_of(store):
+    parts = [(split, store.split(split)) for split in store.splits]
+    return sorted(
+        (split, label, row.numpy().tobytes())
+        for split, part in parts
+        for label, row in zip(part.label.tolist(), part.parameters, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+def test_no_changed_content_is_imported_without_a_word(tmp_path, monkeypatch, name):
+    """Tried is what something can tell: no other valid list, name or file without a checksum."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    rng = random.Random(f"mutations {name}")
+    make_store(tmp_path / "made")
+    outside, whole = tmp_path / "secret.pth", tmp_path / "whole"
+    torch.save({"a.w": torch.zeros(3, 2)}, outside)
+    export_inrs(WRITABLE[name](), tmp_path / "made", whole, show_progress=False)
+    right = import_inrs(WRITABLE[name](), whole, tmp_path / "right", show_progress=False)
+    ordinary = len(right.notes)
+    for case in range(NUM_MUTATIONS):
+        source, output = tmp_path / "source", tmp_path / "output"
+        shutil.copytree(whole, source)
+        mutate = MUTATIONS[case % len(MUTATIONS)]
+        mutate(rng, rng.choice(whole_files(source)), outside)
+        begin = now()
+        try:
+            report = import_inrs(WRITABLE[name](), source, output, show_progress=False)
+        except DataError as error:
+            lines = str(error).splitlines()
+            assert len(lines) == 1, case
+            assert not (output / "dataset.json").exists(), case
+        else:
+            is_told = len(report.notes) > ordinary
+            assert is_told or content_of(report.store) == content_of(right.store), (case, mutate)
+        assert_quick(begin, case)
+        shutil.rmtree(source)
+        shutil.rmtree(output, ignore_errors=True)

@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.convention import convert_exactly
-from lightning_dws.inrs.formats.layers import LABEL_KEY, split_layers
+from lightning_dws.inrs.formats.layers import name_layers
 from lightning_dws.inrs.formats.layouts import INRName, Multiview, PathNamer, WritableLayout
 from lightning_dws.inrs.formats.progress import FileProgress
+from lightning_dws.inrs.formats.state_files import LABEL_KEY
 from lightning_dws.inrs.formats.statistics import EntryStatistics
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.weight_space import WeightBatch
@@ -62,21 +64,64 @@ def export_inrs(
     if not store.splits:
         raise DataError(f"{store.directory}: holds no INRs")
     layout.check_store(store)
+    unfinished = output.with_name(f".{output.name}.partial")
     try:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise DataError(f"{output}: exists and is not an empty folder")
-        unfinished = output.with_name(f".{output.name}.partial")
         shutil.rmtree(unfinished, ignore_errors=True)  # an earlier export that was stopped
         unfinished.mkdir(parents=True)
-        report = _write(layout, store, unfinished, output.name, show_progress)
+        report = _write(layout, store, _Folder(unfinished, output), show_progress)
         os.replace(unfinished, output)
     except OSError as error:
-        raise DataError(f"{output}: cannot be written ({error})") from error
+        raise DataError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)  # what is not whole
     return report
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """A folder that is being written, and the one that it becomes when it is complete."""
+
+    unfinished: Path
+    output: Path
+
+    def save(self, path: str, content: dict[str, Any]) -> None:
+        """Write a file as ``torch.save`` does.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        target = self.unfinished / path
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, target)
+        except OSError as error:
+            raise self._error(path, str(error.strerror)) from error
+        # torch's own writer has no other error for a full disk
+        except RuntimeError as error:
+            free = shutil.disk_usage(self.unfinished).free
+            raise self._error(path, f"{free} bytes are free: {str(error)[:200]}") from error
+
+    def write_json(self, path: str, content: Any) -> None:
+        """Write a json file.
+
+        Raises:
+            DataError: It cannot be written.
+        """
+        try:
+            (self.unfinished / path).write_text(json.dumps(content))
+        except OSError as error:
+            raise self._error(path, str(error.strerror)) from error
+
+    def _error(self, path: str, reason: str) -> DataError:
+        return DataError(
+            f"{self.output / path}: cannot be written ({reason}); nothing of the export is kept"
+        )
+
+
 def _write(
-    layout: WritableLayout, store: INRStore, folder: Path, root: str, show_progress: bool
+    layout: WritableLayout, store: INRStore, folder: _Folder, show_progress: bool
 ) -> ExportReport:
     namer = layout.paths(store)
     layers = layout.layer_names(store.architecture.num_layers)
@@ -93,18 +138,16 @@ def _write(
             for number, row in enumerate(rows):
                 name = _name(split, batch, position, number)
                 path = _free_path(namer, name, written)
-                state: dict[str, Tensor | int] = dict(split_layers(store.architecture, row, layers))
+                state: dict[str, Any] = dict(name_layers(store.architecture, row, layers))
                 if layout.label_inside:
                     state[LABEL_KEY] = name.label
-                target = folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(state, target)
+                folder.save(path, state)
                 names.append((name, path))
             progress.advance(len(batch))
-    for file_name, content in namer.folder_files(root, names).items():
-        (folder / file_name).write_text(json.dumps(content))
+    for file_name, content in namer.folder_files(folder.output.name, names).items():
+        folder.write_json(file_name, content)
     if statistics is not None:
-        torch.save(statistics.to_dict(), folder / "statistics.pth")
+        folder.save("statistics.pth", statistics.to_dict())
     return ExportReport(len(names), notes, progress.files_per_second)
 
 
@@ -157,12 +200,18 @@ def _in_convention(layout: WritableLayout, store: INRStore, batch: WeightBatch) 
 def _notes(layout: WritableLayout, store: INRStore) -> list[str]:
     """Say what a reader of the layout would not know."""
     architecture, notes = store.architecture, []
+    if architecture.activation != "sine":
+        notes.append(
+            f"{layout.name} has no place for activation {architecture.activation}: import it with "
+            f"--activation {architecture.activation}"
+        )
     for name, found, expected in (
         ("w0", architecture.w0, layout.w0),
         ("output_offset", architecture.output_offset, layout.output_offset),
     ):
         same_convention = store.header.convention == layout.convention
-        if found != expected and (name == "w0" or same_convention):
+        means_something = architecture.activation == "sine" if name == "w0" else same_convention
+        if found != expected and means_something:
             notes.append(
                 f"{layout.name} has no place for {name} {found:g}, its own is {expected:g}: "
                 f"import it with --{name} {found:g}"

@@ -1,21 +1,19 @@
 """Import published INRs into a store: streaming, shard by shard, resumable."""
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.formats.importer import Importer
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
 from lightning_dws.inrs.formats.progress import FileProgress
 from lightning_dws.inrs.formats.source import BadFile, Source
+from lightning_dws.inrs.formats.source_function import SourceFunction
 from lightning_dws.inrs.locks import locked
-from lightning_dws.inrs.preparation import SHARD_SIZE, make_directory
+from lightning_dws.inrs.preparation import make_directory
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import (
     INDEX_NAME,
@@ -26,13 +24,12 @@ from lightning_dws.inrs.store import (
     read_shard,
     read_unlisted_shard,
     write_index,
-    write_shard,
 )
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import INRArchitecture
 
-_MAX_CHUNK_BYTES = 2**28
 _MAX_REPORTED = 20
 _NUM_PROBED = 9
+_LINE_SIZE = 1024  # points of a signal with one input
 _IMAGE_SIZE = 28  # of MNIST and Fashion-MNIST; CIFAR-10's INRs have three outputs
 _COLOUR_IMAGE_SIZE = 32
 _SHAPE_GRID_SIZE = 32
@@ -45,37 +42,28 @@ class ImportReport:
     Attributes:
         store: The finished store.
         bad: What was left out, and why.
+        notes: What else is worth telling, a line each.
         files_per_second: How fast files were read.
     """
 
     store: INRStore
     bad: list[BadFile]
+    notes: list[str]
     files_per_second: float
 
 
 @dataclass(frozen=True)
-class GoodObject:
-    """An object, all of whose files could be read: one row a view."""
-
-    listed: ListedObject
-    label: int
-    rows: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive listed objects that become one shard a view."""
+class _Probe:
+    """One of the first readable files."""
 
     split: str
-    objects: Sequence[ListedObject]
+    listed: ListedObject
+    view: int
+    found: FoundINR
 
     @property
-    def num_views(self) -> int:
-        return len(self.objects[0].paths)
-
-    @property
-    def num_files(self) -> int:
-        return len(self.objects) * self.num_views
+    def path(self) -> str:
+        return self.listed.paths[self.view]
 
 
 def import_inrs(
@@ -84,7 +72,8 @@ def import_inrs(
     output: str | Path,
     *,
     skip_bad: bool = False,
-    w0: float | None = None,
+    w0: float | Sequence[float] | None = None,
+    activation: str = "sine",
     output_offset: float | None = None,
     num_val: int = 0,
     show_progress: bool = True,
@@ -92,14 +81,18 @@ def import_inrs(
     """Import a published dataset of INRs into a store.
 
     Files are read shard by shard. Stopped at any moment and called again, it continues behind
-    the last finished shard whose files have not changed since.
+    the last finished shard whose files have not changed since. What one of the first INRs computes
+    by its own layers is compared with what its row in the store does.
 
     Args:
         layout: How the source is laid out.
         source: Its folder.
         output: The store's folder, made if missing.
         skip_bad: Leave out objects of which a file is bad, instead of refusing all.
-        w0: Frequency of the SIRENs. Default: the layout's.
+        w0: Frequency of the SIRENs, or one for each hidden layer, of which the last holds for all
+            that follow: they are folded into the weights, and the store has the first. Default:
+            the layout's.
+        activation: ``"sine"`` or ``"relu"``.
         output_offset: What the INRs add to their last layer. Default: the layout's.
         num_val: Hold out so many training objects, stratified, where the source has no
             validation split.
@@ -112,23 +105,38 @@ def import_inrs(
     folder = Source(source)
     listing = layout.list_source(folder)
     if num_val:
-        listing.hold_out(num_val)
+        listing.hold_out(num_val, lambda listed: _read_label(layout, folder, listed))
     if not listing.num_files:
         raise _no_files(layout, folder, listing)
-    importer = _Importer(layout, folder, listing, make_directory(output), skip_bad)
-    offset = layout.output_offset if output_offset is None else output_offset
-    header = importer.make_header(layout.w0 if w0 is None else w0, offset)
-    with locked(importer.directory) as writable:
+    function = SourceFunction(
+        w0=_to_tuple(layout.w0 if w0 is None else w0),
+        w0_is_given=w0 is not None,
+        activation=activation,
+        output_offset=layout.output_offset if output_offset is None else output_offset,
+    )
+    probes = _probe(layout, folder, listing)
+    header = _make_header(layout, listing, function, probes[0].found.widths)
+    checked = _compare_one(folder, probes, function)
+    directory = make_directory(output)
+    importer = Importer(layout, folder, listing, function, directory, skip_bad)
+    with locked(directory) as writable:
         if not writable:
-            raise DataError(f"{importer.directory}: cannot be written")
+            raise DataError(f"{directory}: cannot be written")
         with FileProgress(listing.num_files, f"importing {layout.name}", show_progress) as progress:
-            shards = importer.run(header, progress)
+            shards = importer.run(header, _find_shards(directory, header), progress)
         if importer.bad and not skip_bad:
             raise _bad_files(folder, importer.bad)
         if not shards:
-            raise _no_files(layout, folder, listing)
-        _publish(importer.directory, header, shards)
-    return ImportReport(INRStore(importer.directory), importer.bad, progress.files_per_second)
+            raise _no_files(layout, folder, replace(listing, bad=importer.bad))
+        _check_rows(probes, function, directory, header, shards)
+        _publish(directory, header, shards)
+    notes = [_describe(function, header.architecture), checked, *importer.observations.notes()]
+    if listing.passed_over:
+        notes.append(
+            f"{len(listing.passed_over)} files of weights are not of the layout or not in its "
+            f"list, and were passed over, first {listing.passed_over[0][:200]}"
+        )
+    return ImportReport(INRStore(directory), importer.bad, notes, progress.files_per_second)
 
 
 def describe_bad(bad: Sequence[BadFile]) -> str:
@@ -148,194 +156,152 @@ def _bad_files(source: Source, bad: Sequence[BadFile]) -> DataError:
 
 def _no_files(layout: Layout, source: Source, listing: Listing) -> DataError:
     found = f": {describe_bad(listing.bad)}".replace("\n", "; ") if listing.bad else ""
-    return DataError(f"{source.directory}: no INRs of layout {layout.name}{found}")
+    return DataError(
+        f"{source.directory}: no INRs of layout {layout.name}, expected {layout.example}; "
+        f"{source.describe()}{found}"
+    )
 
 
-def _choose_grid(architecture: INRArchitecture) -> tuple[int, ...]:
-    """Choose the points to show INRs at: published ones do not say which they were fitted on."""
+def _read_label(layout: Layout, source: Source, listed: ListedObject) -> int:
+    """Read the label inside an object's file; where that is bad, the import will say so."""
+    try:
+        return layout.read(source, listed.paths[0]).label or 0
+    except DataError:
+        return 0
+
+
+def _to_tuple(w0: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(map(float, w0)) if isinstance(w0, Sequence) else (float(w0),)
+
+
+def _probe(layout: Layout, source: Source, listing: Listing) -> list[_Probe]:
+    """Read the first readable files, and give those of the widths that most of them have.
+
+    Raises:
+        DataError: No file can be read.
+    """
+    found: list[_Probe] = []
+    bad: list[BadFile] = []
+    places = (
+        (split, listed, view)
+        for split in SPLITS
+        for listed in listing.objects.get(split, [])
+        for view in range(len(listed.paths))
+    )
+    while len(found) < _NUM_PROBED and (place := next(places, None)) is not None:
+        path = place[1].paths[place[2]]
+        try:
+            found.append(_Probe(*place, layout.read(source, path)))
+        except DataError as error:
+            bad.append(BadFile(path, str(error)))
+    if not found:
+        raise _bad_files(source, listing.bad + bad)
+    widths = Counter(probe.found.widths for probe in found).most_common(1)[0][0]
+    return [probe for probe in found if probe.found.widths == widths]
+
+
+def _make_header(
+    layout: Layout, listing: Listing, function: SourceFunction, widths: tuple[int, ...]
+) -> StoreHeader:
+    """Describe the store to be, from what is listed and the widths of the first files."""
+    architecture = function.make_architecture(widths)
+    # imports with one frequency are described as they were before there could be several
+    w0 = {"w0": list(function.layer_w0(len(widths) - 2))} if function.is_folded else {}
+    return StoreHeader(
+        architecture=architecture,
+        classes=listing.classes,
+        signals=layout.name,
+        grid_shape=choose_grid(architecture),
+        recipe={
+            "imported": layout.name,
+            "listing_sha256": listing.sha256,
+            **w0,
+            **listing.notes,
+        },
+        seed=0,
+        convention=layout.convention,
+    )
+
+
+def choose_grid(architecture: INRArchitecture) -> tuple[int, ...]:
+    """Choose the points to show INRs at: published ones do not say which they were fitted on.
+
+    Raises:
+        DataError: They are of no line, image or shape.
+    """
     if architecture.in_features == 3:
         return (_SHAPE_GRID_SIZE,) * 3
     if architecture.in_features == 2:
         return (_COLOUR_IMAGE_SIZE if architecture.out_features == 3 else _IMAGE_SIZE,) * 2
+    if architecture.in_features == 1:
+        return (_LINE_SIZE,)
     raise DataError(
-        f"INRs of widths {architecture.widths} with {architecture.in_features} inputs, expected 2 "
-        "(an image's) or 3 (a shape's)"
+        f"INRs of widths {architecture.widths} with {architecture.in_features} inputs, expected 1 "
+        "(a line's), 2 (an image's) or 3 (a shape's)"
     )
 
 
-class _Importer:
-    def __init__(
-        self, layout: Layout, source: Source, listing: Listing, directory: Path, skip_bad: bool
-    ) -> None:
-        self.directory = directory
-        self.bad = list(listing.bad)
-        self._layout = layout
-        self._source = source
-        self._listing = listing
-        self._skip_bad = skip_bad
+def _compare_one(source: Source, probes: list[_Probe], function: SourceFunction) -> str:
+    """Hold one INR's row against what its own layers compute, and say how far they agree.
 
-    def make_header(self, w0: float, output_offset: float) -> StoreHeader:
-        """Describe the store to be, from what is listed and the shapes of the first files."""
-        layout, widths = self._layout, self._find_widths()
+    Raises:
+        DataError: They do not agree, or no INR can be computed.
+    """
+    bad: list[BadFile] = []
+    for probe in probes:
+        layers = probe.found.layers
         try:
-            architecture = INRArchitecture(widths, w0=w0, output_offset=output_offset)
-        except ValueError as error:
-            raise DataError(str(error)) from error
-        return StoreHeader(
-            architecture=architecture,
-            classes=self._listing.classes,
-            signals=layout.name,
-            grid_shape=_choose_grid(architecture),
-            recipe={
-                "imported": layout.name,
-                "listing_sha256": self._listing.sha256,
-                **self._listing.notes,
-            },
-            seed=0,
-            convention=layout.convention,
-        )
-
-    def _find_widths(self) -> tuple[int, ...]:
-        """Give the widths that most of the first readable files have.
-
-        Raises:
-            DataError: No file can be read.
-        """
-        found: list[tuple[int, ...]] = []
-        bad: list[BadFile] = []
-        paths = (path for part in self._objects() for one in part for path in one.paths)
-        while len(found) < _NUM_PROBED and (path := next(paths, None)) is not None:
-            try:
-                found.append(self._layout.read(self._source, path).widths)
-            except DataError as error:
-                bad.append(BadFile(path, str(error)))
-        if not found:
-            raise _bad_files(self._source, self.bad + bad)
-        return Counter(found).most_common(1)[0][0]
-
-    def run(self, header: StoreHeader, progress: FileProgress) -> list[Shard]:
-        """Import what is not yet; give all shards, in order. Bad files end up in ``bad``."""
-        known = _find_shards(self.directory, header)
-        shards: list[Shard] = []
-        chunks = self._chunks(header.architecture.num_parameters)
-        for split, of_split in itertools.groupby(chunks, lambda chunk: chunk.split):
-            start = 0
-            for chunk in of_split:
-                finished = self._find_finished(chunk, start, known, header)
-                found_done = finished is not None
-                if finished is None:
-                    good = self._read_chunk(chunk, header)
-                    # with a bad file nothing will be published: only the reasons are collected
-                    publishable = good and (self._skip_bad or not self.bad)
-                    finished = self._write_chunk(split, start, good, header) if publishable else []
-                progress.advance(chunk.num_files, found_done)
-                if finished:
-                    shards += finished
-                    start = finished[0].range.stop
-        return shards
-
-    def _objects(self) -> Iterator[list[ListedObject]]:
-        return (self._listing.objects[s] for s in SPLITS if s in self._listing.objects)
-
-    def _chunks(self, num_parameters: int) -> Iterator[Chunk]:
-        for split in (name for name in SPLITS if self._listing.objects.get(name)):
-            objects = self._listing.objects[split]
-            num_bytes = 4 * num_parameters * len(objects[0].paths)
-            size = min(SHARD_SIZE, max(1, _MAX_CHUNK_BYTES // num_bytes))
-            for first in range(0, len(objects), size):
-                yield Chunk(split, objects[first : first + size])
-
-    def _read_chunk(self, chunk: Chunk, header: StoreHeader) -> list[GoodObject]:
-        """Read the objects of a chunk; one with a bad file is left out in all views."""
-        good = []
-        for listed in chunk.objects:
-            read = self._read_object(listed, header)
-            if isinstance(read, BadFile):
-                self.bad.append(read)
-            else:
-                good.append(read)
-        return good
-
-    def _read_object(self, listed: ListedObject, header: StoreHeader) -> GoodObject | BadFile:
-        rows, label = [], listed.label
-        for path in listed.paths:
-            try:
-                found = self._layout.read(self._source, path)
-                label = _check_found(found, label, header)
-            except DataError as error:
-                rest = "; its object is left out of every view" if len(listed.paths) > 1 else ""
-                return BadFile(path, f"{error}{rest}")
-            rows.append(found.row)
-        assert label is not None
-        return GoodObject(listed, label, tuple(rows))
-
-    def _write_chunk(
-        self, split: str, start: int, good: list[GoodObject], header: StoreHeader
-    ) -> list[Shard]:
-        # what is listed would no longer be what is there
-        (self.directory / INDEX_NAME).unlink(missing_ok=True)
-        label = torch.tensor([one.label for one in good])
-        object_id = torch.tensor([one.listed.object_id for one in good])
-        unknown_psnr = torch.full((len(good),), torch.nan)
-        shards = []
-        for view in range(len(good[0].rows)):
-            batch = WeightBatch(
-                header.architecture,
-                torch.stack([one.rows[view] for one in good]),
-                label,
-                object_id,
-                torch.full_like(object_id, view),
+            row = function.make_row(layers)
+        except DataError as error:
+            bad.append(BadFile(probe.path, str(error)))
+            continue
+        try:
+            function.check_meaning(layers, probe.found.frequencies)
+            difference = function.compare(layers, row)
+        except DataError as error:
+            raise DataError(f"{source.directory / probe.path}: {error}") from error
+        if difference is not None:
+            return (
+                f"{probe.path} computed by its own layers and from the store: they differ by "
+                f"{difference:.1g} at most"
             )
-            where = ShardRange(split, view, start, start + len(good))
-            shard = write_shard(self.directory, where, batch, unknown_psnr, header.fingerprint)
-            shards.append(shard)
-        return shards
-
-    def _find_finished(
-        self, chunk: Chunk, start: int, known: dict[ShardRange, Shard], header: StoreHeader
-    ) -> list[Shard] | None:
-        """Find the shards that an earlier run made of a chunk, if they are still right.
-
-        They are if they are newer than all of the chunk's files, and if what they lack is still
-        bad, which reports it again.
-        """
-        first = [
-            s for s in known.values() if (s.range.split, s.range.start) == (chunk.split, start)
-        ]
-        shards = sorted(first, key=lambda shard: shard.range.view)
-        views = [shard.range.view for shard in shards]
-        if views != list(range(chunk.num_views)) or len({s.range.stop for s in shards}) > 1:
-            return None
-        paths = [self.directory / shard.range.file_name for shard in shards]
-        batches = (read_shard(p, s.range, header)[0] for p, s in zip(paths, shards, strict=True))
-        held = {tuple(batch.object_id.tolist()) for batch in batches}
-        made_ns = min(path.stat().st_mtime_ns for path in paths)
-        ids = set(next(iter(held)))
-        missing = [one for one in chunk.objects if one.object_id not in ids]
-        kept = [path for one in chunk.objects if one.object_id in ids for path in one.paths]
-        foreign = len(held) > 1 or len(ids) + len(missing) != len(chunk.objects)
-        if foreign or any(self._source.changed_ns(path) >= made_ns for path in kept):
-            return None
-        again = [self._read_object(one, header) for one in missing]
-        still_bad = [read for read in again if isinstance(read, BadFile)]
-        if len(still_bad) < len(missing):
-            return None
-        self.bad += still_bad
-        return shards
+        bad.append(BadFile(probe.path, "its outputs are not finite in float32"))
+    raise _bad_files(source, bad)
 
 
-def _check_found(found: FoundINR, label: int | None, header: StoreHeader) -> int:
-    """Hold a file against the others, and give its label."""
-    if found.widths != header.architecture.widths:
-        raise DataError(f"widths {found.widths}, expected {header.architecture.widths}")
-    if found.label is not None and label is not None and found.label != label:
-        raise DataError(f"label {found.label}, expected {label}")
-    label = found.label if label is None else label
-    if label is None:
-        raise DataError("no label")
-    if not 0 <= label < len(header.classes):
-        raise DataError(f"label {label}, expected 0 to {len(header.classes) - 1}")
-    return label
+def _check_rows(
+    probes: list[_Probe],
+    function: SourceFunction,
+    directory: Path,
+    header: StoreHeader,
+    shards: list[Shard],
+) -> None:
+    """Find the probed files' rows in the finished shards, bit for bit.
+
+    Raises:
+        DataError: One is another than its file says: the file changed meanwhile, or the disk errs.
+    """
+    first = {(s.range.split, s.range.view): s.range for s in shards if s.range.start == 0}
+    for place in {(probe.split, probe.view) for probe in probes} & first.keys():
+        where = first[place]
+        batch, _ = read_shard(directory / where.file_name, where, header)
+        for probe in (one for one in probes if (one.split, one.view) == place):
+            own = batch.object_id == probe.listed.object_id
+            rows = batch.parameters[own]
+            if len(rows) and not rows[0].equal(function.make_row(probe.found.layers)):
+                raise DataError(f"{probe.path}: changed while it was imported; import it again")
+
+
+def _describe(function: SourceFunction, architecture: INRArchitecture) -> str:
+    """Say what the files do not, and was therefore taken for granted."""
+    given = "" if function.w0_is_given else " (the layout's; --w0 gives another)"
+    frequencies = ", ".join(
+        f"{own:g}" for own in function.layer_w0(len(architecture.hidden_widths))
+    )
+    folded = f"w0 {frequencies} by layer, folded into weights of w0 {architecture.w0:g}"
+    w0 = folded if function.is_folded else f"w0 {architecture.w0:g}{given}"
+    activation = w0 if function.activation == "sine" else f"activation {function.activation}"
+    return f"{activation}, output offset {architecture.output_offset:g}"
 
 
 def _find_shards(directory: Path, header: StoreHeader) -> dict[ShardRange, Shard]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.formats.layers import split_row
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout, finish_listing
 from lightning_dws.inrs.formats.listing import FoundObject, Listing
 from lightning_dws.inrs.formats.source import MAX_FILE_BYTES, BadFile, Source
@@ -27,11 +28,12 @@ class INR2Vec(Layout):
     """
 
     name = "inr2vec"
+    example = "train/0.h5, beside train/ val/ and test/"
     output_offset = 0.0
 
     def __init__(self, widths: tuple[int, ...] = (3, 512, 512, 512, 512, 512, 1)) -> None:
         self.widths = widths
-        self._num_parameters = INRArchitecture(widths).num_parameters
+        self._architecture = INRArchitecture(widths)
         try:
             self._h5py: Any = import_module("h5py")
         except ModuleNotFoundError as error:
@@ -52,15 +54,15 @@ class INR2Vec(Layout):
                     else:
                         found.append(FoundObject(split, split, name, label, {0: path}))
         num_classes = 1 + max((item.label or 0 for item in found), default=0)
-        return finish_listing(interleave(found), tuple(map(str, range(num_classes))), bad)
+        return finish_listing(source, interleave(found), tuple(map(str, range(num_classes))), bad)
 
     def read(self, source: Source, path: str) -> FoundINR:
         values = torch.from_numpy(
-            self._read_entry(source, path, "params", "float32", (self._num_parameters,))
+            self._read_entry(
+                source, path, "params", "float32", (self._architecture.num_parameters,)
+            )
         )
-        if not values.isfinite().all():
-            raise DataError("its weights are not finite")
-        return FoundINR(self.widths, values, None)
+        return FoundINR(split_row(self._architecture, values), None)
 
     def _read_class(self, source: Source, path: str) -> int:
         label = int(self._read_entry(source, path, "class_id", None, None).item())

@@ -2,18 +2,17 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.cifar import CIFAR10
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
-from lightning_dws.inrs.formats.layers import flatten_layers, parse_state_dict
+from lightning_dws.inrs.formats.layers import SourceLayer, find_layers
 from lightning_dws.inrs.formats.listing import (
     FoundObject,
     Listing,
@@ -22,6 +21,7 @@ from lightning_dws.inrs.formats.listing import (
 )
 from lightning_dws.inrs.formats.source import BadFile, Source, natural_key
 from lightning_dws.inrs.formats.split_files import SplitPath, read_splits
+from lightning_dws.inrs.formats.state_files import parse_state_dict
 from lightning_dws.inrs.images import FashionMNIST
 from lightning_dws.inrs.store import INRStore
 
@@ -33,14 +33,20 @@ class FoundINR:
     """What a file holds.
 
     Attributes:
-        widths: Of its layers.
-        row: (P,) its weights.
+        layers: In the order in which they are applied.
         label: None where the file does not tell.
+        frequencies: Numbers in the file that are named as frequencies are.
+        is_reordered: Whether its entries are in another order than its layers' numbers.
     """
 
-    widths: tuple[int, ...]
-    row: Tensor
+    layers: tuple[SourceLayer, ...]
     label: int | None
+    frequencies: Mapping[str, float] = field(default_factory=dict)
+    is_reordered: bool = False
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.layers[0].weight.shape[1], *(len(layer.bias) for layer in self.layers))
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,14 @@ class Layout(ABC):
 
     Attributes:
         name: On the command line.
+        example: What its folder holds, for whoever has another one.
         w0: Frequency of its SIRENs.
         output_offset: What its INRs add to their last layer.
         convention: How its images were given to the INRs.
     """
 
     name: str
+    example: str
     w0 = 30.0
     output_offset = 0.5
     convention: ImageConvention = DEFAULT
@@ -88,8 +96,9 @@ class Layout(ABC):
             DataError: It is damaged, or holds something else.
         """
         content = source.read_bytes(path)
-        tensors, label = parse_state_dict(content, path.endswith(".safetensors"))
-        return FoundINR(*flatten_layers(tensors), label)
+        state = parse_state_dict(content, path.endswith(".safetensors"))
+        layers, is_reordered = find_layers(state.tensors, state.is_ordered)
+        return FoundINR(layers, state.label, state.frequencies, is_reordered)
 
 
 class WritableLayout(Layout):
@@ -178,6 +187,9 @@ class DWSNetsMNIST(WritableLayout):
     """
 
     name = "dwsnets-mnist"
+    example = (
+        "mnist_png_training_5_0/checkpoints/model_final.pth (the split, the label and the number)"
+    )
     splits_name = "mnist_splits.json"
     _folder = re.compile(r"mnist_png_([A-Za-z]+)_([0-9]{1,9})_([0-9]{1,12})")
 
@@ -185,7 +197,7 @@ class DWSNetsMNIST(WritableLayout):
         bad: list[BadFile] = []
         items: list[tuple[str | None, str, int | None]]
         if source.has(self.splits_name):
-            listed, bad = read_splits(source, self.splits_name)
+            listed, bad = read_splits(source, self.splits_name, self.example)
             items = [(item.split, item.path, item.label) for item in listed]
         else:
             folders = (name for name in source.folders() if name.startswith("mnist_png_"))
@@ -204,7 +216,7 @@ class DWSNetsMNIST(WritableLayout):
             else:
                 name = PurePosixPath(path).parts[0]
                 found[path] = FoundObject(split or named, word, name, int(match[2]), {0: path})
-        return finish_listing(found.values(), DIGITS, bad)
+        return finish_listing(source, found.values(), DIGITS, bad)
 
     def paths(self, store: INRStore) -> PathNamer:
         return _MNISTNamer(store, self)
@@ -228,11 +240,14 @@ class DWSNetsFMNIST(WritableLayout):
     """``{train,test}/model_<id>.pth``, listed in ``splits.json``, with the label inside."""
 
     name = "dwsnets-fmnist"
+    example = (
+        'train/model_0.pth, and splits.json that lists it: {"train": ["NAME/train/model_0.pth"]}'
+    )
     label_inside = True
 
     def list_source(self, source: Source) -> Listing:
-        listed, bad = read_splits(source, "splits.json")
-        return _list_by_path(listed, bad, lambda item: "", self)
+        listed, bad = read_splits(source, "splits.json", self.example)
+        return _list_by_path(source, listed, bad, lambda item: "", self)
 
     def paths(self, store: INRStore) -> PathNamer:
         return _FMNISTNamer(store, self)
@@ -254,15 +269,19 @@ class Multiview(WritableLayout):
     """
 
     name = "multiview"
+    example = (
+        "VIEW/train/model_0.pth, and splits.json that lists it: "
+        '{"train": ["NAME/VIEW/train/model_0.pth"]}'
+    )
     label_inside = True
     has_views = True
 
     def list_source(self, source: Source) -> Listing:
-        listed, bad = read_splits(source, "splits.json")
+        listed, bad = read_splits(source, "splits.json", self.example)
         short = [item for item in listed if len(item.parts) < 3]
         bad += [BadFile(item.path, "its path names no view") for item in short]
         listed = [item for item in listed if len(item.parts) >= 3]
-        return _list_by_path(listed, bad, lambda item: item.parts[-3], self)
+        return _list_by_path(source, listed, bad, lambda item: item.parts[-3], self)
 
     def paths(self, store: INRStore) -> PathNamer:
         return _MultiviewNamer(store, self)
@@ -314,6 +333,7 @@ class NFN(WritableLayout):
     """
 
     name = "nfn"
+    example = "randinit_smaller_5s/net0.pth (the label and the number)"
     output_offset = 0.0
     convention = ImageConvention("ij", (-1.0, 1.0))
     has_views = True
@@ -341,7 +361,7 @@ class NFN(WritableLayout):
                 else:
                     known.paths[view] = path
         ordered = [found[index] for index in sorted(found)]
-        listing = finish_listing(ordered, _nfn_classes(source.name), bad)
+        listing = finish_listing(source, ordered, _nfn_classes(source.name), bad)
         listing.notes["views"] = ["", *(f"aug{number}" for number in augmented)]
         return listing
 
@@ -364,6 +384,7 @@ def _nfn_classes(folder: str) -> tuple[str, ...]:
 
 
 def _list_by_path(
+    source: Source,
     listed: list[SplitPath],
     bad: list[BadFile],
     view_of: Callable[[SplitPath], str],
@@ -382,20 +403,26 @@ def _list_by_path(
             bad.append(BadFile(item.path, "listed twice, or with several splits or labels"))
         else:
             known.paths[view] = item.path
-    listing = finish_listing(found.values(), FashionMNIST.classes, bad)
+    listing = finish_listing(source, found.values(), FashionMNIST.classes, bad)
     if layout.has_views:
         listing.notes["views"] = views
     return listing
 
 
 def finish_listing(
+    source: Source,
     found: Iterable[FoundObject],
     classes: tuple[str, ...],
     bad: list[BadFile],
 ) -> Listing:
     """Number the objects that were found, and leave out those without a file in every view."""
     found = list(found)
+    listed = {path for item in found for path in item.paths.values()}
+    told = listed.union(item.path for item in bad)
+    # as deep as those that are listed: statistics and the like lie elsewhere
+    present = source.weight_files({path.count("/") for path in listed})
+    passed_over = [path for path in present if path not in told]
     ids, offsets = number_objects([(item.folder, item.name) for item in found])
     objects, incomplete = complete_views(found, ids)
     notes = {"id_offsets": offsets} if any(offsets.values()) else {}
-    return Listing(objects, classes, bad + incomplete, notes)
+    return Listing(objects, classes, bad + incomplete, passed_over, notes)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,12 +38,14 @@ class Listing:
         objects: Per split, in their order; all of a split have the same number of paths.
         classes: Their names, in the order of the labels.
         bad: What is listed but cannot be imported.
+        passed_over: Files of weights that are not listed, as far as they are looked for.
         notes: What an export needs to give the same names again, as plain data.
     """
 
     objects: dict[str, list[ListedObject]]
     classes: tuple[str, ...]
     bad: list[BadFile] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,20 +62,23 @@ class Listing:
                 digest.update(json.dumps(line).encode())
         return digest.hexdigest()
 
-    def hold_out(self, count: int) -> None:
+    def hold_out(self, count: int, read_label: Callable[[ListedObject], int]) -> None:
         """Move so many training objects to an empty validation split, stratified.
 
+        Args:
+            count: How many.
+            read_label: Gives the label of an object whose name does not.
+
         Raises:
-            DataError: There is a validation split, too few objects, or no label in the names.
+            DataError: There is a validation split, or too few objects.
         """
         train = self.objects.get("train", [])
-        labels = [listed.label for listed in train]
-        if self.objects.get("val") or count >= len(train) or None in labels:
+        if self.objects.get("val") or count >= len(train):
             raise DataError(
                 f"num_val {count}: the source has {len(train)} training objects, "
                 f"{len(self.objects.get('val', []))} for validation"
-                + (", and labels inside the files alone" if None in labels else "")
             )
+        labels = [read_label(one) if one.label is None else one.label for one in train]
         order = stratified_order(torch.tensor(labels), 0)
         chosen = set(order[len(train) - count :].tolist())
         self.objects["val"] = [listed for i, listed in enumerate(train) if i in chosen]
@@ -107,9 +112,9 @@ def complete_views(
     objects: dict[str, list[ListedObject]] = {}
     bad = []
     for item in found:
-        missing = [view for view in range(views[item.split]) if view not in item.paths]
-        if missing:
-            reason = f"no file of view {missing[0]}, so it is left out of every view"
+        missing = next((v for v in range(views[item.split]) if v not in item.paths), None)
+        if missing is not None:
+            reason = f"no file of view {missing}, so it is left out of every view"
             bad.append(BadFile(next(iter(item.paths.values())), reason))
             continue
         paths = tuple(item.paths[view] for view in range(views[item.split]))

@@ -15,6 +15,8 @@ _MAX_JSON_BYTES = 2**30
 _TRIED_PATHS = 100
 _MAX_PATH_LENGTH = 4096  # of what a system opens
 _SHOWN_PATH_LENGTH = 200
+_SHOWN_NAMES = 6
+_WEIGHT_SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".h5", ".pkl", ".bin", ".npz")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,28 @@ class Source:
         """Give the names of what is no folder in a folder, in natural order."""
         return self._names(inside, lambda path: not os.path.isdir(path))
 
+    def weight_files(self, depths: set[int]) -> list[str]:
+        """Give what is named as files of weights are, in all folders of these depths."""
+        found = []
+        for folder, folders, files in os.walk(self._real):
+            inside = os.path.relpath(folder, self._real)
+            depth = 0 if inside == os.curdir else inside.count(os.sep) + 1
+            if depth in depths:
+                names = filter(_is_weights, [*folders, *files])
+                found += [os.path.normpath(os.path.join(inside, name)) for name in names]
+            if depth >= max(depths, default=0):
+                folders.clear()
+        return sorted(found, key=natural_key)
+
     def has(self, path: str) -> bool:
         return os.path.lexists(os.path.join(self._real, path))
+
+    def describe(self) -> str:
+        """Say what the folder holds, the first of it."""
+        names = [*(f"{name}/" for name in self.folders()), *self.files()]
+        shown = ", ".join(name[:40] for name in names[:_SHOWN_NAMES])
+        shown = " ".join(shown.split())  # a name may hold a line break
+        return f"found {shown or 'nothing'}{', ...' if len(names) > _SHOWN_NAMES else ''}"
 
     def real_path(self, path: str) -> str:
         """Resolve a relative path.
@@ -88,7 +110,9 @@ class Source:
             DataError: Its path is refused, it is too large, or cannot be read.
         """
         try:
-            with open(self.real_path(path), "rb") as file:
+            with open(self.real_path(path), "rb", opener=_open_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise DataError("not a regular file")
                 content = file.read(max_bytes + 1)
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from error
@@ -140,6 +164,14 @@ class Source:
         except OSError as error:
             raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
         return sorted(names, key=natural_key)
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(_WEIGHT_SUFFIXES) and not name.startswith(".")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

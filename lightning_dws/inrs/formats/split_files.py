@@ -28,8 +28,13 @@ class SplitPath:
     label: int | None
 
 
-def read_splits(source: Source, name: str) -> tuple[list[SplitPath], list[BadFile]]:
+def read_splits(source: Source, name: str, example: str) -> tuple[list[SplitPath], list[BadFile]]:
     """Read ``{split: [paths]}`` or ``{split: {"path": [...], "label": [...]}}``.
+
+    Args:
+        source: The folder.
+        name: Of the list.
+        example: What the layout looks like, to say where it is missing.
 
     Returns:
         The files in their order, and those whose paths cannot be used.
@@ -39,7 +44,7 @@ def read_splits(source: Source, name: str) -> tuple[list[SplitPath], list[BadFil
     """
     where = source.directory / name
     if not source.has(name):
-        raise DataError(f"{where}: missing; it lists the files of each split")
+        raise DataError(f"{where}: missing, expected {example}; {source.describe()}")
     try:
         content = source.read_json(name)
     except DataError as error:

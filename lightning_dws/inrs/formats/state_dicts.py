@@ -30,6 +30,7 @@ class StateDicts(WritableLayout):
     """
 
     name = "state-dicts"
+    example = "train/CLASS/0.pth, also .pt or .safetensors; beside train/ val/ and test/"
     output_offset = 0.0
     has_views = True
     classes_name = "classes.json"
@@ -62,7 +63,9 @@ class StateDicts(WritableLayout):
                         bad.append(BadFile(path, f"view {view} of its object is listed already"))
                     else:
                         known.paths[view] = path
-        return finish_listing(interleave(list(found.values())), tuple(classes.values()), bad)
+        return finish_listing(
+            source, interleave(list(found.values())), tuple(classes.values()), bad
+        )
 
     def paths(self, store: INRStore) -> PathNamer:
         return _StateDictNamer(store, self)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.formats import numpy_scalars
+from lightning_dws.inrs.formats.numpy_scalars import NumpyType
 
 _MAX_PICKLE_BYTES = 2**20
 _MAX_INTEGER = 2**62
@@ -36,6 +38,7 @@ _FUNCTIONS = (
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
 )
+_KNOWN = {*_FUNCTIONS, numpy_scalars.DTYPE, numpy_scalars.ENCODE, *numpy_scalars.SCALARS}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class _Global:
 
 
 _ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER = (_Global(*names) for names in _FUNCTIONS)
+_NUMPY_TYPE, _ENCODE = _Global(*numpy_scalars.DTYPE), _Global(*numpy_scalars.ENCODE)
+_NUMPY_SCALARS = [_Global(*names) for names in numpy_scalars.SCALARS]
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,8 @@ class _Mark:
     """Where a tuple or a run of items begins on the stack."""
 
 
-def parse_torch_file(content: bytes, max_bytes: int) -> dict[str, Tensor | int]:
-    """Give the tensors and integers of a dict that ``torch.save`` wrote.
+def parse_torch_file(content: bytes, max_bytes: int) -> dict[str, Any]:
+    """Give a dict that ``torch.save`` wrote: tensors and plain data, in dicts and lists.
 
     Args:
         content: The file.
@@ -68,7 +73,7 @@ def parse_torch_file(content: bytes, max_bytes: int) -> dict[str, Tensor | int]:
 
     Raises:
         DataError: A damaged file (checksums are verified), or one that holds anything but a
-            flat dict of tensors and integers.
+            dict of plain data.
     """
     try:
         entries = _read_zip(content, max_bytes)
@@ -100,7 +105,7 @@ def _read_zip(content: bytes, max_bytes: int) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in infos}
 
 
-def _parse_entries(entries: dict[str, bytes]) -> dict[str, Tensor | int]:
+def _parse_entries(entries: dict[str, bytes]) -> dict[str, Any]:
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise DataError("a zip, but not one that torch.save wrote (there is no data.pkl)")
@@ -118,16 +123,11 @@ def _parse_entries(entries: dict[str, bytes]) -> dict[str, Tensor | int]:
     result = _Interpreter(storages).run(instructions)
     if not isinstance(result, dict):
         raise DataError(f"holds a {_kind(result)}, expected a dict of tensors")
-    for name, value in result.items():
-        if not isinstance(value, Tensor | int):
-            raise DataError(
-                f"entry {name[:80]!r} is a {_kind(value)}, expected a tensor or integer"
-            )
     return result
 
 
 class _Interpreter:
-    """Follow the few instructions of which ``torch.save`` builds a dict of tensors.
+    """Follow the few instructions of which ``torch.save`` builds dicts of tensors and numbers.
 
     Args:
         storages: The bytes of the tensors, by their keys.
@@ -142,6 +142,7 @@ class _Interpreter:
             "FRAME": self._nothing,
             "MARK": lambda _: self._push(_Mark()),
             "EMPTY_DICT": lambda _: self._push({}),
+            "EMPTY_LIST": lambda _: self._push([]),
             "EMPTY_TUPLE": lambda _: self._push(()),
             "NONE": lambda _: self._push(None),
             "NEWTRUE": lambda _: self._push(True),
@@ -152,6 +153,9 @@ class _Interpreter:
             "BININT1": self._push,
             "BININT2": self._push,
             "LONG1": self._push,
+            "BINFLOAT": self._push,
+            "BINBYTES": self._push,
+            "SHORT_BINBYTES": self._push,
             "BINPUT": self._put,
             "LONG_BINPUT": self._put,
             "MEMOIZE": lambda _: self._put(len(self._memo)),
@@ -161,6 +165,8 @@ class _Interpreter:
             "TUPLE1": lambda _: self._push(tuple(self._pop(1))),
             "TUPLE2": lambda _: self._push(tuple(self._pop(2))),
             "TUPLE3": lambda _: self._push(tuple(self._pop(3))),
+            "APPEND": lambda _: self._append(self._pop(1)),
+            "APPENDS": lambda _: self._append(self._pop_to_mark()),
             "SETITEM": lambda _: self._set_items(self._pop(2)),
             "SETITEMS": lambda _: self._set_items(self._pop_to_mark()),
             "GLOBAL": lambda names: self._name(*names.split(" ", 1)),
@@ -211,17 +217,26 @@ class _Interpreter:
         del self._stack[position:]
         return popped
 
+    def _append(self, items: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, list):
+            raise DataError("its pickle is damaged")
+        target += items
+
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
             raise DataError("its pickle is damaged")
         for name, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(name, str):
+            # optimizers number their state; what is hashed at length may hang
+            if not isinstance(name, str | int):
                 raise DataError(f"a key is a {_kind(name)}, expected text")
+            if name in target:
+                raise DataError(f"entry {str(name)[:80]!r} is there twice")
             target[name] = value
 
     def _name(self, module: Any, name: Any) -> None:
-        if (module, name) not in _FUNCTIONS and not (module == "torch" and name in _DTYPES):
+        if (module, name) not in _KNOWN and not (module == "torch" and name in _DTYPES):
             raise DataError(f"names {str(module)[:80]}.{str(name)[:80]}: refused, nothing was run")
         self._push(_Global(module, name))
 
@@ -239,11 +254,20 @@ class _Interpreter:
         if function == _REBUILD_TENSOR:
             storage, offset, size, stride = arguments[:4]
             return _view(storage, offset, size, stride)
+        if function == _ENCODE:
+            return numpy_scalars.encode(arguments)
+        if function == _NUMPY_TYPE:
+            return numpy_scalars.make_type(arguments)
+        if function in _NUMPY_SCALARS:
+            return numpy_scalars.make_scalar(arguments)
         raise DataError("its pickle does more than build a dict: refused")
 
     def _build(self) -> None:
         """Drop what ``Module.state_dict`` attaches to its dict: the modules' versions."""
         (state,) = self._pop(1)
+        if isinstance(self._stack[-1], NumpyType):
+            numpy_scalars.set_state(self._stack[-1], state)
+            return
         if not isinstance(state, dict) or not isinstance(self._stack[-1], dict):
             raise DataError("its pickle does more than build a dict: refused")
 
