@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -33,11 +34,16 @@ from lightning_dws.callbacks import (
     flatten,
     run_folder,
 )
+from lightning_dws.checkpoints import (
+    CHECKPOINT_KEY,
+    CheckpointFiles,
+    find_readable,
+    load_checkpoint,
+)
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.processes import SyncBatchNorm, ending_together
 from lightning_dws.tasks import ClassificationTask
-from lightning_dws.tasks.classification import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
 HELP = """\
@@ -129,7 +135,12 @@ class WeightSpaceCLI(LightningCLI):
         by_name = path in ("best", "last", "hpc", "registry")
         if command != "fit" and (path is None or by_name):
             self.parser.error(f"{command} needs --ckpt_path PATH, a checkpoint that 'fit' wrote")
-        self._checkpoint = None if path is None or by_name else load_checkpoint(path)
+        self._checkpoint = None
+        if path is not None and not by_name and command == "fit":
+            found, self._checkpoint = find_readable(path)
+            self.config[command].ckpt_path = str(found)
+        elif path is not None and not by_name:
+            self._checkpoint = load_checkpoint(path)
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
@@ -166,11 +177,7 @@ class WeightSpaceCLI(LightningCLI):
                     filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 )
             )
-        if config["sync_batchnorm"]:
-            plugins = config["plugins"] or []
-            plugins = plugins if isinstance(plugins, list) else [plugins]
-            config = {**config, "plugins": [*plugins, SyncBatchNorm()]}
-        return super()._instantiate_trainer(config, ours)
+        return super()._instantiate_trainer(with_plugins(config), ours)
 
     def _run_subcommand(self, subcommand: str) -> None:
         with ending_together(self.trainer, in_one_line):
@@ -197,13 +204,26 @@ class WeightSpaceCLI(LightningCLI):
             },
         }
 
+        if self.subcommand == "fit":
+            self.model.run_settings = self._settings()
+        else:
+            self.model.run_settings = (
+                (self._checkpoint or {}).get(CHECKPOINT_KEY, {}).get("settings")
+            )
         self._compare_with_checkpoint()
+
+    def _settings(self) -> dict[str, Any]:
+        """Give what a checkpoint needs to be measured without any config, as plain data."""
+        config = yaml.safe_load(
+            self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        )
+        return {name: config[name] for name in ("seed_everything", "name", "data", "model")}
 
     def _compare_with_checkpoint(self) -> None:
         """Refuse a checkpoint of another network than the config's, naming what differs."""
         saved = (self._checkpoint or {}).get(CHECKPOINT_KEY)
         configured = self.model.network_config
-        if saved is None or saved["network"] == configured:
+        if saved is None or saved.get("network") in (None, configured):
             return
         found, expected = (flatten(c) for c in (saved["network"], configured))
         names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
@@ -237,6 +257,17 @@ class WeightSpaceCLI(LightningCLI):
         Console().print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
+def with_plugins(config: dict[str, Any]) -> dict[str, Any]:
+    """Add to a trainer's config what this package's networks and checkpoints need."""
+    plugins = config["plugins"] or []
+    plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+    if config["sync_batchnorm"]:
+        plugins.append(SyncBatchNorm())
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(CheckpointFiles())
+    return {**config, "plugins": plugins}
+
+
 CLI = TypeVar("CLI", bound=WeightSpaceCLI)
 
 
@@ -258,7 +289,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
             run_table(words[1:])
         else:
-            run_lightning(expand_includes(words))
+            run_lightning(with_saved_settings(expand_includes(words)))
     except (DataError, OSError) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)
@@ -324,6 +355,47 @@ def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
     folder, including = Path(path).parent, (*including, path)
     nested = [_with_includes(str(folder / name), including) for name in included]
     return [*itertools.chain.from_iterable(nested), path]
+
+
+_WHAT_IS_MEASURED = ("-c", "--config", "--model", "--data.dataset", "--data.store")
+
+
+def with_saved_settings(words: list[str]) -> list[str]:
+    """Measure a checkpoint with the data and network that it was trained with, if none are given.
+
+    Args:
+        words: The command line. Options in it that say something else than the data or the network
+            (``--data.root``, ``--trainer.*``) win over what was saved.
+    """
+    if words[0] not in ("validate", "test", "predict") or any(
+        word.startswith(_WHAT_IS_MEASURED) for word in words
+    ):
+        return words
+    path = _value_of("--ckpt_path", words)
+    if path is None or {"-h", "--help"} & {*words}:
+        return words
+    note = load_checkpoint(path).get(CHECKPOINT_KEY, {})
+    config = Path(path).parent.parent / "config.yaml"
+    if isinstance(note.get("settings"), dict):
+        text = yaml.safe_dump(note["settings"])
+    elif config.is_file():  # of a checkpoint that is older than its settings
+        saved = yaml.safe_load(config.read_text())
+        names = ("seed_everything", "name", "data", "model")
+        text = yaml.safe_dump({name: saved[name] for name in names if name in saved})
+    else:
+        raise DataError(
+            f"{path}: does not say what it was trained on; give the --config of its run"
+        )
+    return [words[0], f"--config={text}", *words[1:]]
+
+
+def _value_of(option: str, words: Sequence[str]) -> str | None:
+    value = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, given = word.partition("=")
+        if name == option:
+            value = given if equals else following
+    return value
 
 
 def run_lightning(
