@@ -77,7 +77,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint as plain data and tensors on the CPU, never unpickling code.
 
     Raises:
-        DamagedCheckpointError: The file was cut short, or its bytes do not match the sums that it holds.
+        DamagedCheckpointError: The file was cut short, or its bytes are not those that were
+            written.
         DataError: There is no such file, or it holds anything but plain data, lacks what a
             checkpoint has, or has numbers that are not finite.
     """

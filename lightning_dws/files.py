@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     file: _RememberingFile | None = None
     try:
         with _RememberingFile(partial, "wb") as file:
-            yield file  # type: ignore[misc]
+            yield file
             os.fsync(file.fileno())
         os.replace(partial, path)
         _sync_folder(path.parent)

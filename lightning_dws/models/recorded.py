@@ -33,7 +33,7 @@ def recorded(network_class: Network) -> Network:
                     named |= named.pop(name)
             object.__setattr__(self, _ATTRIBUTE, named)
 
-    network_class.__init__ = record
+    network_class.__init__ = record  # type: ignore[method-assign]
     return network_class
 
 

@@ -155,7 +155,7 @@ def check_resumable(trainer: pl.Trainer, checkpoint: dict[str, Any], where: str)
     _compare(own, checkpoint.get(key, {}), key, where)
     loops = {"fit_loop": trainer.fit_loop.state_dict()}
     _compare(loops, checkpoint["loops"], "loops", where)
-    for callback in trainer.callbacks:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         state = callback.state_dict()
         if state and (saved := checkpoint["callbacks"].get(callback.state_key)) is not None:
             _compare(state, saved, f"callbacks.{type(callback).__name__}", where)
@@ -207,12 +207,12 @@ def check_optimizers(trainer: pl.Trainer, checkpoint: dict[str, Any], where: str
         _compare(expected, state, f"lr_schedulers.{number}", where)
     for number, (optimizer, state) in enumerate(zip(trainer.optimizers, states, strict=True)):
         place = f"optimizer_states.{number}"
-        own = optimizer.state_dict()
+        current = optimizer.state_dict()
         _compare({"state": {}, "param_groups": []}, state, place, where)
         groups = state["param_groups"]
-        if len(groups) != len(own["param_groups"]):
+        if len(groups) != len(current["param_groups"]):
             raise DataError(f"{where}: {place} has other groups of parameters than the optimizer")
-        for ours, theirs in zip(own["param_groups"], groups, strict=True):
+        for ours, theirs in zip(current["param_groups"], groups, strict=True):
             if not isinstance(theirs, dict) or ours.keys() != theirs.keys():
                 raise DataError(
                     f"{where}: saved by another optimizer than {type(optimizer).__name__}"
