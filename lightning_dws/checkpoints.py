@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_dws.errors import DataError
@@ -163,15 +162,12 @@ def find_readable(path: str | Path) -> tuple[Path, dict[str, Any]]:
     except DamagedCheckpointError as damage:
         if path.name != LAST_NAME:
             raise
-        readable = [
-            (checkpoint.get("global_step", 0), other, checkpoint)
-            for other, checkpoint in _readable_beside(path)
-        ]
-        if not readable:
+        newest = max(
+            _readable_beside(path), key=lambda found: found[1].get("global_step", 0), default=None
+        )
+        if newest is None:
             raise DataError(f"{damage}; its folder has no other to go on from") from damage
-        _, other, checkpoint = max(readable, key=lambda entry: entry[0])
-        rank_zero_warn(f"{damage}; going on from {other}")
-        return other, checkpoint
+        return newest
 
 
 def _readable_beside(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -20,7 +20,7 @@ from pytorch_lightning.cli import (
     SaveConfigCallback,
 )
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from rich.console import Console
 
 from lightning_dws import commands
@@ -43,6 +43,7 @@ from lightning_dws.checkpoints import (
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.processes import SyncBatchNorm, ending_together
+from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.weight_space import INRArchitecture
 
@@ -138,6 +139,8 @@ class WeightSpaceCLI(LightningCLI):
         self._checkpoint = None
         if path is not None and not by_name and command == "fit":
             found, self._checkpoint = find_readable(path)
+            if found != Path(path):
+                rank_zero_warn(f"{path}: damaged; going on from {found}")
             self.config[command].ckpt_path = str(found)
         elif path is not None and not by_name:
             self._checkpoint = load_checkpoint(path)
@@ -214,10 +217,8 @@ class WeightSpaceCLI(LightningCLI):
 
     def _settings(self) -> dict[str, Any]:
         """Give what a checkpoint needs to be measured without any config, as plain data."""
-        config = yaml.safe_load(
-            self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        )
-        return {name: config[name] for name in ("seed_everything", "name", "data", "model")}
+        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        return measured_part(yaml.safe_load(text))
 
     def _compare_with_checkpoint(self) -> None:
         """Refuse a checkpoint of another network than the config's, naming what differs."""
@@ -355,47 +356,6 @@ def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
     folder, including = Path(path).parent, (*including, path)
     nested = [_with_includes(str(folder / name), including) for name in included]
     return [*itertools.chain.from_iterable(nested), path]
-
-
-_WHAT_IS_MEASURED = ("-c", "--config", "--model", "--data.dataset", "--data.store")
-
-
-def with_saved_settings(words: list[str]) -> list[str]:
-    """Measure a checkpoint with the data and network that it was trained with, if none are given.
-
-    Args:
-        words: The command line. Options in it that say something else than the data or the network
-            (``--data.root``, ``--trainer.*``) win over what was saved.
-    """
-    if words[0] not in ("validate", "test", "predict") or any(
-        word.startswith(_WHAT_IS_MEASURED) for word in words
-    ):
-        return words
-    path = _value_of("--ckpt_path", words)
-    if path is None or {"-h", "--help"} & {*words}:
-        return words
-    note = load_checkpoint(path).get(CHECKPOINT_KEY, {})
-    config = Path(path).parent.parent / "config.yaml"
-    if isinstance(note.get("settings"), dict):
-        text = yaml.safe_dump(note["settings"])
-    elif config.is_file():  # of a checkpoint that is older than its settings
-        saved = yaml.safe_load(config.read_text())
-        names = ("seed_everything", "name", "data", "model")
-        text = yaml.safe_dump({name: saved[name] for name in names if name in saved})
-    else:
-        raise DataError(
-            f"{path}: does not say what it was trained on; give the --config of its run"
-        )
-    return [words[0], f"--config={text}", *words[1:]]
-
-
-def _value_of(option: str, words: Sequence[str]) -> str | None:
-    value = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, given = word.partition("=")
-        if name == option:
-            value = given if equals else following
-    return value
 
 
 def run_lightning(

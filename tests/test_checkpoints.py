@@ -19,6 +19,7 @@ from lightning_dws.cli import main
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.models import DWSNet, recorded
+from lightning_dws.table.worker import clear_after_failure
 from lightning_dws.tasks import ClassificationTask
 
 OLD = Path(__file__).parent / "data" / "checkpoints" / "version_0_1_0.ckpt"
@@ -141,13 +142,25 @@ def test_a_truncated_last_checkpoint_falls_back_to_the_one_before(tmp_path, plac
     words = [*FIT, *places, *frozen, f"--ckpt_path={last}"]
     for command in ("validate", "test", "predict"):
         assert "last.ckpt: not a readable checkpoint" in error_of([command, *words], capsys)
-    with pytest.warns(UserWarning, match=r"last.ckpt: .*; going on from .*best-epoch=0.ckpt"):
+    with pytest.warns(UserWarning, match=r"last.ckpt: damaged; going on from .*best-epoch=0.ckpt"):
         main(["fit", *words])
     assert load_checkpoint(last)["global_step"] == 6
     for path in last.parent.iterdir():
         path.write_bytes(whole[:100])
     with pytest.raises(DataError, match="its folder has no other to go on from"):
         find_readable(last)
+
+
+def test_a_cell_of_a_table_falls_back_too(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "last.ckpt").write_bytes(OLD.read_bytes()[:5000])
+    shutil.copy(OLD, folder / "best-epoch=0.ckpt")
+    clear_after_failure(tmp_path, None)
+    assert find_readable(folder / "last.ckpt")[0].name == "best-epoch=0.ckpt"
+    (folder / "best-epoch=0.ckpt").unlink()
+    clear_after_failure(tmp_path, None)
+    assert not folder.exists()
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")

@@ -95,7 +95,7 @@ def run_cell(job: CellJob) -> None:
         if not mine or cells.is_finished(cell.hash):
             return
         folder = Path(job.run_folder)
-        _clear_after_failure(folder, cells.read(cell.hash))
+        clear_after_failure(folder, cells.read(cell.hash))
         cells.forget(cell.hash)
         started = time.perf_counter()
         try:
@@ -142,7 +142,7 @@ def was_killed(failure: Record) -> bool:
     return str(failure["error"]).startswith(KILLED)
 
 
-def _clear_after_failure(folder: Path, record: Record | None) -> None:
+def clear_after_failure(folder: Path, record: Record | None) -> None:
     """Begin anew after an error; what was only interrupted or killed is continued."""
     failed = record is not None and not was_killed(record)
     last = folder / "checkpoints" / "last.ckpt"
