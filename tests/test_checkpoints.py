@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ class RecordedMLP(FlatMLP):
 
     def __init__(self, architecture, num_classes, width=9):
         super().__init__(architecture, num_classes, hidden_dim=width)
+
+
+class KeepingMLP(FlatMLP):
+    """An own network that keeps its arguments, as most do."""
+
+    def __init__(self, architecture, num_classes, width=9):
+        super().__init__(architecture, num_classes, hidden_dim=width)
+        self.width = width
 
 
 class RenamedBlobs(Blobs):
@@ -182,21 +191,27 @@ def test_a_checkpoint_is_measured_without_any_config(tmp_path, places, capsys): 
     main(["test", "--ckpt_path", str(last), *few])  # by the run's own config.yaml
 
 
-@pytest.mark.parametrize("network", [RecordedMLP, DWSNet])
+def keeping(architecture, num_classes):
+    return KeepingMLP(architecture, num_classes, 11)
+
+
+@pytest.mark.parametrize("network", [RecordedMLP, DWSNet, FlatMLP, keeping])
 def test_a_checkpoint_of_a_trainer_in_python_is_rebuilt(tmp_path, store, network):
     path = python_checkpoint(tmp_path, store, network)
     batch = store.split("test")
     for load in (ClassificationTask.load_from_checkpoint, ClassificationTask.from_checkpoint):
         task = load(path)
-        assert type(task.network) is network
+        assert type(task.network) in (network, KeepingMLP)
         assert (task.label_smoothing, task.classes) == (0.1, ("left", "middle", "right"))
         assert task(batch).shape == (6, 3)
     saved = torch.load(path, weights_only=True)["state_dict"]
     assert all(torch.equal(saved[name], value) for name, value in task.state_dict().items())
 
 
-def test_a_network_that_is_not_recorded_is_asked_for(tmp_path, store):
-    path = python_checkpoint(tmp_path, store, FlatMLP)
+def test_a_network_that_cannot_be_made_again_is_asked_for(tmp_path, store):
+    path = python_checkpoint(
+        tmp_path, store, lambda a, num_classes: FlatMLP(a, num_classes, 8, 0.5)
+    )
     with pytest.raises(DataError, match=r"python.ckpt: does not say .*; pass it as network="):
         ClassificationTask.load_from_checkpoint(path)
     network = FlatMLP(store.architecture, 3)

@@ -28,7 +28,7 @@ from lightning_dws.tasks.restoring import (
     check_weights,
     count_parts,
 )
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
 class ClassificationTask(pl.LightningModule):
@@ -274,8 +274,13 @@ class ClassificationTask(pl.LightningModule):
         """Save what the network is and what it was trained on, as plain data."""
         datamodule = getattr(self.trainer, "datamodule", None)
         classes = getattr(datamodule, "classes", self.classes)
+        if self.network_config is None:
+            known: dict[str, Any] = {"num_classes": self.num_classes}
+            if isinstance(getattr(datamodule, "architecture", None), INRArchitecture):
+                known["architecture"] = datamodule.architecture
+            self.network_config = describe(self.network, known)
         checkpoint[CHECKPOINT_KEY] = {
-            "network": self.network_config or describe(self.network),
+            "network": self.network_config,
             "num_classes": self.num_classes,
             "classes": None if classes is None else [str(name) for name in classes],
             "task": {
@@ -294,8 +299,9 @@ class ClassificationTask(pl.LightningModule):
         Args:
             path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
             network: What its weights are for, made as it was for the training. Default: what the
-                checkpoint says, which it can of networks that the command line made or that are
-                decorated with ``lightning_dws.models.recorded``.
+                checkpoint says. It can of networks that the command line made, whose class is
+                decorated with ``lightning_dws.models.recorded``, or whose arguments are their
+                defaults or attributes of the same names.
 
         Returns:
             The task on the CPU in evaluation mode.

@@ -48,7 +48,9 @@ def build_network(config: Any, path: str | Path) -> nn.Module:
         return network_class(**arguments)
     except _REBUILDING_ERRORS as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: its network cannot be made ({reason})") from error
+        raise DataError(
+            f"{path}: its network cannot be made ({reason}); pass it as network="
+        ) from error
 
 
 def check_classes(trained: tuple[str, ...], data: tuple[str, ...], where: str) -> None:
