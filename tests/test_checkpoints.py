@@ -209,9 +209,7 @@ def test_a_checkpoint_of_a_trainer_in_python_is_rebuilt(tmp_path, store, network
 
 
 def test_a_network_that_cannot_be_made_again_is_asked_for(tmp_path, store):
-    path = python_checkpoint(
-        tmp_path, store, lambda a, num_classes: FlatMLP(a, num_classes, 8, 0.5)
-    )
+    path = python_checkpoint(tmp_path, store, partial(FlatMLP, dropout=0.5))
     with pytest.raises(DataError, match=r"python.ckpt: does not say .*; pass it as network="):
         ClassificationTask.load_from_checkpoint(path)
     network = FlatMLP(store.architecture, 3)

@@ -276,8 +276,9 @@ class ClassificationTask(pl.LightningModule):
         classes = getattr(datamodule, "classes", self.classes)
         if self.network_config is None:
             known: dict[str, Any] = {"num_classes": self.num_classes}
-            if isinstance(getattr(datamodule, "architecture", None), INRArchitecture):
-                known["architecture"] = datamodule.architecture
+            architecture = getattr(datamodule, "architecture", None)
+            if isinstance(architecture, INRArchitecture):
+                known["architecture"] = architecture
             self.network_config = describe(self.network, known)
         checkpoint[CHECKPOINT_KEY] = {
             "network": self.network_config,
