@@ -45,6 +45,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.processes import SyncBatchNorm, ending_together
 from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
+from lightning_dws.tasks.restoring import naming_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
 HELP = """\
@@ -183,7 +184,7 @@ class WeightSpaceCLI(LightningCLI):
         return super()._instantiate_trainer(with_plugins(config), ours)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with ending_together(self.trainer, in_one_line):
+        with ending_together(self.trainer, in_one_line), naming_checkpoint(self.trainer):
             super()._run_subcommand(subcommand)
 
     def _run_folder(self) -> Path | None:

@@ -1,10 +1,14 @@
 """What a checkpoint must hold for a task, checked before any of it is used."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.connectors import checkpoint_connector
 from torch import Tensor, nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
@@ -119,6 +123,27 @@ def _describe(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
+@contextmanager
+def naming_checkpoint(trainer: pl.Trainer) -> Iterator[None]:
+    """Turn what Lightning raises over a checkpoint's content into one error that names the file.
+
+    Raises:
+        DataError: Lightning could not restore what the file holds.
+    """
+    try:
+        yield
+    except _REBUILDING_ERRORS as error:
+        restoring = any(
+            frame.f_code.co_filename == checkpoint_connector.__file__
+            and frame.f_code.co_name.startswith(("restore", "_restore"))
+            for frame, _ in walk_tb(error.__traceback__)
+        )
+        if isinstance(error, DataError) or not restoring:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise DataError(f"{trainer.ckpt_path}: cannot be restored ({reason})") from error
+
+
 def count_parts(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Name what a checkpoint holds of callbacks and optimizers, for a note of it in itself."""
     return {
@@ -177,7 +202,7 @@ def _compare(expected: Any, found: Any, place: str, where: str) -> None:
             raise DataError(
                 f"{where}: {place} is {_describe(found)}, expected {_describe(expected)}"
             )
-    elif expected is not None and found is not None:
+    elif expected is not None:
         numbers = (int, float)
         alike = isinstance(found, type(expected)) or (
             isinstance(expected, numbers) and isinstance(found, numbers)
