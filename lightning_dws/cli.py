@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -19,7 +20,7 @@ from pytorch_lightning.cli import (
     SaveConfigCallback,
 )
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from rich.console import Console
 
 from lightning_dws import commands
@@ -33,11 +34,18 @@ from lightning_dws.callbacks import (
     flatten,
     run_folder,
 )
+from lightning_dws.checkpoints import (
+    CHECKPOINT_KEY,
+    CheckpointFiles,
+    find_readable,
+    load_checkpoint,
+)
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.processes import SyncBatchNorm, ending_together
+from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
-from lightning_dws.tasks.classification import CHECKPOINT_KEY, load_checkpoint
+from lightning_dws.tasks.restoring import naming_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
 HELP = """\
@@ -129,7 +137,14 @@ class WeightSpaceCLI(LightningCLI):
         by_name = path in ("best", "last", "hpc", "registry")
         if command != "fit" and (path is None or by_name):
             self.parser.error(f"{command} needs --ckpt_path PATH, a checkpoint that 'fit' wrote")
-        self._checkpoint = None if path is None or by_name else load_checkpoint(path)
+        self._checkpoint = None
+        if path is not None and not by_name and command == "fit":
+            found, self._checkpoint = find_readable(path)
+            if found != Path(path):
+                rank_zero_warn(f"{path}: damaged; going on from {found}")
+            self.config[command].ckpt_path = str(found)
+        elif path is not None and not by_name:
+            self._checkpoint = load_checkpoint(path)
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
@@ -166,14 +181,10 @@ class WeightSpaceCLI(LightningCLI):
                     filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 )
             )
-        if config["sync_batchnorm"]:
-            plugins = config["plugins"] or []
-            plugins = plugins if isinstance(plugins, list) else [plugins]
-            config = {**config, "plugins": [*plugins, SyncBatchNorm()]}
-        return super()._instantiate_trainer(config, ours)
+        return super()._instantiate_trainer(with_plugins(config), ours)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with ending_together(self.trainer, in_one_line):
+        with ending_together(self.trainer, in_one_line), naming_checkpoint(self.trainer):
             super()._run_subcommand(subcommand)
 
     def _run_folder(self) -> Path | None:
@@ -197,13 +208,24 @@ class WeightSpaceCLI(LightningCLI):
             },
         }
 
+        if self.subcommand == "fit":
+            self.model.run_settings = self._settings()
+        else:
+            self.model.run_settings = (
+                (self._checkpoint or {}).get(CHECKPOINT_KEY, {}).get("settings")
+            )
         self._compare_with_checkpoint()
+
+    def _settings(self) -> dict[str, Any]:
+        """Give what a checkpoint needs to be measured without any config, as plain data."""
+        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
+        return measured_part(yaml.safe_load(text))
 
     def _compare_with_checkpoint(self) -> None:
         """Refuse a checkpoint of another network than the config's, naming what differs."""
         saved = (self._checkpoint or {}).get(CHECKPOINT_KEY)
         configured = self.model.network_config
-        if saved is None or saved["network"] == configured:
+        if saved is None or saved.get("network") in (None, configured):
             return
         found, expected = (flatten(c) for c in (saved["network"], configured))
         names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
@@ -237,6 +259,17 @@ class WeightSpaceCLI(LightningCLI):
         Console().print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
+def with_plugins(config: dict[str, Any]) -> dict[str, Any]:
+    """Add to a trainer's config what this package's networks and checkpoints need."""
+    plugins = config["plugins"] or []
+    plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+    if config["sync_batchnorm"]:
+        plugins.append(SyncBatchNorm())
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(CheckpointFiles())
+    return {**config, "plugins": plugins}
+
+
 CLI = TypeVar("CLI", bound=WeightSpaceCLI)
 
 
@@ -258,7 +291,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
             run_table(words[1:])
         else:
-            run_lightning(expand_includes(words))
+            run_lightning(with_saved_settings(expand_includes(words)))
     except (DataError, OSError) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)

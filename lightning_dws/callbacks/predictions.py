@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_dws.callbacks.folder import run_folder
-from lightning_dws.inrs.store import write_atomically
+from lightning_dws.files import write_atomically
 from lightning_dws.weight_space import WeightBatch
 
 

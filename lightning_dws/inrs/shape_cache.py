@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import write_atomically
 from lightning_dws.inrs.meshes import Mesh
 from lightning_dws.inrs.process_pool import Died, map_in_processes
 from lightning_dws.inrs.progress import WorkProgress
@@ -20,7 +21,6 @@ from lightning_dws.inrs.shape_samples import (
     sample_shape,
     write_sample,
 )
-from lightning_dws.inrs.store import write_atomically
 
 _WAITING_SECONDS = 3600.0  # for another process to sample one shape
 _BUSY = "busy"

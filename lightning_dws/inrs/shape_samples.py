@@ -13,10 +13,11 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import write_atomically
 from lightning_dws.inrs.mesh_files.polygons import Floats
 from lightning_dws.inrs.meshes import Mesh, normalise
 from lightning_dws.inrs.signed_distance import SignedDistance
-from lightning_dws.inrs.store import payload_sha256, write_atomically
+from lightning_dws.inrs.store import payload_sha256
 from lightning_dws.randomness import stream_seed
 
 VERSION = 1  # of what is drawn and how: another version samples anew

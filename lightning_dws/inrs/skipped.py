@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_dws.files import write_atomically
 from lightning_dws.inrs.signals import SignalDataset
-from lightning_dws.inrs.store import write_atomically
 
 if TYPE_CHECKING:
     from lightning_dws.inrs.preparation import Wanted

@@ -7,9 +7,7 @@ so a store without it is unfinished, and a store with it can be checked.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import file_sha256, write_atomically
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -136,32 +135,6 @@ class Shard:
     range: ShardRange
     num_bytes: int
     sha256: str
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment it is absent, old, or complete.
-
-    Raises:
-        DataError: The file cannot be written: read-only or full disk, a missing folder.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}); what was written before is kept"
-        ) from error
 
 
 def write_shard(
@@ -314,19 +287,6 @@ def read_checked_shard(
             "Delete it and run 'inrs fit' again to fit it anew"
         )
     return read_shard(path, shard.range, header)
-
-
-def file_sha256(path: Path) -> str:
-    """Give a file's SHA-256 in hexadecimal.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 class INRStore:

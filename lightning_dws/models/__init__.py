@@ -5,6 +5,7 @@ from lightning_dws.models.flat_mlp import FlatMLP
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.neural_graph_gnn import NeuralGraphGNN
 from lightning_dws.models.neural_graph_transformer import NeuralGraphTransformer
+from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "NeuralGraphGNN",
     "NeuralGraphTransformer",
     "Standardize",
+    "recorded",
 ]

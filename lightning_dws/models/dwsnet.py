@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.pooling import REDUCTIONS, pool, pool_matrix
+from lightning_dws.models.recorded import recorded
 from lightning_dws.models.set_attention import attend
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -378,6 +379,7 @@ class _MapEntries(torch.autograd.Function):
         return grad_x, grad_matrix, grad.sum(-1), grad.sum(-2)
 
 
+@recorded
 class DWSNet(nn.Module):
     """Classify INRs by their weights with DWSNet (Navon et al., 2023).
 

@@ -3,10 +3,12 @@
 from torch import Tensor, nn
 
 from lightning_dws.models.batch_norm import PositionBatchNorm
+from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
+@recorded
 class FlatMLP(nn.Module):
     """Classify an INR by its row of parameters, as any vector.
 

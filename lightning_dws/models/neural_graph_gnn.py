@@ -25,6 +25,7 @@ from lightning_dws.models.graph_features import (
 from lightning_dws.models.in_chunks import in_chunks
 from lightning_dws.models.neural_graph import NeuralGraph, check_widths
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
+from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.models.weight_encoding import encode_weights, interpolate, tabulate
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -32,6 +33,7 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 _CHUNK_BYTES = 2 * 2**20  # of the edges of the INRs that a thread works on at a time
 
 
+@recorded
 class NeuralGraphGNN(nn.Module):
     """Classify INRs by their neural graph (Kofinas et al., 2024; Zhang et al., 2023), PNA backbone.
 

@@ -19,6 +19,7 @@ from lightning_dws.models.graph_features import (
     read_out,
 )
 from lightning_dws.models.neural_graph import NeuralGraph, check_widths
+from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_attention import (
     AttentionTerms,
     EdgeUpdateTerms,
@@ -29,6 +30,7 @@ from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
+@recorded
 class NeuralGraphTransformer(nn.Module):
     """Classify INRs by their neural graph with the relational transformer.
 

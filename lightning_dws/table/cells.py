@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.store import write_atomically
+from lightning_dws.files import write_atomically
 
 Record = dict[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_dws.inrs.store import write_atomically
+from lightning_dws.files import write_atomically
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.claims import MARGIN, examine_claims, format_views
 from lightning_dws.table.grid import Coordinates, TableConfig

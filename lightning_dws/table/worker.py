@@ -21,12 +21,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from lightning_dws.cli import WeightSpaceCLI, expand_includes, run_lightning
+from lightning_dws.checkpoints import find_readable
+from lightning_dws.cli import WeightSpaceCLI, expand_includes, run_lightning, with_plugins
 from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore, Record
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.recorder import CellRecorder
-from lightning_dws.tasks.classification import load_checkpoint
 
 KILLED = "killed"  # what the error of a process begins with that something outside has ended
 _RECORDED_VERSIONS = ("torch", "pytorch-lightning", "torch-geometric")
@@ -76,7 +76,7 @@ class CellCLI(WeightSpaceCLI):
             enable_version_counter=False,
         )
         ours = [self.recorder, *best, last]
-        return LightningCLI._instantiate_trainer(self, config, ours)
+        return LightningCLI._instantiate_trainer(self, with_plugins(config), ours)
 
     def _report(self, best: str | None) -> None:
         """Say nothing: the table's own command does."""
@@ -95,7 +95,7 @@ def run_cell(job: CellJob) -> None:
         if not mine or cells.is_finished(cell.hash):
             return
         folder = Path(job.run_folder)
-        _clear_after_failure(folder, cells.read(cell.hash))
+        clear_after_failure(folder, cells.read(cell.hash))
         cells.forget(cell.hash)
         started = time.perf_counter()
         try:
@@ -142,16 +142,16 @@ def was_killed(failure: Record) -> bool:
     return str(failure["error"]).startswith(KILLED)
 
 
-def _clear_after_failure(folder: Path, record: Record | None) -> None:
+def clear_after_failure(folder: Path, record: Record | None) -> None:
     """Begin anew after an error; what was only interrupted or killed is continued."""
     failed = record is not None and not was_killed(record)
     last = folder / "checkpoints" / "last.ckpt"
     if not failed and last.is_file():
         try:
-            load_checkpoint(last)
+            find_readable(last)
             return
-        except DataError:
-            pass  # damaged: from the start
+        except DataError as error:
+            sys.stderr.write(f"{error}; from the start\n")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 

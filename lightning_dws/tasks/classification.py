@@ -1,8 +1,6 @@
 """Classify INRs by their weights: the LightningModule around a weight-space network."""
 
-import importlib
 import math
-import pickle
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,20 +15,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.errors import DataError
+from lightning_dws.models.recorded import describe
 from lightning_dws.randomness import stream_seed
 from lightning_dws.tasks.mean_loss import MeanLoss
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
-
-_REBUILDING_ERRORS = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
+from lightning_dws.tasks.restoring import (
+    build_network,
+    check_classes,
+    check_optimizers,
+    check_resumable,
+    check_weights,
+    count_parts,
 )
-CHECKPOINT_KEY = "lightning_dws"
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
 class ClassificationTask(pl.LightningModule):
@@ -78,7 +76,10 @@ class ClassificationTask(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.compiles_network = compile
         self.network_config: dict[str, Any] | None = None
+        self.run_settings: dict[str, Any] | None = None
+        self.classes: tuple[str, ...] | None = None
         self._restored = False
+        self._resuming: tuple[dict[str, Any], str] | None = None
         metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
@@ -107,13 +108,15 @@ class ClassificationTask(pl.LightningModule):
         """Compile the network if that is wanted and possible; it happens at the first batch.
 
         Raises:
-            DataError: The trainer's precision would convert the INRs themselves.
+            DataError: The trainer's precision would convert the INRs themselves, or the network was
+                trained on other classes.
         """
         precision = self.trainer.precision
         if precision.endswith("-true") and precision != "32-true":
             raise DataError(
                 f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
             )
+        self._compare_classes("the trained network")
         if self.compiles_network:
             compile_if_possible(self.network, self.trainer.strategy.root_device)
             self.compiles_network = False  # once is enough for all stages
@@ -140,6 +143,9 @@ class ClassificationTask(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Fill the network's standardisation from the training split, unless it was restored."""
+        if self._resuming is not None:  # the optimizers are made by now, and not yet restored
+            check_optimizers(self.trainer, *self._resuming)
+            self._resuming = None
         torch.set_float32_matmul_precision("high")  # TensorFloat-32 on GPUs that have it
         standardize: Any = getattr(self.network, "standardize", None)
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -147,7 +153,39 @@ class ClassificationTask(pl.LightningModule):
             standardize.fit(datamodule.train_parameters())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check what a checkpoint holds before any of it is used.
+
+        Raises:
+            DataError: It is another network's, of other classes, or cannot be gone on from.
+        """
         self._restored = True
+        trainer = self._trainer
+        where = str(trainer.ckpt_path) if trainer and trainer.ckpt_path else "the checkpoint"
+        self._remember(checkpoint.get(CHECKPOINT_KEY, {}), where)
+        check_weights(self, checkpoint["state_dict"], where)
+        if trainer is not None:
+            self._compare_classes(where)
+            if trainer.state.fn == "fit":
+                check_resumable(trainer, checkpoint, where)
+                self._resuming = checkpoint, where
+
+    def _remember(self, note: dict[str, Any], where: str) -> None:
+        """Keep what a checkpoint says of its training, for the checkpoints to come."""
+        classes = note.get("classes")
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if classes is not None and not named:
+            raise DataError(f"{where}: classes is {classes!r}, expected a list of names")
+        if note.get("num_classes", self.num_classes) != self.num_classes:
+            raise DataError(
+                f"{where}: trained on {note['num_classes']!r} classes, this task has "
+                f"{self.num_classes}"
+            )
+        self.classes = tuple(classes) if classes is not None else None
+
+    def _compare_classes(self, where: str) -> None:
+        data = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
+        if self.classes is not None and data is not None:
+            check_classes(self.classes, tuple(data), where)
 
     def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
         """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
@@ -233,19 +271,38 @@ class ClassificationTask(pl.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what the network is, as plain data, beside its weights."""
-        if self.network_config is not None:
-            checkpoint[CHECKPOINT_KEY] = {
-                "network": self.network_config,
-                "num_classes": self.num_classes,
-            }
+        """Save what the network is and what it was trained on, as plain data."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        classes = getattr(datamodule, "classes", self.classes)
+        if self.network_config is None:
+            known: dict[str, Any] = {"num_classes": self.num_classes}
+            architecture = getattr(datamodule, "architecture", None)
+            if isinstance(architecture, INRArchitecture):
+                known["architecture"] = architecture
+            self.network_config = describe(self.network, known)
+        checkpoint[CHECKPOINT_KEY] = {
+            "network": self.network_config,
+            "num_classes": self.num_classes,
+            "classes": None if classes is None else [str(name) for name in classes],
+            "task": {
+                "schedule": self.schedule,
+                "warmup_steps": self.warmup_steps,
+                "label_smoothing": self.label_smoothing,
+            },
+            "settings": self.run_settings,
+            "parts": count_parts(checkpoint),
+        }
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path) -> Self:
-        """Rebuild a task that the command line trained; no data and no config are needed.
+    def from_checkpoint(cls, path: str | Path, network: nn.Module | None = None) -> Self:
+        """Rebuild a trained task; no data and no config are needed.
 
         Args:
-            path: A checkpoint written by ``main.py fit``.
+            path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
+            network: What its weights are for, made as it was for the training. Default: what the
+                checkpoint says. It can of networks that the command line made, whose class is
+                decorated with ``lightning_dws.models.recorded``, or whose arguments are their
+                defaults or attributes of the same names.
 
         Returns:
             The task on the CPU in evaluation mode.
@@ -254,16 +311,38 @@ class ClassificationTask(pl.LightningModule):
             DataError: The file is not such a checkpoint. Nothing in it is ever unpickled.
         """
         checkpoint = load_checkpoint(path)
+        note = checkpoint.get(CHECKPOINT_KEY, {})
+        if network is None:
+            network = build_network(note.get("network"), path)
+        num_classes = note.get("num_classes")
+        if type(num_classes) is not int or num_classes < 1:
+            raise DataError(f"{path}: num_classes is {num_classes!r}, expected a count")
         try:
-            config = checkpoint[CHECKPOINT_KEY]
-            task = cls(_build_network(config["network"]), config["num_classes"])
-            task.network_config = config["network"]
-            task.load_state_dict(checkpoint["state_dict"])
-        except _REBUILDING_ERRORS as error:
-            raise DataError(
-                f"{path}: not a checkpoint of a network trained by 'main.py fit' ({error})"
-            ) from error
+            task = cls(network, num_classes, **note.get("task", {}))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: not a checkpoint of this task ({error})") from error
+        task.network_config = note.get("network")
+        task._remember(note, str(path))
+        check_weights(task, checkpoint["state_dict"], str(path))
+        task.load_state_dict(checkpoint["state_dict"])
         return task.eval()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        network: nn.Module | None = None,
+    ) -> Self:
+        """Rebuild a trained task as ``from_checkpoint`` does, by Lightning's name for it.
+
+        Args:
+            checkpoint_path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
+            map_location: The device of the task. Default: the CPU.
+            network: See ``from_checkpoint``.
+        """
+        return cls.from_checkpoint(checkpoint_path, network).to(map_location or "cpu")
 
 
 def compile_if_possible(network: nn.Module, device: torch.device) -> None:
@@ -276,37 +355,3 @@ def compile_if_possible(network: nn.Module, device: torch.device) -> None:
         return
     torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
     network.compile()
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint as plain data and tensors, never unpickling code.
-
-    Raises:
-        DataError: There is no such file, or it is damaged or holds anything but plain data.
-    """
-    if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "there is no such checkpoint"
-        raise DataError(f"{path}: {what}; expected a file that 'main.py fit' wrote")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path}: not a checkpoint of plain data; files that hold code are never opened"
-        ) from error
-    except Exception as error:  # torch documents no type for damaged files
-        reason = str(error).strip().splitlines()
-        raise DataError(f"{path}: not a readable checkpoint ({reason[0]})") from error
-    needed = ("state_dict", "pytorch-lightning_version")
-    if not isinstance(checkpoint, dict) or any(name not in checkpoint for name in needed):
-        raise DataError(f"{path}: not a checkpoint of Lightning, it lacks {' or '.join(needed)}")
-    return checkpoint
-
-
-def _build_network(config: dict[str, Any]) -> nn.Module:
-    module, _, name = config["class_path"].rpartition(".")
-    network_class = getattr(importlib.import_module(module), name)
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise TypeError(f"{config['class_path']} is not a network")
-    arguments = dict(config["init_args"])
-    arguments["architecture"] = INRArchitecture(**arguments["architecture"])
-    return network_class(**arguments)

@@ -10,11 +10,11 @@ from tiny import FlatMLP, tiny_spec
 from torch import nn
 from torch.nn import functional
 
+from lightning_dws.checkpoints import load_checkpoint
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.models import DWSNet
 from lightning_dws.tasks import ClassificationTask
-from lightning_dws.tasks.classification import load_checkpoint
 
 
 @pytest.fixture

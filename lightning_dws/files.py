@@ -1,0 +1,92 @@
+"""Files that are at any moment absent, old or complete, and their sums."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from lightning_dws.errors import DataError
+
+PARTIAL = ".partial"  # ends the names of files that are being written
+
+
+class _RememberingFile(io.FileIO):
+    """A file that remembers why it could not be written: torch's writer loses the reason."""
+
+    error: OSError | None = None
+
+    def write(self, content) -> int:  # type: ignore[no-untyped-def]
+        """Write all of ``content``, or raise."""
+        view = memoryview(content).cast("B")
+        try:
+            done = 0
+            while done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+            raise
+        return len(view)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place when the block ends without an error.
+
+    It is written to the disk (fsync) before it takes the place, and the folder after, so that
+    whatever is deleted later cannot be gone sooner.
+
+    Raises:
+        DataError: The file cannot be written: read-only or full disk, a missing folder. What was
+            there before stays, and nothing else is left.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    file: _RememberingFile | None = None
+    try:
+        with _RememberingFile(partial, "wb") as file:
+            yield file
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        reason = error if isinstance(error, OSError) else getattr(file, "error", None)
+        if reason is None:
+            raise
+        raise DataError(
+            f"{path}: cannot be written ({reason.strerror}); what was written before is kept"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment it is absent, old, or complete.
+
+    Raises:
+        DataError: The file cannot be written: read-only or full disk, a missing folder.
+    """
+    with replacing(path) as file:
+        file.write(content)
+
+
+def file_sha256(path: Path) -> str:
+    """Give a file's SHA-256 in hexadecimal.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,54 @@
+"""Measure a checkpoint with the settings that it was trained with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
+from lightning_dws.errors import DataError
+
+_MEASURED = ("seed_everything", "name", "data", "model")
+_WHAT_IS_MEASURED = ("-c", "--config", "--model", "--data.dataset", "--data.store")
+
+
+def measured_part(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give the part of a run's settings that its checkpoint is measured with, on any machine."""
+    return {name: settings[name] for name in _MEASURED if name in settings}
+
+
+def with_saved_settings(words: list[str]) -> list[str]:
+    """Measure a checkpoint with the data and network that it was trained with, if none are given.
+
+    Args:
+        words: The command line. Options in it that say something else than the data or the network
+            (``--data.root``, ``--trainer.*``) win over what was saved.
+    """
+    if words[0] not in ("validate", "test", "predict") or any(
+        word.startswith(_WHAT_IS_MEASURED) for word in words
+    ):
+        return words
+    path = _value_of("--ckpt_path", words)
+    if path is None or {"-h", "--help"} & {*words}:
+        return words
+    note = load_checkpoint(path).get(CHECKPOINT_KEY, {})
+    config = Path(path).parent.parent / "config.yaml"
+    if isinstance(note.get("settings"), dict):
+        text = yaml.safe_dump(note["settings"])
+    elif config.is_file():  # of a checkpoint that is older than its settings
+        text = yaml.safe_dump(measured_part(yaml.safe_load(config.read_text())))
+    else:
+        raise DataError(
+            f"{path}: does not say what it was trained on; give the --config of its run"
+        )
+    return [words[0], f"--config={text}", *words[1:]]
+
+
+def _value_of(option: str, words: Sequence[str]) -> str | None:
+    value = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, given = word.partition("=")
+        if name == option:
+            value = given if equals else following
+    return value
