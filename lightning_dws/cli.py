@@ -42,6 +42,7 @@ from lightning_dws.checkpoints import (
 )
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.recipes import expand_recipe_settings
 from lightning_dws.processes import SyncBatchNorm, ending_together
 from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
@@ -279,7 +280,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: The words behind ``main.py``. Default: those of this process.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    words = expand_recipe_settings(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return

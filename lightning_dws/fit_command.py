@@ -73,7 +73,13 @@ def run_fit(options: Namespace) -> None:
         DataError: See ``prepare_store``.
         ValueError: An option that is wrong.
     """
-    spec = INRDatasetSpec(options.signals, options.architecture, options.recipe, options.seed)
+    spec = INRDatasetSpec(
+        options.signals,
+        options.architecture,
+        options.recipe,
+        options.seed,
+        options.recipe_changes,
+    )
     directory = Path(options.root) / (options.store or spec.store_name)
     wanted = Wanted(
         {split: options[name] for name, split in _SPLITS.items()}, {"train": options.views}

@@ -13,7 +13,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
 from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
-from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.recipes import RECIPES, Recipe, RecipeChanges, find_recipe
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
 from lightning_dws.inrs.skipped import report_skipped
 from lightning_dws.inrs.store import (
@@ -43,20 +43,22 @@ class INRDatasetSpec:
         architecture: Of every INR.
         recipe: How they are fitted: a name in ``RECIPES``, such as ``fast``, or the settings.
         seed: Of the initialisation.
+        recipe_changes: Settings that replace those of ``recipe``, by name: ``{"steps": 20}``. On
+            the command line ``--recipe.steps 20`` is one.
     """
 
     signals: SignalDataset
     architecture: INRArchitecture = field(default_factory=INRArchitecture)
     recipe: str | Recipe = "fast"
     seed: int = 0
+    recipe_changes: RecipeChanges = field(default_factory=RecipeChanges)
 
     def __post_init__(self) -> None:
-        if isinstance(self.recipe, str) and self.recipe not in RECIPES:
-            raise ValueError(f"recipe must be one of {sorted(RECIPES)}, got {self.recipe!r}")
+        find_recipe(self.recipe, self.recipe_changes)  # raises ValueError where there is none
 
     @property
     def recipe_settings(self) -> Recipe:
-        return RECIPES[self.recipe] if isinstance(self.recipe, str) else self.recipe
+        return find_recipe(self.recipe, self.recipe_changes)
 
     @property
     def header(self) -> StoreHeader:
@@ -74,7 +76,8 @@ class INRDatasetSpec:
     def store_name(self) -> str:
         """A folder name that differs wherever the INRs would: readable, then a hash."""
         widths = "-".join(map(str, self.architecture.widths))
-        recipe = self.recipe if isinstance(self.recipe, str) else "custom"
+        is_named = isinstance(self.recipe, str) and self.recipe_settings == RECIPES[self.recipe]
+        recipe = self.recipe if is_named else "custom"
         return f"{self.signals.name}_{widths}_{recipe}_{self.header.fingerprint[:8]}"
 
 

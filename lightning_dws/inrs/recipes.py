@@ -1,8 +1,10 @@
 """How an INR is fitted, as plain data, and the recipes that we ship."""
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypedDict
 
 SCHEDULES = ("constant", "cosine", "linear")
 OPTIMIZER_NAMES = ("adam", "kfac")
@@ -115,6 +117,55 @@ class Recipe:
         else:
             share = 1.0
         return self.learning_rate * warmup * share
+
+
+class RecipeChanges(TypedDict, total=False):
+    """Settings of a ``Recipe`` that replace those of another one."""
+
+    steps: int
+    learning_rate: float
+    schedule: str
+    warmup_steps: int
+    betas: tuple[float, float]
+    target_psnr: float | None
+    check_every: int
+    first_layer_bound: float | None
+    points_per_step: int | None
+    optimizer: str
+    damping: float
+    damping_decay: float
+
+
+def find_recipe(recipe: "str | Recipe", changes: RecipeChanges) -> Recipe:
+    """Give a recipe, named or given, with changes on top of it.
+
+    Example:
+        >>> find_recipe("fast", {"steps": 20}).schedule
+        'cosine'
+
+    Raises:
+        ValueError: No recipe of that name, or settings that do not fit together.
+    """
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {sorted(RECIPES)}, got {recipe!r}")
+    chosen = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    return replace(chosen, **changes)
+
+
+_SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
+
+
+def expand_recipe_settings(words: Sequence[str]) -> list[str]:
+    """Let single settings on a command line be changes on top of the recipe that is chosen.
+
+    A recipe's name has no settings that jsonargparse could change.
+
+    Example:
+        >>> expand_recipe_settings(["--recipe", "sharp", "--recipe.steps=20"])
+        ['--recipe', 'sharp', '--recipe_changes.steps=20']
+    """
+    matches = [(word, _SETTING.fullmatch(word)) for word in words]
+    return [f"{m[1]}_changes.{m[2]}" if m else word for word, m in matches]
 
 
 RECIPES = {

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 ALL = Wanted(EVERYTHING, {"train": 2})
 COMMAND = [
     *["inrs", "fit", "--signals=tiny.Blobs", "--architecture.widths=[2,6,5,1]"],
-    *["--recipe.steps=5", "--recipe.learning_rate=0.005", "--device=cpu"],
+    *['--recipe={"steps": 5, "learning_rate": 0.005}', "--device=cpu"],
 ]
 
 
