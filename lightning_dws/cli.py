@@ -1,6 +1,5 @@
 """The command line: Lightning's commands, and those that need no model."""
 
-import itertools
 import logging
 import sys
 import warnings
@@ -40,6 +39,7 @@ from lightning_dws.checkpoints import (
     find_readable,
     load_checkpoint,
 )
+from lightning_dws.config_files import expand_includes
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.recipes import expand_recipe_settings
@@ -314,50 +314,6 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
     )
-
-
-def expand_includes(words: Sequence[str]) -> list[str]:
-    """Put the files that a config file names in a list ``config`` before that file.
-
-    Paths in the list are relative to the file. jsonargparse itself takes one such path only.
-
-    Args:
-        words: The command line, e.g. ``["fit", "--config", "conf/quickstart.yaml"]``.
-
-    Raises:
-        DataError: Files include each other in a circle.
-    """
-    expanded: list[str] = []
-    given = iter(words)
-    for word in given:
-        option, equals, value = word.partition("=")
-        if option not in ("-c", "--config"):
-            expanded.append(word)
-            continue
-        for path in _with_includes(value if equals else next(given, ""), ()):
-            expanded += ["--config", path]
-    return expanded
-
-
-def _with_includes(path: str, including: tuple[str, ...]) -> list[str]:
-    if path in including:
-        raise DataError(f"config files include each other: {' -> '.join((*including, path))}")
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except OSError:
-        return [path]  # not a file: jsonargparse says so
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected settings by name, found {content!r}")
-    included = content.get("config")
-    if not isinstance(included, list):
-        return [path]
-    if not all(isinstance(name, str) for name in included):
-        raise DataError(f"{path}: config must list the names of files, got {included!r}")
-    folder, including = Path(path).parent, (*including, path)
-    nested = [_with_includes(str(folder / name), including) for name in included]
-    return [*itertools.chain.from_iterable(nested), path]
 
 
 def run_lightning(

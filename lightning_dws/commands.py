@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Callback
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from lightning_dws import augmentations
 from lightning_dws.augmentations import Augmentation
+from lightning_dws.config_files import Settings, expand_includes, read_settings
 from lightning_dws.data.datamodule import check_augmentations
 from lightning_dws.errors import DataError
 from lightning_dws.fit_command import fit_parser, run_fit
@@ -64,7 +64,10 @@ def run_inrs(args: Sequence[str]) -> None:
     subcommands.add_subcommand("export", export_parser(), help="write a store in their layouts")
     subcommands.add_subcommand("verify", _verify_parser(), help="check all that can be checked")
     subcommands.add_subcommand("augment", _augment_parser(), help="draw what augmentations do")
-    config = parser.parse_args(list(args))
+    words = list(args)
+    if words[:1] == ["fit"]:  # its files follow one another, those of 'augment' are columns
+        words = expand_includes(words)
+    config = parser.parse_args(words)
     try:
         _run(parser, config)
     except DataError:
@@ -243,13 +246,9 @@ def _fitting_augmentations(inrs: WeightBatch) -> dict[str, Augmentation]:
 
 def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], WeightBatch]:
     """Read the augmentations and MixUp callbacks of a config file, whatever else it holds."""
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-        chosen = content.get("data", {}).get("augmentations") or []
-        trainer = content.get("trainer", {})
-        callbacks = trainer.get("callbacks+", trainer.get("callbacks")) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-        raise DataError(f"{path}: not a readable config file ({error})") from error
+    content = read_settings(path)
+    chosen = _part(content, "data", path).get("augmentations") or []
+    callbacks = _part(content, "trainer", path).get("callbacks") or []
     parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--augmentations", type=list[Augmentation])
     parser.add_argument("--callbacks", type=list[Callback])
@@ -262,6 +261,13 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
     check_augmentations(options.augmentations, store.architecture)
     mixups = [callback for callback in options.callbacks if isinstance(callback, MixUp)]
     return partial(_apply, [*options.augmentations, *mixups], len(store.classes), seed)
+
+
+def _part(content: Settings, name: str, path: str) -> Settings:
+    part = content.get(name) or {}
+    if not isinstance(part, dict):
+        raise DataError(f"{path}: {name}: expected settings by name, found {part!r}")
+    return part
 
 
 def _apply(

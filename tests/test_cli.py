@@ -12,8 +12,7 @@ import trimesh
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_dws.cli import expand_includes, main
-from lightning_dws.errors import DataError
+from lightning_dws.cli import main
 from lightning_dws.inrs import INRStore
 from lightning_dws.tasks import ClassificationTask
 
@@ -358,12 +357,19 @@ def test_inrs_augment_draws_what_configs_say(tmp_path, store, capsys):
     chosen = picture.read_bytes()
     assert chosen != default
     main([*words, "--seed", "1", "--config", str(CONF / "augmentation" / "rotation.yaml")])
-    assert picture.read_bytes() != chosen
+    rotated = picture.read_bytes()
+    assert rotated != chosen
+    outer = tmp_path / "rotation.yaml"  # a column's name is its file's
+    outer.write_text(f"config: [{CONF / 'augmentation' / 'rotation.yaml'}]")
+    main([*words, "--seed", "1", "--config", str(outer)])
+    assert picture.read_bytes() == rotated
     bad = tmp_path / "bad.yaml"
     bad.write_text("data: {augmentations: [{class_path: tiny.AddNoise, init_args: {size: 3}}]}")
     assert "'size' is not accepted" in error_of([*words, "--config", str(bad)], capsys)
+    bad.write_text("data: 3")
+    assert "data: expected settings by name" in error_of([*words, "--config", str(bad)], capsys)
     bad.write_text("[1, 2]")
-    assert "not a readable config file" in error_of([*words, "--config", str(bad)], capsys)
+    assert "expected settings by name" in error_of([*words, "--config", str(bad)], capsys)
     bad.write_text("data: {augmentations: [{class_path: lightning_dws.augmentations.ReLUScaling}]}")
     assert "ReLUScaling" in error_of([*words, "--config", str(bad)], capsys)
 
@@ -380,21 +386,6 @@ def test_help_names_every_command(capsys):
     printed = capsys.readouterr().out
     for command in ("fit", "validate", "test", "predict", "inrs fit", "inrs show"):
         assert f"\n  {command} " in printed
-
-
-def test_files_include_files(tmp_path):
-    (tmp_path / "pieces").mkdir()
-    (tmp_path / "pieces" / "a.yaml").write_text("config: [b.yaml]\nx: 1\n")
-    (tmp_path / "pieces" / "b.yaml").write_text("x: 2\n")
-    (tmp_path / "top.yaml").write_text("config: [pieces/a.yaml]\n")
-    words = expand_includes(["fit", f"--config={tmp_path / 'top.yaml'}", "--x", "3"])
-    names = [Path(word).name for word in words if word.endswith(".yaml")]
-    assert names == ["b.yaml", "a.yaml", "top.yaml"]
-    assert words[0] == "fit"
-    assert words[-2:] == ["--x", "3"]
-    (tmp_path / "pieces" / "b.yaml").write_text("config: [a.yaml]\n")
-    with pytest.raises(DataError, match="include each other"):
-        expand_includes(["fit", "--config", str(tmp_path / "top.yaml")])
 
 
 def test_an_average_of_the_weights_is_kept(tmp_path, places, monkeypatch):

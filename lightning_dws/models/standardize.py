@@ -37,7 +37,8 @@ class Standardize(nn.Module):
     def fit(self, parameters: Tensor | Iterable[Tensor]) -> None:
         """Set the statistics to those of a training set.
 
-        A std of zero, or of a single value, counts as 1.
+        A std of zero, of a single value, or too small to divide by (below the smallest normal
+        number of float32, about 1e-38) counts as 1.
 
         Args:
             parameters: (N, P), or chunks (N_i, P) of it. Read once, accumulated in float64.
@@ -74,7 +75,8 @@ class Standardize(nn.Module):
         variance = (square_total - total.square() / count).clamp(min=0) / (count - 1).clamp(min=1)
         std = variance.sqrt()
         self.mean.copy_(shift.cpu() + total / count)
-        self.std.copy_(torch.where(std > 0, std, 1.0))
+        smallest = torch.finfo(self.std.dtype).tiny
+        self.std.copy_(torch.where(std >= smallest, std, 1.0))
 
     def forward(self, parameters: Tensor) -> Tensor:
         """Standardise rows (B, P)."""

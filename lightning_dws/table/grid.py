@@ -13,12 +13,11 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_dws.config_files import Settings, list_files, own_settings
 from lightning_dws.errors import DataError
 from lightning_dws.table.pieces import (
     Piece,
-    Settings,
     command_of,
-    load_yaml,
     merge_pieces,
     settings_hash,
     words_of,
@@ -188,7 +187,8 @@ def read_table(paths: Sequence[str], overrides: Sequence[str] = ()) -> TableConf
     """
     content: Settings = {}
     for path in paths:
-        content = _merge(content, _read_file(path, ()))
+        for file in list_files(path):
+            content = _merge(content, _with_paths(own_settings(file), Path(file).parent))
     where = ", ".join(paths)
     try:
         changed = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
@@ -196,18 +196,6 @@ def read_table(paths: Sequence[str], overrides: Sequence[str] = ()) -> TableConf
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise DataError(f"{where}: --set: {' '.join(str(error).split())}") from error
     return _check(content, where)
-
-
-def _read_file(path: str, including: tuple[str, ...]) -> Settings:
-    if path in including:
-        raise DataError(f"config files include each other: {' -> '.join((*including, path))}")
-    content = load_yaml(path)
-    folder = Path(path).parent
-    settings: Settings = {}
-    for name in content.pop("config", []):
-        included = _read_file(os.path.normpath(folder / name), (*including, path))
-        settings = _merge(settings, included)
-    return _merge(settings, _with_paths(content, folder))
 
 
 def _merge(earlier: Settings, later: Settings) -> Settings:

@@ -6,18 +6,19 @@ A piece is the path of a config file, or settings by name. A list of pieces is w
 
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
-from lightning_dws.errors import DataError
+from lightning_dws.config_files import (
+    Settings,
+    merge_settings,
+    read_settings,
+    with_named_files,
+)
 
-Settings = dict[str, Any]
 Piece = str | Settings
 
 # Where files are, what is shown, where it runs: nothing that decides a run's figures (to rounding).
@@ -41,59 +42,6 @@ _NO_PART_OF_THE_RESULT = (
 )
 
 
-def read_settings(path: str) -> Settings:
-    """Read a config file as plain data, together with the files that it names.
-
-    Those of a list ``config`` come before it; where a setting is a file's name (``dataset:
-    ../inrs/digits.yaml``), that file's content takes its place. Names are relative to the file.
-
-    Raises:
-        DataError: The file cannot be read or holds something else than settings.
-    """
-    return _read_settings(path, ())
-
-
-def _read_settings(path: str, including: tuple[str, ...]) -> Settings:
-    if path in including:
-        raise DataError(f"config files include each other: {' -> '.join((*including, path))}")
-    content = load_yaml(path)
-    including = (*including, path)
-    folder = Path(path).parent
-    included = content.pop("config", [])
-    if not isinstance(included, list):
-        raise DataError(f"{path}: config must list the names of files, got {included!r}")
-    settings: Settings = {}
-    for name in included:
-        settings = _merge_two(settings, _read_settings(os.path.normpath(folder / name), including))
-    return _merge_two(settings, _with_named_files(content, folder, including))
-
-
-def load_yaml(path: str) -> Settings:
-    """Read a YAML file of settings by name.
-
-    Raises:
-        DataError: There is no such file, or it holds something else.
-    """
-    try:
-        content = OmegaConf.load(path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
-    if not isinstance(content, DictConfig):
-        raise DataError(f"{path}: expected settings by name")
-    return _to_plain(content)
-
-
-def _with_named_files(value: Any, folder: Path, including: tuple[str, ...]) -> Any:
-    if isinstance(value, dict):
-        return {k: _with_named_files(v, folder, including) for k, v in value.items()}
-    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        path = os.path.normpath(folder / value)
-        return _read_settings(path, including) if Path(path).is_file() else value
-    return value
-
-
 def merge_pieces(pieces: Sequence[Piece]) -> Settings:
     """Merge pieces to one plain config, later ones over earlier ones.
 
@@ -101,35 +49,9 @@ def merge_pieces(pieces: Sequence[Piece]) -> Settings:
     """
     settings: Settings = {}
     for piece in pieces:
-        content = piece
-        if isinstance(content, str):
-            content = read_settings(content)
-        else:
-            content = _with_named_files(content, Path(), ())
-        settings = _merge_two(settings, content)
+        content = read_settings(piece) if isinstance(piece, str) else with_named_files(piece)
+        settings = merge_settings(settings, content)
     return settings
-
-
-def _merge_two(earlier: Settings, later: Settings) -> Settings:
-    return _to_plain(OmegaConf.merge(earlier, _append_lists(earlier, later)))
-
-
-def _append_lists(earlier: Any, later: Settings) -> Settings:
-    known = earlier if isinstance(earlier, dict) else {}
-    resolved: Settings = {}
-    for name, value in later.items():
-        if name.endswith("+"):
-            name = name[:-1]
-            value = [*(known.get(name) or []), *(value if isinstance(value, list) else [value])]
-        elif isinstance(value, dict):
-            value = _append_lists(known.get(name), value)
-        resolved[name] = value
-    return resolved
-
-
-def _to_plain(config: Any) -> Settings:
-    plain: Settings = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-    return plain
 
 
 def settings_hash(settings: Settings) -> str:

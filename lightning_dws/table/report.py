@@ -79,20 +79,21 @@ def _state(results: Results) -> str:
 def _grid(results: Results, dataset: str, model: str) -> list[str]:
     """Write the table of one model on one dataset."""
     columns = [Column(dataset, model, views) for views in results.table.views]
-    poster = results.table.poster.get(dataset)
+    augmentations = results.table.augmentations
     header, ours = ["augmentation"], f"{model} on {dataset}"
+    rows = [[name] for name in augmentations]
     for column in columns:
-        views = format_views(column.views)
+        views, best = format_views(column.views), _best(results, column)
+        entries = [column.entry(name) for name in augmentations]
         header += [f"{views}: accuracy", f"{views}: gain"]
-        header += [f"{views}: poster, {poster}"] if poster else []
-    rows = []
-    for augmentation in results.table.augmentations:
-        row = [augmentation]
-        for column in columns:
-            entry = column.entry(augmentation)
-            row += [_accuracy(results, entry, _best(results, column)), _gain(results, entry)]
-            row += [format_figure(results.poster(entry))] if poster else []
-        rows.append(row)
+        figures = [[_accuracy(results, e, best), _gain(results, e)] for e in entries]
+        posters = [results.poster(entry) for entry in entries]
+        if any(posters):
+            header.append(f"{views}: poster, {results.table.poster[dataset]}")
+            for own, poster in zip(figures, posters, strict=True):
+                own.append(format_figure(poster) or "not on it")
+        for row, own in zip(rows, figures, strict=True):
+            row += own
     return [f"## {ours}", markdown_table(header, rows)]
 
 

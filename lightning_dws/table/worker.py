@@ -22,7 +22,8 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_dws.checkpoints import find_readable
-from lightning_dws.cli import WeightSpaceCLI, expand_includes, run_lightning, with_plugins
+from lightning_dws.cli import WeightSpaceCLI, run_lightning, with_plugins
+from lightning_dws.config_files import expand_includes
 from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore, Record
 from lightning_dws.table.grid import Cell

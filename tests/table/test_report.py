@@ -81,10 +81,10 @@ def test_figures_are_those_of_the_cells(filled):
     table, *_ = filled
     text = report(table)
     assert "4 of 8 cells are finished, 4 have not run." in text
-    assert line(text, "| none |") == "| none | 55.0 ± 7.1 |  | 68.3 ± 0.6 | not run |  |  |"
+    assert line(text, "| none |") == "| none | 55.0 ± 7.1 |  | 68.3 ± 0.6 | not run |  |"
     mixup = line(text, "| MixUp |")
     assert mixup.startswith("| MixUp | **80.0 ± 7.1** | +25.0 [")
-    assert mixup.endswith("] | 74.4 ± 1.2 | not run |  |  |")
+    assert mixup.endswith("] | 74.4 ± 1.2 | not run |  |")
     assert "24 train, 6 val, 40 test objects" in text
     assert "6 optimizer steps, 2 epochs" in text
     assert "commit abc" in text
@@ -93,6 +93,19 @@ def test_figures_are_those_of_the_cells(filled):
     for name in ("gains", "overfitting"):
         assert (table.results / "tiny" / "figures" / f"{name}.png").stat().st_size > 1000
         assert f"figures/{name}.png" in text
+
+
+def test_the_posters_column_is_only_where_the_poster_has_figures(filled):
+    table, *_ = filled
+    table.content["augmentations"]["own row"] = []
+    table.content["models"]["MLP"] = table.content["models"]["DWS"]
+    text = report(table)
+    of_poster, of_others = text.split("## MLP on blobs")
+    assert line(of_poster, "| own row |").count("not on it") == 1  # there are no columns of 2 views
+    assert "poster, FMNIST" in of_poster
+    assert "2 views: poster" not in of_poster
+    assert "poster, FMNIST" not in of_others
+    assert "not on it" not in of_others
 
 
 def test_the_csv_holds_the_same(filled):

@@ -1,0 +1,255 @@
+"""The one reader of config files: what they hold, and the files that they include.
+
+A file's list ``config`` names files that come before it. Everything that takes config files (the
+commands, tables, ``inrs augment``) reads them here, so that a file means the same everywhere.
+"""
+
+import io
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml.nodes import MappingNode, Node, SequenceNode
+
+from lightning_dws.errors import DataError
+
+Settings = dict[str, Any]
+
+_LARGEST_FILE = 16 << 20  # bytes
+_MOST_VALUES = 1_000_000  # of one file, with all that its aliases repeat
+_MOST_FILES = 1000  # that one file may include, directly or not
+
+
+def load_yaml(path: str) -> Settings:
+    """Read one YAML file of settings by name; what it includes is not looked at.
+
+    Raises:
+        DataError: It is no regular file of UTF-8 text, no YAML, contains itself through an alias,
+            or holds something else than settings by name.
+    """
+    file = Path(path)
+    try:
+        if file.exists() and not file.is_file():  # reading a pipe or a device would not end
+            kind = "a folder" if file.is_dir() else "no regular file"
+            raise DataError(f"{path}: {kind}, expected a YAML file")
+        if file.stat().st_size > _LARGEST_FILE:
+            raise DataError(f"{path}: {file.stat().st_size} bytes, too many for a config file")
+        text = file.read_text(encoding="utf-8")
+    except DataError:
+        raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a YAML file ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a name with a NUL
+        raise DataError(f"{path!r}: not the name of a file ({error})") from error
+    return parse_settings(text, path)
+
+
+def parse_settings(text: str, where: str) -> Settings:
+    """Read settings by name from YAML text; ``where`` names the text in errors.
+
+    Raises:
+        DataError: See ``load_yaml``.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(root, MappingNode):
+            found = "nothing" if root is None else f"{' '.join(text.split())[:80]!r}"
+            raise DataError(f"{where}: expected settings by name, found {found}")
+        _count_values(root, where)
+        content = OmegaConf.load(io.StringIO(text))
+    except DataError:
+        raise
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{where}: not a YAML file ({reason})") from error
+    if not isinstance(content, DictConfig):
+        raise DataError(f"{where}: expected settings by name")
+    return to_plain(content)
+
+
+def _count_values(root: Node, where: str) -> None:
+    """Refuse YAML that contains itself, or that a few aliases make endless."""
+    sizes: dict[int, int | None] = {}  # by node; None for those around the current one
+
+    def size_of(node: Node) -> int:
+        if not isinstance(node, (MappingNode, SequenceNode)):
+            return 1
+        if id(node) in sizes:
+            known = sizes[id(node)]
+            if known is None:
+                line = node.start_mark.line + 1
+                raise DataError(f"{where}: what begins in line {line} contains itself (an alias)")
+            return known
+        sizes[id(node)] = None
+        parts = itertools.chain(*node.value) if isinstance(node, MappingNode) else node.value
+        sizes[id(node)] = size = 1 + sum(size_of(part) for part in parts)
+        return size
+
+    size = size_of(root)
+    if size > _MOST_VALUES:
+        raise DataError(f"{where}: its aliases make {size} values, at most {_MOST_VALUES} are read")
+
+
+def list_files(path: str) -> list[str]:
+    """Name the files that a config file stands for, in the order in which they apply.
+
+    Those of its list ``config`` come before it, and so on; names are relative to the file.
+
+    Raises:
+        DataError: A file cannot be read, or files include each other in a circle.
+    """
+    files: list[str] = []
+    _collect(path, (), files)
+    return files
+
+
+def _collect(path: str, including: tuple[str, ...], files: list[str]) -> None:
+    including = _entered(path, including)
+    for name in _included(load_yaml(path), path):
+        _collect(_beside(path, name), including, files)
+    files.append(path)
+    if len(files) > _MOST_FILES:
+        raise DataError(f"{including[0]}: includes more than {_MOST_FILES} files")
+
+
+def _entered(path: str, including: tuple[str, ...]) -> tuple[str, ...]:
+    """Note that a file is being read, inside of others.
+
+    Raises:
+        DataError: It is one of those others, under whatever name.
+    """
+    chain = (*including, path)
+    if any(os.path.realpath(path) == os.path.realpath(other) for other in including):
+        raise DataError(f"config files include each other: {' -> '.join(chain)}")
+    return chain
+
+
+def _included(content: Settings, path: str) -> list[str]:
+    given = content.get("config", [])
+    names: list[Any] = given if isinstance(given, list) else [given]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: config must list the names of files, got {given!r}")
+    return names
+
+
+def _beside(path: str, name: str) -> str:
+    return os.path.normpath(Path(path).parent / name)
+
+
+def read_settings(path: str) -> Settings:
+    """Read a config file as plain data, together with the files that it names.
+
+    Those of a list ``config`` come before it; where a setting is a file's name (``dataset:
+    ../inrs/digits.yaml``), that file's content takes its place. Names are relative to the file.
+
+    Raises:
+        DataError: A file cannot be read, or files include each other in a circle.
+    """
+    return _read_settings(path, ())
+
+
+def _read_settings(path: str, including: tuple[str, ...]) -> Settings:
+    settings: Settings = {}
+    for file in list_files(path):
+        inside = including if file == path else (*including, path)
+        settings = merge_settings(settings, _read_one(file, inside))
+    return settings
+
+
+def _read_one(path: str, including: tuple[str, ...]) -> Settings:
+    content = own_settings(path)
+    return with_named_files(content, Path(path).parent, _entered(path, including))
+
+
+def own_settings(path: str) -> Settings:
+    """Read what a file says by itself, without its list ``config``."""
+    content = load_yaml(path)
+    content.pop("config", None)
+    return content
+
+
+def with_named_files(value: Any, folder: Path = Path(), including: tuple[str, ...] = ()) -> Any:
+    """Put the content of the YAML files that settings name in the place of their names.
+
+    Args:
+        value: Settings, or a part of them.
+        folder: What names are relative to.
+        including: Files that are being read around this value.
+
+    Raises:
+        DataError: See ``read_settings``.
+    """
+    if isinstance(value, dict):
+        return {k: with_named_files(v, folder, including) for k, v in value.items()}
+    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
+        path = os.path.normpath(folder / value)
+        return _read_settings(path, including) if Path(path).is_file() else value
+    return value
+
+
+def merge_settings(earlier: Settings, later: Settings) -> Settings:
+    """Merge settings as the command line does: later ones win.
+
+    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``.
+    """
+    return to_plain(OmegaConf.merge(earlier, _append_lists(earlier, later)))
+
+
+def _append_lists(earlier: Any, later: Settings) -> Settings:
+    known = earlier if isinstance(earlier, dict) else {}
+    resolved: Settings = {}
+    for name, value in later.items():
+        if isinstance(name, str) and name.endswith("+"):
+            name = name[:-1]
+            value = [*(known.get(name) or []), *(value if isinstance(value, list) else [value])]
+        elif isinstance(value, dict):
+            value = _append_lists(known.get(name), value)
+        resolved[name] = value
+    return resolved
+
+
+def to_plain(config: Any) -> Settings:
+    """Give OmegaConf's settings as dicts and lists; references stay as they are written."""
+    plain: Settings = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
+    return plain
+
+
+def expand_includes(words: Sequence[str]) -> list[str]:
+    """Put the files that a config file includes before that file, on a command line.
+
+    jsonargparse itself takes one such path only. All files are read once here, so that none of
+    them can hold what jsonargparse has no end or no message for.
+
+    Args:
+        words: The command line, e.g. ``["fit", "--config", "conf/quickstart.yaml"]``. A config may
+            also be given as text.
+
+    Raises:
+        DataError: See ``read_settings``.
+    """
+    expanded: list[str] = []
+    given = iter(words)
+    for word in given:
+        option, equals, value = word.partition("=")
+        if option not in ("-c", "--config"):
+            expanded.append(word)
+            continue
+        value = value if equals else next(given, "")
+        for path in _checked_files(value):
+            expanded += ["--config", path]
+    return expanded
+
+
+def _checked_files(value: str) -> list[str]:
+    if value.lstrip().startswith("{") or "\n" in value:
+        with_named_files(parse_settings(value, "--config"))
+        return [value]
+    read_settings(value)
+    return list_files(value)
