@@ -43,6 +43,7 @@ from lightning_dws.config_files import expand_includes
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.recipes import expand_recipe_settings
+from lightning_dws.parse_errors import OneLineErrors
 from lightning_dws.processes import SyncBatchNorm, ending_together
 from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
@@ -75,7 +76,7 @@ Options of three parts can be set in files and on the command line: --data.*, --
 """
 
 
-class Parser(LightningArgumentParser):
+class Parser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser without abbreviations, so that a misspelt option fails."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -1,0 +1,99 @@
+"""What jsonargparse says of a wrong option, in one line instead of a page."""
+
+import re
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+_KEY = re.compile(r'Parser key "([^"]*)":\s*(.*)')
+_TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|(?:\w+\.)*(\w+\b.*))")
+_FOUND = re.compile(r"Given value: (.*)")
+_GOT = re.compile(r"(.*)\. Got value: (.*)")
+_NO_REASON = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Given value type:|Expected a path but |"
+    r"Expected a <class 'NoneType'>|Subclass types expect|a class path \(str\)|a dict with"
+)
+_PATH = re.compile(r"dot import path string.*")
+_INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
+_PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
+_LONGEST = 120  # characters of a value that is shown
+
+
+class OneLineErrors(ArgumentParser):
+    """Says what is wrong with an option in one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        super().error(shorten(message), ex)
+
+
+def shorten(message: str) -> str:
+    """Give the option's name, what was found and what was expected, of jsonargparse's message.
+
+    Example:
+        >>> print(shorten('''Parser key "trainer.max_epochs":
+        ...   Does not validate against any of the Union subtypes
+        ...   Subtypes: [<class 'int'>, <class 'NoneType'>]
+        ...   Errors:
+        ...     - Expected a <class 'int'>
+        ...     - Expected a <class 'NoneType'>
+        ...   Given value type: <class 'str'>
+        ...   Given value: x'''))
+        trainer.max_epochs: found x, expected int
+    """
+    lines = [line for line in message.splitlines() if line.strip()]
+    if len(lines) < 2:
+        return message.strip()
+    said = _Said()
+    for line in lines:
+        said.take(line.strip().removeprefix("- "), len(line) - len(line.lstrip(" -")))
+    return str(said)
+
+
+class _Said:
+    """Collects what the lines of a message say."""
+
+    def __init__(self) -> None:
+        self.names: list[tuple[int, str]] = []  # with their indentation, outermost first
+        self.reasons: list[str] = []
+        self.types: list[str] = []
+        self.found: str | None = None  # the innermost comes first
+
+    def take(self, text: str, indentation: int) -> None:
+        if match := _KEY.fullmatch(text):
+            if not self.names or indentation > self.names[-1][0]:
+                self.names.append((indentation, match[1]))
+                self.reasons = []  # only where it is, such as the class of a part
+            if match[2]:
+                self.take(match[2], indentation)
+        elif match := _FOUND.fullmatch(text):
+            self.found = self.found or match[1]
+        elif match := _GOT.fullmatch(text):
+            self.found = self.found or match[2]
+            self.take(match[1], indentation)
+        elif _NO_REASON.match(text):
+            return
+        elif match := _TYPE.fullmatch(text):
+            self.types.append(match[1] or _PATH.sub("import path of a class", match[2]))
+        else:
+            self.reasons.append(text)
+
+    def __str__(self) -> str:
+        name = ".".join(name for _, name in self.names)
+        expected = " or ".join(dict.fromkeys(self.types))
+        reasons = [r for r in dict.fromkeys(self.reasons) if not r.startswith("Not a valid sub")]
+        reason = "; ".join(reasons or self.reasons[:1]).replace(":; ", ": ")
+        found = _short(self.found or "")
+        if not reason:
+            reason = f"found {found}, expected {expected}" if found else f"expected {expected}"
+        elif found and found not in reason and "found " not in reason and "(" not in found:
+            reason = f"found {found}; {reason}"
+        text = " ".join((f"{name}: {reason}" if name else reason).split())
+        text = _INSIDE.sub(".", text)
+        if _PARTIAL_RECIPE.search(text):
+            text += "; to change settings of a named recipe: recipe_changes: {steps: 20}"
+        return text
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
