@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -24,6 +25,7 @@ from rich.console import Console
 
 from lightning_dws import commands
 from lightning_dws.callbacks import (
+    BestCheckpoints,
     EmbeddingProjector,
     GradientNorm,
     Pictures,
@@ -31,15 +33,28 @@ from lightning_dws.callbacks import (
     RunRecord,
     Throughput,
     flatten,
+    guard_logger,
     run_folder,
 )
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.processes import SyncBatchNorm, ending_together
+from lightning_dws.runs import (
+    CONFIG_NAME,
+    Run,
+    changed_settings,
+    check_what_is_left,
+    find_run,
+    is_first_process,
+    read_config,
+    run_folder_of,
+)
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.classification import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
+_ROOT_DIR = ""  # of a logger: the root folder of all runs
+_LIGHTNINGS_NAME = "lightning_logs"  # what loggers call a run that is given no name
 HELP = """\
 Learning in deep weight spaces: networks that take other networks' weights as their input.
 
@@ -76,6 +91,17 @@ class Parser(LightningArgumentParser):
 class WeightSpaceCLI(LightningCLI):
     """Lightning's command line over an ``INRDataModule`` and a ``ClassificationTask``."""
 
+    _run: Run | None = None
+    _checkpoint: dict[str, Any] | None = None
+    _checkpoint_path: str | None = None  # of what is continued or measured
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            if self._run is not None:
+                self._run.give_back()
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--test_after_fit",
@@ -84,22 +110,26 @@ class WeightSpaceCLI(LightningCLI):
             help="After 'fit', measure the best checkpoint on the test split, once.",
         )
         parser.add_argument(
-            "--name", type=str, default="run", help="Names the run's folder and its curves."
+            "--name",
+            type=str | None,
+            default=None,
+            help="Names the run's folder and its curves. Default: run; with --ckpt_path, that run.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Pictures, "pictures")
         parser.add_lightning_class_args(PredictionFile, "predictions")
         parser.set_defaults(
             {
-                "trainer.default_root_dir": "runs",
+                "trainer.logger": {  # of another class that is given, save_dir is kept
+                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
+                    "init_args": {"save_dir": _ROOT_DIR, "default_hp_metric": False},
+                },
                 "checkpoint.monitor": "val/accuracy",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-epoch={epoch}",
                 "checkpoint.auto_insert_metric_name": False,
             }
         )
-        # an explicit logger follows the root folder too
-        parser.link_arguments("trainer.default_root_dir", "trainer.logger.init_args.save_dir")
         parser.link_arguments(
             "data.architecture",
             "model.network.init_args.architecture",
@@ -120,6 +150,14 @@ class WeightSpaceCLI(LightningCLI):
         kwargs["usage"] = f"python main.py {subcommand} --config FILE [--OPTION VALUE ...]"
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
+        if subcommand == "fit":
+            parser.add_argument(
+                "--init_from",
+                type=str | None,
+                default=None,
+                help="Checkpoint that a new run takes the network's state from: its weights, "
+                "standardisation and batch norm statistics; no optimizer, no epoch.",
+            )
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -130,9 +168,20 @@ class WeightSpaceCLI(LightningCLI):
         if command != "fit" and (path is None or by_name):
             self.parser.error(f"{command} needs --ckpt_path PATH, a checkpoint that 'fit' wrote")
         self._checkpoint = None if path is None or by_name else load_checkpoint(path)
+        self._checkpoint_path = None if self._checkpoint is None else str(path)
+        start = self.config[command].get("init_from")
+        if start is not None:
+            if path is not None:
+                self.parser.error(
+                    "--init_from starts a new run, --ckpt_path continues one: give one"
+                )
+            self._checkpoint = load_checkpoint(start)
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
+        self._run = self._find_run()
+        self._written_config = self.config.clone()
+        self._place_loggers()
         try:
             super().instantiate_classes()
         except DataError:
@@ -140,22 +189,54 @@ class WeightSpaceCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             self.parser.error(str(error))
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init[self.subcommand]
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            folder = self._run_folder()
-            kwargs["logger"] = TensorBoardLogger(
-                save_dir=str(folder.parent.parent if folder else config.trainer.default_root_dir),
-                name=folder.parent.name if folder else config.name,
-                version=folder.name if folder else None,
-                default_hp_metric=False,
+    def _find_run(self) -> Run | None:
+        """Find where this run's files are, by the logger's options before the general ones."""
+        config = self.config[self.subcommand]
+        first = next(iter(self._loggers()), Namespace())
+        root = first.get("save_dir") or config.trainer.default_root_dir
+        name = first.get("name")
+        name = config.name if name in (None, _LIGHTNINGS_NAME) else name
+        run = None
+        if not config.trainer.fast_dev_run:
+            run = find_run(root, name, first.get("version"), self._checkpoint_path)
+        config.name = config.name or (run.name if run else "run")
+        config.trainer.default_root_dir = config.trainer.default_root_dir or (
+            str(run.root) if run else "runs"
+        )
+        return run
+
+    def _loggers(self) -> list[Namespace]:
+        """Give the options of the loggers that keep their files in folders of runs."""
+        given = self.config[self.subcommand].trainer.logger
+        loggers = given if isinstance(given, list) else [given]
+        options = [one.get("init_args") for one in loggers if isinstance(one, Namespace)]
+        return [one for one in options if one is not None and "save_dir" in one]
+
+    def _place_loggers(self) -> None:
+        """Let loggers log into the run's folder, where they are given no other."""
+        trainer = self.config[self.subcommand].trainer
+        if self._run is None:
+            return
+        if trainer.logger in (None, True):
+            trainer.logger = Namespace(
+                class_path="pytorch_lightning.loggers.TensorBoardLogger",
+                init_args=Namespace(save_dir=_ROOT_DIR, default_hp_metric=False, version=None),
             )
-        return super().instantiate_trainer(**kwargs)
+        elif trainer.logger is False:
+            trainer.default_root_dir = str(self._run.folder)
+        for logger in self._loggers():
+            if logger.save_dir == _ROOT_DIR or Path(logger.save_dir) == self._run.root:
+                logger.save_dir = str(self._run.root)
+                if logger.get("name") in (None, _LIGHTNINGS_NAME):
+                    logger.name = self._run.name
+                if "version" in logger and logger.version is None:
+                    logger.version = self._run.version
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
-        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector(), *callbacks]
-        if config["logger"] is not False:
+        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector()]
+        ours += [BestCheckpoints(), *callbacks]
+        if config["logger"]:
             ours.append(LearningRateMonitor(logging_interval="step"))
         if config["enable_checkpointing"] is False:
             ours = [callback for callback in ours if not isinstance(callback, ModelCheckpoint)]
@@ -170,20 +251,15 @@ class WeightSpaceCLI(LightningCLI):
             plugins = config["plugins"] or []
             plugins = plugins if isinstance(plugins, list) else [plugins]
             config = {**config, "plugins": [*plugins, SyncBatchNorm()]}
-        return super()._instantiate_trainer(config, ours)
+        self.config = self._written_config
+        trainer = super()._instantiate_trainer(config, ours)
+        for logger in trainer.loggers:
+            guard_logger(logger)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         with ending_together(self.trainer, in_one_line):
             super()._run_subcommand(subcommand)
-
-    def _run_folder(self) -> Path | None:
-        """Find the run that a given checkpoint belongs to: it is continued where it is."""
-        path = self.config[self.subcommand].get("ckpt_path")
-        if self._checkpoint is None or path is None:
-            return None
-        folder = Path(path).parent.parent
-        known = Path(path).parent.name == "checkpoints" and (folder / "config.yaml").is_file()
-        return folder if known else None
 
     def after_instantiate_classes(self) -> None:
         """Tell the task what its network is, as plain data for its checkpoints."""
@@ -198,6 +274,8 @@ class WeightSpaceCLI(LightningCLI):
         }
 
         self._compare_with_checkpoint()
+        if self.subcommand == "fit":
+            self._start_from_checkpoint()
 
     def _compare_with_checkpoint(self) -> None:
         """Refuse a checkpoint of another network than the config's, naming what differs."""
@@ -208,15 +286,55 @@ class WeightSpaceCLI(LightningCLI):
         found, expected = (flatten(c) for c in (saved["network"], configured))
         names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
         raise DataError(
-            f"{self.config[self.subcommand].ckpt_path}: a checkpoint of another network; "
+            f"{self._given_checkpoint}: a checkpoint of another network; "
             + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)
         )
+
+    @property
+    def _given_checkpoint(self) -> str:
+        config = self.config[self.subcommand]
+        return str(config.get("init_from") or config.ckpt_path)
+
+    def _start_from_checkpoint(self) -> None:
+        """Take the weights of ``--init_from``, or say how the continued run is changed."""
+        if self._checkpoint is None:
+            return
+        path, trainer = self._given_checkpoint, self.trainer
+        if self._checkpoint_path is None:
+            self.model.start_from(self._checkpoint["state_dict"], path)
+            return
+        check_what_is_left(path, self._checkpoint, trainer.max_epochs, trainer.max_steps)
+        folder = run_folder_of(path)
+        before = None if folder is None else read_config(folder)
+        if folder is None or before is None or self._run is None or not is_first_process():
+            return
+        text = self._parser(self.subcommand).dump(
+            self.config[self.subcommand], skip_none=False, format="yaml"
+        )
+        changed = changed_settings(before, yaml.safe_load(text))
+        if changed:
+            sys.stderr.write(f"{path}: continued with other settings: {'; '.join(changed)}\n")
+        if not self._run.folder.samefile(folder):
+            sys.stderr.write(
+                f"{self._run.folder}: a new run that goes on from {folder}, which stays as it is; "
+                "the best checkpoint so far is copied\n"
+            )
+        elif changed:  # the first part of the run had these
+            step = self._checkpoint.get("global_step")
+            (folder / f"config_until_step_{step}.yaml").write_bytes(
+                (folder / CONFIG_NAME).read_bytes()
+            )
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and say where everything is."""
         trainer = self.trainer
         if trainer.fast_dev_run or trainer.interrupted:  # type: ignore[attr-defined]
             return
+        before = self._checkpoint if self._checkpoint_path else None
+        if before is not None and trainer.global_step == before.get("global_step"):
+            rank_zero_only(sys.stderr.write)(
+                f"{self._checkpoint_path}: nothing was trained, this run had reached its end\n"
+            )
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if self.config[self.subcommand].test_after_fit:
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,6 +21,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_dws.errors import DataError
 from lightning_dws.randomness import stream_seed
 from lightning_dws.tasks.mean_loss import MeanLoss
+from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _REBUILDING_ERRORS = (
@@ -148,6 +150,34 @@ class ClassificationTask(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._restored = True
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            apply_options(checkpoint, self.optimizer(self.parameters()))
+
+    def start_from(self, state: dict[str, Any], path: str | Path) -> None:
+        """Take a trained network over, for a new training of it.
+
+        All that the network is comes along: its weights, its standardisation and the statistics of
+        its batch norm, so that it computes at first what it did, whatever it is trained on now.
+
+        Args:
+            state: The ``state_dict`` of a checkpoint.
+            path: Where it is from, for messages.
+
+        Raises:
+            DataError: It is of another network.
+        """
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: not the weights of this network ({reason})") from error
+        self._restored = True
+
+    def on_train_start(self) -> None:
+        """Set the first learning rate of a run that continues, maybe with another length."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
+                restart_schedule(config.scheduler)
 
     def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
         """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
