@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
@@ -39,22 +38,19 @@ from lightning_dws.callbacks import (
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.processes import SyncBatchNorm, ending_together
+from lightning_dws.resuming import check_what_is_left, tell_what_differs
 from lightning_dws.runs import (
-    CONFIG_NAME,
+    ROOT_DIR,
+    TENSORBOARD,
     Run,
-    changed_settings,
-    check_what_is_left,
-    find_run,
     is_first_process,
-    read_config,
-    run_folder_of,
+    place_loggers,
+    place_run,
 )
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.classification import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
-_ROOT_DIR = ""  # of a logger: the root folder of all runs
-_LIGHTNINGS_NAME = "lightning_logs"  # what loggers call a run that is given no name
 HELP = """\
 Learning in deep weight spaces: networks that take other networks' weights as their input.
 
@@ -121,8 +117,8 @@ class WeightSpaceCLI(LightningCLI):
         parser.set_defaults(
             {
                 "trainer.logger": {  # of another class that is given, save_dir is kept
-                    "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
-                    "init_args": {"save_dir": _ROOT_DIR, "default_hp_metric": False},
+                    "class_path": TENSORBOARD,
+                    "init_args": {"save_dir": ROOT_DIR, "default_hp_metric": False},
                 },
                 "checkpoint.monitor": "val/accuracy",
                 "checkpoint.mode": "max",
@@ -181,7 +177,8 @@ class WeightSpaceCLI(LightningCLI):
         """Make the objects; what their constructors refuse is an option that is wrong."""
         self._run = self._find_run()
         self._written_config = self.config.clone()
-        self._place_loggers()
+        if self._run is not None:
+            place_loggers(self.config[self.subcommand].trainer, self._run)
         try:
             super().instantiate_classes()
         except DataError:
@@ -190,47 +187,7 @@ class WeightSpaceCLI(LightningCLI):
             self.parser.error(str(error))
 
     def _find_run(self) -> Run | None:
-        """Find where this run's files are, by the logger's options before the general ones."""
-        config = self.config[self.subcommand]
-        first = next(iter(self._loggers()), Namespace())
-        root = first.get("save_dir") or config.trainer.default_root_dir
-        name = first.get("name")
-        name = config.name if name in (None, _LIGHTNINGS_NAME) else name
-        run = None
-        if not config.trainer.fast_dev_run:
-            run = find_run(root, name, first.get("version"), self._checkpoint_path)
-        config.name = config.name or (run.name if run else "run")
-        config.trainer.default_root_dir = config.trainer.default_root_dir or (
-            str(run.root) if run else "runs"
-        )
-        return run
-
-    def _loggers(self) -> list[Namespace]:
-        """Give the options of the loggers that keep their files in folders of runs."""
-        given = self.config[self.subcommand].trainer.logger
-        loggers = given if isinstance(given, list) else [given]
-        options = [one.get("init_args") for one in loggers if isinstance(one, Namespace)]
-        return [one for one in options if one is not None and "save_dir" in one]
-
-    def _place_loggers(self) -> None:
-        """Let loggers log into the run's folder, where they are given no other."""
-        trainer = self.config[self.subcommand].trainer
-        if self._run is None:
-            return
-        if trainer.logger in (None, True):
-            trainer.logger = Namespace(
-                class_path="pytorch_lightning.loggers.TensorBoardLogger",
-                init_args=Namespace(save_dir=_ROOT_DIR, default_hp_metric=False, version=None),
-            )
-        elif trainer.logger is False:
-            trainer.default_root_dir = str(self._run.folder)
-        for logger in self._loggers():
-            if logger.save_dir == _ROOT_DIR or Path(logger.save_dir) == self._run.root:
-                logger.save_dir = str(self._run.root)
-                if logger.get("name") in (None, _LIGHTNINGS_NAME):
-                    logger.name = self._run.name
-                if "version" in logger and logger.version is None:
-                    logger.version = self._run.version
+        return place_run(self.config[self.subcommand], self._checkpoint_path)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
@@ -304,26 +261,10 @@ class WeightSpaceCLI(LightningCLI):
             self.model.start_from(self._checkpoint["state_dict"], path)
             return
         check_what_is_left(path, self._checkpoint, trainer.max_epochs, trainer.max_steps)
-        folder = run_folder_of(path)
-        before = None if folder is None else read_config(folder)
-        if folder is None or before is None or self._run is None or not is_first_process():
-            return
-        text = self._parser(self.subcommand).dump(
-            self.config[self.subcommand], skip_none=False, format="yaml"
-        )
-        changed = changed_settings(before, yaml.safe_load(text))
-        if changed:
-            sys.stderr.write(f"{path}: continued with other settings: {'; '.join(changed)}\n")
-        if not self._run.folder.samefile(folder):
-            sys.stderr.write(
-                f"{self._run.folder}: a new run that goes on from {folder}, which stays as it is; "
-                "the best checkpoint so far is copied\n"
-            )
-        elif changed:  # the first part of the run had these
-            step = self._checkpoint.get("global_step")
-            (folder / f"config_until_step_{step}.yaml").write_bytes(
-                (folder / CONFIG_NAME).read_bytes()
-            )
+        if self._run is not None and is_first_process():
+            config = self.config[self.subcommand]
+            text = self._parser(self.subcommand).dump(config, skip_none=False, format="yaml")
+            tell_what_differs(path, self._checkpoint, self._run, yaml.safe_load(text))
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and say where everything is."""

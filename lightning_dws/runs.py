@@ -1,41 +1,22 @@
-"""Where a run keeps its files, and what differs between a run and its continuation."""
+"""Where a run keeps its files: a folder of its own, or the one of the run that it continues."""
 
 import os
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from jsonargparse import Namespace, dict_to_namespace
 
-from lightning_dws.callbacks import flatten
 from lightning_dws.errors import DataError
 
 CONFIG_NAME = "config.yaml"
 _CHECKPOINTS = "checkpoints"
-_DEFAULT_ROOT, _DEFAULT_NAME = "runs", "run"
+DEFAULT_ROOT, DEFAULT_NAME = "runs", "run"
+TENSORBOARD = "pytorch_lightning.loggers.TensorBoardLogger"
+ROOT_DIR = ""  # as save_dir of a logger: the root folder of all runs
+_LIGHTNINGS_NAME = "lightning_logs"  # what loggers call a run that is given no name
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-# Where files are and what is shown: nothing that decides how training goes on.
-_NOT_TOLD = (
-    "checkpoint.dirpath",
-    "ckpt_path",
-    "config",
-    "data.root",
-    "init_from",
-    "name",
-    "pictures",
-    "predictions",
-    "test_after_fit",
-    "trainer.default_root_dir",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.logger",
-    "trainer.num_sanity_val_steps",
-    "trainer.profiler",
-    "weights_only",
-)
 
 
 @dataclass(frozen=True)
@@ -90,7 +71,7 @@ def find_run(
         found = _run_of(checkpoint, root, name)
         if found is not None and wanted in (None, found.version):
             return found
-    home, name = Path(root or _DEFAULT_ROOT), name or _DEFAULT_NAME
+    home, name = Path(root or DEFAULT_ROOT), name or DEFAULT_NAME
     if wanted is not None:
         run = Run(home, name, wanted)
         if run.folder.is_dir() and any(run.folder.iterdir()) and is_first_process():
@@ -163,66 +144,57 @@ def _next_version(home: Path) -> str:
     return f"version_{max((int(n) for n in numbers if n.isdecimal()), default=-1) + 1}"
 
 
-def read_config(folder: Path) -> dict[str, Any] | None:
-    """Read the settings that a run was trained with; None where they cannot be read."""
-    try:
-        config = yaml.safe_load((folder / CONFIG_NAME).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
-    return config if isinstance(config, dict) else None
+def place_run(config: Namespace, checkpoint: str | None) -> Run | None:
+    """Find the run of a command by its options; name and root are set where they are not given.
 
+    A logger's own options come before the general ones.
 
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name the settings that differ and may change how training goes on.
+    Args:
+        config: Options of ``fit`` and its like.
+        checkpoint: What the command continues from or measures.
 
-    Example:
-        >>> changed_settings({"data": {"views": 1}}, {"data": {"views": 2, "seed": 0}, "name": "x"})
-        ['data.views 2 (was 1)', 'data.seed 0 (was not set)']
-    """
-    old, new = (flatten(_without_lists(settings)) for settings in (before, now))
-    return [
-        f"{name} {new.get(name, 'not set')} (was {old.get(name, 'not set')})"
-        for name in {**new, **old}
-        if new.get(name) != old.get(name) and not _is_covered(name, _NOT_TOLD)
-    ]
-
-
-def _is_covered(name: str, prefixes: Iterable[str]) -> bool:
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def _without_lists(settings: Any) -> Any:
-    """Number what lists of settings hold, so that each has a name."""
-    if isinstance(settings, Mapping):
-        return {name: _without_lists(value) for name, value in settings.items()}
-    if isinstance(settings, list) and any(isinstance(value, Mapping) for value in settings):
-        return {str(number): _without_lists(value) for number, value in enumerate(settings)}
-    return settings
-
-
-def check_what_is_left(
-    path: str | Path, checkpoint: Mapping[str, Any], max_epochs: int | None, max_steps: int
-) -> None:
-    """Refuse to continue a run that has been trained for longer than is asked for.
+    Returns:
+        The run; None for ``fast_dev_run``, which leaves no files.
 
     Raises:
-        DataError: So, naming the option.
+        DataError: See ``find_run``.
     """
-    trained = _epochs_of(checkpoint)
-    for unit, done, limit in (
-        ("epochs", trained, max_epochs if max_epochs is not None else -1),
-        ("steps", checkpoint.get("global_step"), max_steps),
-    ):
-        if isinstance(done, int) and limit >= 0 and done > limit:
-            raise DataError(
-                f"{path}: trained for {done} {unit} already, max_{unit} {limit} leaves nothing "
-                "to train"
-            )
+    first: Any = next(iter(_logger_options(config.trainer.logger)), {})
+    root = first.get("save_dir") or config.trainer.default_root_dir
+    name = first.get("name")
+    name = config.name if name in (None, _LIGHTNINGS_NAME) else name
+    run = None
+    if not config.trainer.fast_dev_run:
+        run = find_run(root, name, first.get("version"), checkpoint)
+    config.name = config.name or (run.name if run else DEFAULT_NAME)
+    if not config.trainer.default_root_dir:
+        config.trainer.default_root_dir = str(run.root) if run else DEFAULT_ROOT
+    return run
 
 
-def _epochs_of(checkpoint: Mapping[str, Any]) -> int | None:
-    try:
-        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    except (KeyError, TypeError):
-        return None
-    return done if isinstance(done, int) else None
+def place_loggers(trainer: Namespace, run: Run) -> None:
+    """Let loggers log into the run's folder, where they are given no other.
+
+    Args:
+        trainer: The trainer's options; they are changed.
+        run: Without any logger, its folder becomes the root folder.
+    """
+    if trainer.logger in (None, True):
+        options = {"save_dir": ROOT_DIR, "default_hp_metric": False, "version": None}
+        trainer.logger = dict_to_namespace({"class_path": TENSORBOARD, "init_args": options})
+    elif not trainer.logger:
+        trainer.default_root_dir = str(run.folder)
+    for logger in _logger_options(trainer.logger):
+        if logger.save_dir == ROOT_DIR or Path(logger.save_dir) == run.root:
+            logger.save_dir = str(run.root)
+            if logger.get("name") in (None, _LIGHTNINGS_NAME):
+                logger.name = run.name
+            if "version" in logger and logger.version is None:
+                logger.version = run.version
+
+
+def _logger_options(given: Any) -> list[Namespace]:
+    """Give the options of the loggers that keep their files in folders of runs."""
+    loggers = given if isinstance(given, list) else [given]
+    options = [one.get("init_args") for one in loggers if isinstance(one, Namespace)]
+    return [one for one in options if one is not None and "save_dir" in one]

@@ -65,10 +65,12 @@ def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path):
         assert torch.load(best, weights_only=True)["global_step"] == record["best"]["step"]
 
 
-def run_in_subprocess(table: TinyTable, *options: str) -> subprocess.Popen:
+def run_in_subprocess(
+    table: TinyTable, *options: str, environment: dict[str, str] = ENVIRONMENT
+) -> subprocess.Popen:
     words = [sys.executable, str(ROOT / "main.py"), *table.words, "--devices", "cpu", *options]
     return subprocess.Popen(
-        words, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -102,7 +104,10 @@ def test_a_killed_table_continues(tmp_path):
         each.content["models"] = {"DWS": each.content["models"]["DWS"]}
         each.content["common"]["trainer"] |= {"max_steps": 160, "val_check_interval": 8}
     straight.run()
-    running = run_in_subprocess(table)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**ENVIRONMENT, "TMPDIR": str(temporary)}
+    running = run_in_subprocess(table, environment=environment)
     runs = table.results / "tiny" / "runs"
 
     def interrupted() -> set[str]:
@@ -118,7 +123,8 @@ def test_a_killed_table_continues(tmp_path):
     written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
     assert 0 < len(kept) < 3
     assert interrupted()
-    output, _ = run_in_subprocess(table).communicate(timeout=300)
+    output, _ = run_in_subprocess(table, environment=environment).communicate(timeout=300)
+    assert not list(temporary.iterdir())
     assert f"{len(kept)} finished, {3 - len(kept)} to run" in output
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
     expected = {name: figures(record) for name, record in straight.records().items()}
