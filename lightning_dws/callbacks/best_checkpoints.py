@@ -32,12 +32,15 @@ class BestCheckpoints(pl.Callback):
         Raises:
             DataError: The best checkpoint so far is not found.
         """
-        if trainer.state.fn != TrainerFn.FITTING or not trainer.ckpt_path:
-            return
+        continued = trainer.state.fn == TrainerFn.FITTING and trainer.ckpt_path
         states: dict[str, State] = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.state_key in states:
-                states[callback.state_key] = _moved(trainer, callback, states[callback.state_key])
+            key = callback.state_key
+            if isinstance(callback, ModelCheckpoint) and key in states:
+                # a checkpoint that is only measured knows no better than this run
+                states[key] = (
+                    _moved(trainer, callback, states[key]) if continued else callback.state_dict()
+                )
         trainer.strategy.barrier()
 
 
