@@ -66,12 +66,10 @@ def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path):
         assert torch.load(best, weights_only=True)["global_step"] == record["best"]["step"]
 
 
-def run_in_subprocess(
-    table: TinyTable, *options: str, environment: dict[str, str] = ENVIRONMENT
-) -> subprocess.Popen:
+def run_in_subprocess(table: TinyTable, *options: str) -> subprocess.Popen:
     words = [sys.executable, str(ROOT / "main.py"), *table.words, "--devices", "cpu", *options]
     return subprocess.Popen(
-        words, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        words, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
@@ -106,12 +104,7 @@ def test_a_table_in_a_copied_folder_knows_the_best_checkpoints(table, tmp_path):
     table.run("--keep_runs")
     [found] = table.records().values()
     assert figures(found) == figures(expected)
-    checkpoints = list(table.results.rglob("*.ckpt"))
-    assert len(checkpoints) == 2
-    [last] = [path for path in checkpoints if path.name == "last.ckpt"]
-    states = torch.load(last, weights_only=True)["callbacks"].values()
-    [best] = [path for state in states for path in state.get("best_k_models", {})]
-    assert Path(best) in checkpoints
+    assert len(list(table.results.rglob("*.ckpt"))) == 2
 
 
 def test_a_killed_table_continues(tmp_path):
@@ -125,10 +118,7 @@ def test_a_killed_table_continues(tmp_path):
         each.content["models"] = {"DWS": each.content["models"]["DWS"]}
         each.content["common"]["trainer"] |= {"max_steps": 160, "val_check_interval": 8}
     straight.run()
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    environment = {**ENVIRONMENT, "TMPDIR": str(temporary)}
-    running = run_in_subprocess(table, environment=environment)
+    running = run_in_subprocess(table)
     runs = table.results / "tiny" / "runs"
 
     def interrupted() -> set[str]:
@@ -144,8 +134,7 @@ def test_a_killed_table_continues(tmp_path):
     written = {path: path.stat().st_mtime_ns for path in table.results.rglob("cells/*.json")}
     assert 0 < len(kept) < 3
     assert interrupted()
-    output, _ = run_in_subprocess(table, environment=environment).communicate(timeout=300)
-    assert not list(temporary.iterdir())
+    output, _ = run_in_subprocess(table).communicate(timeout=300)
     assert f"{len(kept)} finished, {3 - len(kept)} to run" in output
     assert all(path.stat().st_mtime_ns == time for path, time in written.items())
     expected = {name: figures(record) for name, record in straight.records().items()}
