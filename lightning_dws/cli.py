@@ -11,7 +11,7 @@ import yaml
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ModelSummary
 from pytorch_lightning.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -21,12 +21,15 @@ from pytorch_lightning.cli import (
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from rich.console import Console
+from torch import nn
 
 from lightning_dws import commands
 from lightning_dws.callbacks import (
+    CALLBACK_METRICS,
     BestCheckpoints,
     EmbeddingProjector,
     GradientNorm,
+    ParameterSummary,
     Pictures,
     PredictionFile,
     RunRecord,
@@ -45,7 +48,8 @@ from lightning_dws.config_files import expand_includes
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.recipes import expand_recipe_settings
-from lightning_dws.parse_errors import OneLineErrors
+from lightning_dws.option_checks import check_monitors, check_optimizer, check_options, seed_of
+from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.processes import SyncBatchNorm, ending_together
 from lightning_dws.resuming import check_what_is_left, tell_what_differs
 from lightning_dws.runs import (
@@ -58,7 +62,7 @@ from lightning_dws.runs import (
 )
 from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
-from lightning_dws.tasks.restoring import naming_checkpoint
+from lightning_dws.tasks.restoring import make_with_architecture, naming_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
 HELP = """\
@@ -87,7 +91,10 @@ Options of three parts can be set in files and on the command line: --data.*, --
 """
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
+COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table")
+
+
+class Parser(ArgumentParser, LightningArgumentParser):
     """Lightning's parser without abbreviations, so that a misspelt option fails."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -142,13 +149,23 @@ class WeightSpaceCLI(LightningCLI):
             compute_fn=INRArchitecture.to_dict,  # jsonargparse builds dataclasses from mappings
             apply_on="instantiate",
         )
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_instantiator(make_with_architecture, nn.Module)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
         for target in ("model.network.init_args.num_classes", "model.num_classes"):
             parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning about given words: ``main`` always gives them."""
         self.config = parser.parse_args(args)
+        config = self.config[self.config.subcommand]
+        try:
+            check_options(config, args or ())
+        except DataError:
+            raise
+        except ValueError as error:
+            parser.error(str(error))
+        if config.seed_everything is True:
+            config.seed_everything = seed_of(True)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -200,10 +217,14 @@ class WeightSpaceCLI(LightningCLI):
             place_loggers(self.config[self.subcommand].trainer, self._run)
         try:
             super().instantiate_classes()
+            check_optimizer(self.model)
+            check_monitors(self.trainer, [*self.model.training_metrics, *CALLBACK_METRICS])
         except DataError:
             raise
-        except (ValueError, MisconfigurationException) as error:
+        except (ValueError, OverflowError, MemoryError, MisconfigurationException) as error:
             self.parser.error(str(error))
+        except RuntimeError as error:  # torch's, for tensors that no memory holds
+            self.parser.error(str(error).splitlines()[0])
 
     def _find_run(self) -> Run | None:
         return place_run(self.config[self.subcommand], self._checkpoint_path)
@@ -212,6 +233,10 @@ class WeightSpaceCLI(LightningCLI):
         """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
         ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector()]
         ours += [BestCheckpoints(), *callbacks]
+        summaries = config["enable_model_summary"] is not False
+        if summaries and not any(isinstance(c, ModelSummary) for c in config["callbacks"] or ()):
+            ours.append(ParameterSummary())
+            config = {**config, "enable_model_summary": False}  # Lightning's own
         if config["logger"]:
             ours.append(LearningRateMonitor(logging_interval="step"))
         if config["enable_checkpointing"] is False:
@@ -346,6 +371,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(HELP)
         return
+    if words[0] not in COMMANDS and not words[0].startswith("-"):
+        sys.stderr.write(f"error: {words[0]!r} is no command; there are {', '.join(COMMANDS)}\n")
+        sys.exit(2)
     try:
         if words[0] == "inrs":
             commands.run_inrs(words[1:])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Callback
 from rich.console import Console, Group
@@ -34,6 +34,7 @@ from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.verification import verify_store
 from lightning_dws.mixup import MixUp
 from lightning_dws.mixup.pictures import draw_augmentations, draw_mixup_walk
+from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import WeightBatch
 

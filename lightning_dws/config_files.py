@@ -164,8 +164,9 @@ def _read_settings(path: str, including: tuple[str, ...]) -> Settings:
 
 
 def _read_one(path: str, including: tuple[str, ...]) -> Settings:
-    content = own_settings(path)
-    return with_named_files(content, Path(path).parent, _entered(path, including))
+    including = _entered(path, including)
+    settings: Settings = with_named_files(own_settings(path), Path(path).parent, including)
+    return settings
 
 
 def own_settings(path: str) -> Settings:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -15,6 +15,7 @@ from lightning_dws.devices import find_device
 from lightning_dws.inrs.parts import Part, all_parts_finished, fit_part
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
 from lightning_dws.inrs.store import INDEX_NAME
+from lightning_dws.parse_errors import ArgumentParser
 
 _SPLITS = {f"num_{split}_objects": split for split in ("train", "val", "test")}
 _LONGEST_FIT = timedelta(days=30)  # that a process which is ready waits for the others

@@ -3,7 +3,7 @@
 import sys
 from typing import Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from lightning_dws.errors import DataError
@@ -15,6 +15,7 @@ from lightning_dws.inrs.formats import (
     export_inrs,
     import_inrs,
 )
+from lightning_dws.parse_errors import ArgumentParser
 
 ImportFormat = Literal[
     "dwsnets-mnist", "dwsnets-fmnist", "multiview", "nfn", "inr2vec", "state-dicts"

@@ -3,7 +3,7 @@
 import re
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+import jsonargparse
 
 _KEY = re.compile(r'Parser key "([^"]*)":\s*(.*)')
 _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|(?:\w+\.)*(\w+\b.*))")
@@ -16,11 +16,12 @@ _NO_REASON = re.compile(
 _PATH = re.compile(r"dot import path string.*")
 _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
+_HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
 _LONGEST = 120  # characters of a value that is shown
 
 
-class OneLineErrors(ArgumentParser):
-    """Says what is wrong with an option in one line."""
+class ArgumentParser(jsonargparse.ArgumentParser):
+    """jsonargparse's parser, which says what is wrong with an option in one line."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         super().error(shorten(message), ex)
@@ -89,8 +90,8 @@ class _Said:
             reason = f"found {found}; {reason}"
         text = " ".join((f"{name}: {reason}" if name else reason).split())
         text = _INSIDE.sub(".", text)
-        if _PARTIAL_RECIPE.search(text):
-            text += "; to change settings of a named recipe: recipe_changes: {steps: 20}"
+        if _PARTIAL_RECIPE.search(text) and _HINT not in text:
+            text += _HINT
         return text
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_dws.errors import DataError
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 GATE = "gate"
@@ -85,7 +86,16 @@ class Augmentation(ABC):
             raise ValueError("give a generator to draw, or params to replay, not both")
         else:
             self.check_architecture(batch.architecture)
-        parameters = self.transform(batch, params).parameters
+        result = self.transform(batch, params)
+        found = f"a {type(result).__name__}"
+        if isinstance(result, WeightBatch):
+            found = f"parameters of shape {tuple(result.parameters.shape)}"
+        if not isinstance(result, WeightBatch) or result.parameters.shape != batch.parameters.shape:
+            raise DataError(
+                f"{type(self).__name__}.transform gives {found}, expected a WeightBatch with "
+                f"parameters of shape {tuple(batch.parameters.shape)}"
+            )
+        parameters = result.parameters
         if GATE in params:
             parameters = torch.where(params[GATE][:, None], parameters, batch.parameters)
         return batch.replace(parameters=parameters)

@@ -4,15 +4,18 @@ from lightning_dws.callbacks.best_checkpoints import BestCheckpoints
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
 from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import guard_logger
+from lightning_dws.callbacks.model_summary import ParameterSummary
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
-from lightning_dws.callbacks.progress import GradientNorm, Throughput
+from lightning_dws.callbacks.progress import CALLBACK_METRICS, GradientNorm, Throughput
 from lightning_dws.callbacks.run_record import RunRecord, flatten
 
 __all__ = [
+    "CALLBACK_METRICS",
     "BestCheckpoints",
     "EmbeddingProjector",
     "GradientNorm",
+    "ParameterSummary",
     "Pictures",
     "PredictionFile",
     "RunRecord",

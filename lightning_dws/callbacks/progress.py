@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 
 from lightning_dws.weight_space import WeightBatch
 
+CALLBACK_METRICS = ("train/samples_per_second", "train/gradient_norm")
+
 
 class Throughput(pl.Callback):
     """Log ``train/samples_per_second`` of all ranks together, over the training part of an epoch.

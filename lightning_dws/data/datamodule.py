@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
+from lightning_dws.data.epoch_checks import check_epoch
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.data.table import (
     DeviceTable,
@@ -184,6 +185,12 @@ class INRDataModule(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         views = self.views if split == "train" else 1
         wanted = self.num_objects[split]
+        if split == "train" and views > self.store.num_views("train"):
+            raise DataError(
+                f"{self.directory}: holds {self.store.num_views('train')} views of its training "
+                f"objects, and data.views is {views}; --data.views "
+                f"{self.store.num_views('train')} takes all there are"
+            )
         if self._is_mapped(split, device):
             table: Table = MappedTable(self.store, split, wanted, views, device.type == "cuda")
         else:
@@ -235,7 +242,12 @@ class INRDataModule(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
             drop_last=self.drop_last,
+            # a limited number of batches must be the same ones in every epoch
+            same_order=bool(self.trainer and self.trainer.overfit_batches),  # type: ignore[attr-defined]
         )
+        if self.trainer:
+            per_rank = len(table) // world_size
+            check_epoch(self.trainer, per_rank, len(sampler), min(self.batch_size, per_rank))
         return ResumableTableLoader(table, sampler)
 
     def val_dataloader(self) -> TableLoader:

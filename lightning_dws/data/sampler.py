@@ -24,6 +24,7 @@ class EpochSampler:
         drop_last: Leave out the epoch's last batch when it is not full. Ignored where there is no
             full batch at all: then there is one batch of all rows. Either way every rank gets
             equally many rows, so of a batch that is not full up to ``world_size - 1`` are left out.
+        same_order: Give every epoch the order of the first one.
 
     Raises:
         ValueError: A number is too small.
@@ -38,6 +39,7 @@ class EpochSampler:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = True,
+        same_order: bool = False,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -46,6 +48,7 @@ class EpochSampler:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.same_order = same_order
         self.epoch = 0
         self.batches_given = 0
         per_rank = num_rows // world_size
@@ -69,7 +72,8 @@ class EpochSampler:
         """Give the epoch's batches of row numbers (batch_size,) that were not given yet."""
         if self.batches_given >= len(self):
             self.batches_given = 0
-        generator = make_generator(self.seed, rank=0, counter=self.epoch, stream="sampler")
+        epoch = 0 if self.same_order else self.epoch
+        generator = make_generator(self.seed, rank=0, counter=epoch, stream="sampler")
         order = torch.randperm(self._num_rows, generator=generator)
         stride = self._batch_size * self.world_size
         while self.batches_given < len(self):

@@ -143,6 +143,9 @@ class MixUp(pl.Callback):
         )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(callback, MixUp) for callback in callbacks) > 1:
+            raise DataError("two MixUps in one run would mix what is mixed; choose one")
         architecture = getattr(getattr(trainer, "datamodule", None), "architecture", None)
         activation = getattr(architecture, "activation", "sine")
         if self.alignment == "signed_permutation" and activation != "sine":

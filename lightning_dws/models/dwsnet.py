@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.pooling import REDUCTIONS, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
@@ -467,11 +468,7 @@ class DWSNet(nn.Module):
 
     def equivariant_features(self, batch: WeightBatch) -> list[Tensor]:
         """Give features of all weights, then of all biases, (B, fold * hidden_dim, *axes)."""
-        if batch.architecture.widths != self.architecture.widths:
-            raise ValueError(
-                f"batch must hold INRs of widths {self.architecture.widths}, "
-                f"got {batch.architecture.widths}"
-            )
+        check_architecture(self.architecture, batch)
         parameters = self.standardize(batch.parameters)
         device = parameters.device.type
         if torch.is_autocast_enabled(device):

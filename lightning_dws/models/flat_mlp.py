@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
@@ -46,6 +47,7 @@ class FlatMLP(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.architecture = architecture
         self.standardize = Standardize(architecture)
         layers: list[nn.Module] = []
         width = architecture.num_parameters
@@ -65,5 +67,6 @@ class FlatMLP(nn.Module):
 
     def embed(self, batch: WeightBatch) -> Tensor:
         """Give features (B, hidden_dim)."""
+        check_architecture(self.architecture, batch)
         features: Tensor = self.hidden(self.standardize(batch.parameters))
         return features

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
@@ -118,9 +119,9 @@ class NeuralGraph(nn.Module):
             ``node_layer`` and ``neuron_class``; ``object_id`` and ``view`` of the INR.
 
         Raises:
-            ValueError: The INRs are of other widths than the graph.
+            ValueError: The INRs are of another architecture than the graph's.
         """
-        check_widths(self.architecture, batch)
+        check_architecture(self.architecture, batch)
         nodes, edges = self.biases(batch)[..., None], self.edge_values(self.weights(batch))
         device = batch.device
         shared = {
@@ -138,11 +139,3 @@ class NeuralGraph(nn.Module):
             )
             for index in range(len(batch))
         ]
-
-
-def check_widths(architecture: INRArchitecture, batch: WeightBatch) -> None:
-    """Raise a ``ValueError`` if a batch holds INRs of other widths than a model was made for."""
-    if batch.architecture.widths != architecture.widths:
-        raise ValueError(
-            f"batch must hold INRs of widths {architecture.widths}, got {batch.architecture.widths}"
-        )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.dense_edges import takes_kernels
 from lightning_dws.models.dense_pna import (
     compose,
@@ -23,7 +24,7 @@ from lightning_dws.models.graph_features import (
     read_out,
 )
 from lightning_dws.models.in_chunks import in_chunks
-from lightning_dws.models.neural_graph import NeuralGraph, check_widths
+from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
@@ -122,7 +123,7 @@ class NeuralGraphGNN(nn.Module):
 
     def embed(self, batch: WeightBatch) -> Tensor:
         """Give invariant features (B, F): what the head takes."""
-        check_widths(self.architecture, batch)
+        check_architecture(self.architecture, batch)
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         biases = self.graph.biases(standardized)[..., None]
         nodes = self.encode_bias(self.bias_features(biases))

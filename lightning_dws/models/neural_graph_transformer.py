@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
@@ -18,7 +19,7 @@ from lightning_dws.models.graph_features import (
     multilayer_head,
     read_out,
 )
-from lightning_dws.models.neural_graph import NeuralGraph, check_widths
+from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_attention import (
     AttentionTerms,
@@ -134,7 +135,7 @@ class NeuralGraphTransformer(nn.Module):
 
     def embed(self, batch: WeightBatch) -> Tensor:
         """Give invariant features (B, F): what the head takes."""
-        check_widths(self.architecture, batch)
+        check_architecture(self.architecture, batch)
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         nodes = self.encode_bias(self.graph.biases(standardized)[..., None])
         if self.probes is not None:

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from lightning_dws.errors import DataError
+from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.table.board import write_board
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.cluster import run_on_cluster

@@ -20,6 +20,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.models.recorded import describe
 from lightning_dws.randomness import stream_seed
 from lightning_dws.tasks.mean_loss import MeanLoss
+from lightning_dws.tasks.output_check import check_logits
 from lightning_dws.tasks.restoring import (
     build_network,
     check_classes,
@@ -29,6 +30,7 @@ from lightning_dws.tasks.restoring import (
     count_parts,
 )
 from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
+from lightning_dws.tasks.schedule import tell_about_schedule, training_progress
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
@@ -41,7 +43,7 @@ class ClassificationTask(pl.LightningModule):
         num_classes: Number of classes.
         optimizer: Makes the optimizer from the parameters.
         schedule: Of the learning rate after the warm-up, by step: ``constant``, or ``cosine`` down
-            to zero at the end of training.
+            to zero at the end of training. Where only ``max_time`` ends it, by the time.
         warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
         compile: Whether ``torch.compile`` makes kernels for the network: worth it on GPUs, slower
@@ -81,12 +83,15 @@ class ClassificationTask(pl.LightningModule):
         self.classes: tuple[str, ...] | None = None
         self._restored = False
         self._resuming: tuple[dict[str, Any], str] | None = None
+        top5 = {}
+        if num_classes > 5:  # of fewer classes it is always 1
+            top5["accuracy_top5"] = MulticlassAccuracy(
+                num_classes, average="micro", top_k=5, validate_args=False
+            )
         metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-                "accuracy_top5": MulticlassAccuracy(
-                    num_classes, average="micro", top_k=min(5, num_classes), validate_args=False
-                ),
+                **top5,
                 "accuracy_macro": MulticlassAccuracy(
                     num_classes, average="macro", validate_args=False
                 ),
@@ -103,7 +108,20 @@ class ClassificationTask(pl.LightningModule):
 
     def forward(self, batch: WeightBatch) -> Tensor:
         logits: Tensor = self.network(batch)
+        check_logits(logits, self.network, len(batch), self.num_classes)
         return logits
+
+    @property
+    def training_metrics(self) -> list[str]:
+        """Name what is measured in training and validation, and can be monitored."""
+        names = [
+            name for split in ("train", "val") for name in (f"{split}/loss", *self._metrics(split))
+        ]
+        return [*names, "train/loss_step"]
+
+    def _metrics(self, split: str) -> list[str]:
+        metrics: Any = self.metrics[f"{split}_"]
+        return list(metrics.keys())
 
     def setup(self, stage: str) -> None:
         """Compile the network if that is wanted and possible; it happens at the first batch.
@@ -138,9 +156,8 @@ class ClassificationTask(pl.LightningModule):
             return 1.0
         # Asked for only now: in configure_optimizers it would make Lightning set up the data
         # before it restores a checkpoint, and then forget the loader's place in the epoch.
-        total = self.trainer.estimated_stepping_batches
-        progress = (step - self.warmup_steps) / max(1, total - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        progress = training_progress(self.trainer, step, self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
     def on_fit_start(self) -> None:
         """Fill the network's standardisation from the training split, unless it was restored."""
@@ -208,6 +225,7 @@ class ClassificationTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Set the first learning rate of a run that continues, maybe with another length."""
+        tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
                 restart_schedule(config.scheduler)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.connectors import checkpoint_connector
@@ -23,6 +23,7 @@ _REBUILDING_ERRORS = (
     ImportError,
     RuntimeError,
 )
+Network = TypeVar("Network", bound=nn.Module)
 _RESUMING = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 
 
@@ -46,15 +47,19 @@ def build_network(config: Any, path: str | Path) -> nn.Module:
         network_class = getattr(importlib.import_module(module), name)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
             raise TypeError(f"{config['class_path']} is not a network")
-        arguments = dict(config["init_args"])
-        if isinstance(arguments.get("architecture"), dict):
-            arguments["architecture"] = INRArchitecture(**arguments["architecture"])
-        return network_class(**arguments)
+        return make_with_architecture(network_class, **config["init_args"])
     except _REBUILDING_ERRORS as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{path}: its network cannot be made ({reason}); pass it as network="
         ) from error
+
+
+def make_with_architecture(network_class: type[Network], *args: Any, **kwargs: Any) -> Network:
+    """Make a network whose ``architecture`` is given as plain data, whatever it is annotated."""
+    if isinstance(kwargs.get("architecture"), dict):
+        kwargs["architecture"] = INRArchitecture(**kwargs["architecture"])
+    return network_class(*args, **kwargs)
 
 
 def check_classes(trained: tuple[str, ...], data: tuple[str, ...], where: str) -> None:
