@@ -10,7 +10,7 @@ def make_batch(
     widths: tuple[int, ...], size: int = 4, dtype: torch.dtype = torch.float64, seed: int = 1
 ) -> WeightBatch:
     """Make INRs of normally distributed weights."""
-    architecture = INRArchitecture(widths, w0=1.0)
+    architecture = INRArchitecture(widths)
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(size, architecture.num_parameters, generator=generator, dtype=dtype)
     return WeightBatch.from_parameters(architecture, rows)

@@ -1,6 +1,8 @@
 """Bring every parameter tensor of the INRs to zero mean and unit variance."""
 
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,9 @@ class Standardize(nn.Module):
     """Standardise rows of weights with one mean and std per weight matrix and per bias vector.
 
     Statistics per entry would break the permutation symmetry. The identity until ``fit``; the
-    statistics are buffers, so a checkpoint holds them.
+    statistics are buffers, so a checkpoint holds them. A training that meets the identity is
+    warned once, since networks learn little from raw weights: ``fit`` it on the training rows
+    (``ClassificationTask`` does), load a checkpoint, or say ``keep_identity``.
 
     Attributes:
         mean: (2 L,), in row order: weight 0, bias 0, weight 1, bias 1, ...
@@ -32,6 +36,11 @@ class Standardize(nn.Module):
         self.register_buffer("mean", torch.zeros(len(sizes)))
         self.register_buffer("std", torch.ones(len(sizes)))
         self._tensor_of_entry = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        self._is_settled = False
+
+    def keep_identity(self) -> None:
+        """Train on the weights as they are, on purpose."""
+        self._is_settled = True
 
     @torch.no_grad()
     def fit(self, parameters: Tensor | Iterable[Tensor]) -> None:
@@ -77,9 +86,12 @@ class Standardize(nn.Module):
         self.mean.copy_(shift.cpu() + total / count)
         smallest = torch.finfo(self.std.dtype).tiny
         self.std.copy_(torch.where(std >= smallest, std, 1.0))
+        self._is_settled = True
 
     def forward(self, parameters: Tensor) -> Tensor:
         """Standardise rows (B, P)."""
+        if self.training and not self._is_settled:
+            self._warn_of_identity()
         if self._tensor_of_entry.device != parameters.device:
             # no buffer: averages of a network's buffers (EMA) would round its integers
             self._tensor_of_entry = self._tensor_of_entry.to(parameters.device)
@@ -90,3 +102,17 @@ class Standardize(nn.Module):
             parameters,
             scale.to(parameters.dtype)[self._tensor_of_entry],
         )
+
+    def _warn_of_identity(self) -> None:
+        self._is_settled = True  # once
+        if bool((self.mean == 0).all()) and bool((self.std == 1).all()):
+            warnings.warn(
+                "trained on weights that are not standardised; call "
+                "network.standardize.fit(parameters) with the training rows (N, P) first, or "
+                "network.standardize.keep_identity() to train on them as they are",
+                stacklevel=4,
+            )
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._is_settled = True

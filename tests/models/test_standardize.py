@@ -1,8 +1,17 @@
+import copy
+import warnings
+
 import pytest
 import torch
 
 from lightning_dws import INRArchitecture, WeightBatch
-from lightning_dws.models import DWSNet, Standardize
+from lightning_dws.models import (
+    DWSNet,
+    FlatMLP,
+    NeuralGraphGNN,
+    NeuralGraphTransformer,
+    Standardize,
+)
 
 ARCHITECTURE = INRArchitecture((2, 5, 1))
 
@@ -94,3 +103,61 @@ def test_averaging_the_buffers_keeps_what_each_entry_belongs_to(decay: float) ->
     for _ in range(3):
         average.update_parameters(network)
     torch.testing.assert_close(average.module(batch), network(batch))
+
+
+def identity_warnings(standardize: Standardize, times: int = 3) -> int:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(times):
+            standardize(make_rows())
+    return sum("network.standardize.fit(parameters)" in str(w.message) for w in caught)
+
+
+def test_training_on_raw_weights_is_told_once():
+    standardize = Standardize(ARCHITECTURE)
+    assert identity_warnings(standardize.eval()) == 0
+    assert identity_warnings(standardize.train()) == 1
+
+
+def test_nothing_is_told_of_what_is_fitted_loaded_or_kept_on_purpose():
+    fitted, loaded, kept, set_by_hand = (Standardize(ARCHITECTURE) for _ in range(4))
+    fitted.fit(make_rows())
+    loaded.load_state_dict(Standardize(ARCHITECTURE).state_dict())
+    kept.keep_identity()
+    set_by_hand.mean.fill_(1)
+    for standardize in (fitted, loaded, kept, set_by_hand, copy.deepcopy(fitted)):
+        assert identity_warnings(standardize.train()) == 0
+    assert list(fitted.state_dict()) == ["mean", "std"]
+
+
+@pytest.mark.parametrize("spread", [1e-42, 1e-38, 0.0])
+def test_a_spread_too_small_to_divide_by_counts_as_none(spread):
+    """The reciprocal of a subnormal number is infinite."""
+    standardize = Standardize(ARCHITECTURE)
+    rows = make_rows()
+    rows[:, :10] *= spread  # the first matrix
+    standardize.fit(rows)
+    assert standardize.std[0] == 1
+    assert standardize(rows).isfinite().all()
+
+
+@pytest.mark.parametrize("network", [DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer])
+def test_weights_of_subnormal_spread_train_every_network(network):
+    rows = torch.randn(8, ARCHITECTURE.num_parameters) * 1e-42
+    model = network(ARCHITECTURE, 3)
+    model.standardize.fit(rows)
+    logits = model(WeightBatch.from_parameters(ARCHITECTURE, rows))
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("network", [DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer])
+@pytest.mark.parametrize("other", [{"w0": 5.0}, {"activation": "relu"}, {"widths": (2, 6, 1)}])
+def test_inrs_of_another_architecture_are_refused(network, other):
+    found = INRArchitecture(**{"widths": ARCHITECTURE.widths, **other})
+    rows = torch.zeros(2, found.num_parameters)
+    [name] = other
+    with pytest.raises(ValueError, match=f"{name} .*{getattr(ARCHITECTURE, name)}") as error:
+        network(ARCHITECTURE, 3).eval()(WeightBatch.from_parameters(found, rows))
+    assert str(getattr(found, name)) in str(error.value)
