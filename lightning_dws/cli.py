@@ -383,7 +383,7 @@ def main(args: Sequence[str] | None = None) -> None:
             run_table(words[1:])
         else:
             run_lightning(with_saved_settings(expand_includes(words)))
-    except (DataError, OSError) as error:
+    except (DataError, OSError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)
 
@@ -392,6 +392,8 @@ def in_one_line(error: Exception) -> str | None:
     """Say what an error that a user can do something about means; None for any other."""
     if isinstance(error, DataError):
         return str(error)
+    if isinstance(error, MisconfigurationException):  # Lightning's, of options and data together
+        return " ".join(str(error).split())
     if isinstance(error, OSError):  # a full or read-only disk, under a log or a checkpoint
         return f"{error.filename or 'a file'}: {error.strerror or error}"
     return None

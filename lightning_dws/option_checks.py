@@ -39,7 +39,7 @@ class _Range:
             return 0 <= value <= 1 and (value > 0 or self.low <= 0)
         if self.whole and value != int(value):
             return False
-        return self.low <= value <= _LARGEST
+        return self.low <= value and (value <= _LARGEST or not self.whole)
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
