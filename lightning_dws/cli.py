@@ -402,6 +402,7 @@ def in_one_line(error: Exception) -> str | None:
 def _quieten() -> None:
     """Leave out what pytorch-lightning says that no user of this project can act on."""
     warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
+    warnings.filterwarnings("ignore", "You requested to overfit but enabled")  # in a fixed order
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
