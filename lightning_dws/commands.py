@@ -23,6 +23,7 @@ from lightning_dws.fit_command import fit_parser, run_fit
 from lightning_dws.format_commands import export_parser, import_parser, run_export, run_import
 from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST, ShapeSignals, Solids
 from lightning_dws.inrs.pictures import draw_reconstructions, format_psnr, save_figure
+from lightning_dws.inrs.quality import describe_low
 from lightning_dws.inrs.shape_pictures import (
     draw_shapes,
     evaluate_on_grid,
@@ -330,4 +331,4 @@ def _summary(store: INRStore) -> Group:
         for name in header.measures
         for split in store.splits
     ]
-    return Group(*lines, table, *means)
+    return Group(*lines, table, *means, *describe_low(store))

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from lightning_dws.config_files import own_settings
 from lightning_dws.errors import DataError
 
 _LARGEST = 2**53  # whole numbers that are exact everywhere, and more than any run has of anything
-_LARGEST_SEED = 2**32 - 1
+_MOST_NODES, _MOST_VIEWS = 2**20, 2**20
+_DEVICES = re.compile(r"auto|-1|[1-9][0-9]*|[0-9]+(, *[0-9]+)+,?|[0-9]+,")
 _MIXUP = "MixUp"
 
 
@@ -28,34 +30,37 @@ class _Range:
         low: The smallest.
         shares: Whether a fraction is a share, of the batches of an epoch.
         whole: Whether other numbers must be whole.
+        high: The largest whole number.
     """
 
     low: float
     shares: bool = False
     whole: bool = True
+    high: int = _LARGEST
 
     def __contains__(self, value: float) -> bool:
         if self.shares and isinstance(value, float):
             return 0 <= value <= 1 and (value > 0 or self.low <= 0)
         if self.whole and value != int(value):
             return False
-        return self.low <= value and (value <= _LARGEST or not self.whole)
+        return self.low <= value and (value <= self.high or not self.whole)
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         share = " or a share in (0, 1]" if self.shares else ""
-        return f"{kind} of at least {self.low:g}{share}"
+        limit = f" and at most {self.high}" if self.high < _LARGEST else ""
+        return f"{kind} of at least {self.low:g}{limit}{share}"
 
 
 _BATCHES = _Range(0, shares=True)
 _RANGES = {
-    "seed_everything": _Range(0),
-    "data.seed": _Range(0),
+    "seed_everything": _Range(0, high=2**32 - 1),
+    "data.seed": _Range(0, high=2**32 - 1),
     "trainer.max_epochs": _Range(-1),
     "trainer.min_epochs": _Range(0),
     "trainer.max_steps": _Range(-1),
     "trainer.min_steps": _Range(0),
-    "trainer.num_nodes": _Range(1),
+    "trainer.num_nodes": _Range(1, high=_MOST_NODES),
     "trainer.fast_dev_run": _Range(0),
     "trainer.limit_train_batches": _BATCHES,
     "trainer.limit_val_batches": _BATCHES,
@@ -75,7 +80,7 @@ _RANGES = {
     "model.warmup_steps": _Range(0),
     "data.batch_size": _Range(1),
     "data.eval_batch_size": _Range(1),
-    "data.views": _Range(1),
+    "data.views": _Range(1, high=_MOST_VIEWS),
 }
 
 
@@ -112,9 +117,7 @@ def check_options(config: Namespace, words: Sequence[str] = ()) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and not (math.isfinite(value) and value in allowed):
             raise ValueError(f"{name} must be {allowed}, got {value}")
-    for name in ("seed_everything", "data.seed"):
-        if (seed := config.get(name)) is not None and seed > _LARGEST_SEED:
-            raise ValueError(f"{name} must be at most {_LARGEST_SEED}, got {seed}")
+    _check_devices(config)
     _check_mixups(config, words)
 
 
@@ -130,6 +133,16 @@ def _options(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _options(part, name)
     else:
         yield name, value
+
+
+def _check_devices(config: Namespace) -> None:
+    devices = config.get("trainer.devices")
+    known = isinstance(devices, list) or _DEVICES.fullmatch(str(devices))
+    if not known or (str(devices) == "-1" and config.get("trainer.accelerator") == "cpu"):
+        raise ValueError(
+            "trainer.devices must be auto, a number of at least 1, a list of numbers, or -1 for "
+            f"all GPUs, got {devices}"
+        )
 
 
 def _check_mixups(config: Namespace, words: Sequence[str]) -> None:
