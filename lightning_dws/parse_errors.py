@@ -13,7 +13,7 @@ _NO_REASON = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value type:|Expected a path but |"
     r"Expected a <class 'NoneType'>|Subclass types expect|a class path \(str\)|a dict with"
 )
-_PATH = re.compile(r"dot import path string.*")
+_PATH = re.compile(r"dot import path string: (.*)")
 _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
 _HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
@@ -74,7 +74,10 @@ class _Said:
         elif _NO_REASON.match(text):
             return
         elif match := _TYPE.fullmatch(text):
-            self.types.append(match[1] or _PATH.sub("import path of a class", match[2]))
+            kind = match[1] or match[2]
+            if path := _PATH.fullmatch(kind):
+                kind, self.found = "import path of a class", self.found or path[1]
+            self.types.append(kind)
         else:
             self.reasons.append(text)
 

@@ -275,7 +275,7 @@ def test_a_run_killed_in_mid_epoch_continues_to_the_same_weights(tmp_path, place
     [
         ("--data.batchsize=3", "--data.batchsize=3"),
         ("--trainer.max_epoch=3", "--trainer.max_epoch=3"),
-        ("--data.batch_size=0", "batch_size must be at least 1, got 0"),
+        ("--data.batch_size=0", "data.batch_size must be a whole number of at least 1, got 0"),
         ("--data.views=many", "many"),
         ("--model.network.hidden=3", "'hidden' is not accepted"),
         ("--data.dataset.sed=3", "'sed' is not accepted"),
