@@ -223,7 +223,7 @@ def _augment(
     columns = {Path(path).stem: _column(path, store, seed) for path in config}
     if not config:
         columns = {
-            name: partial(_apply, [augmentation], len(store.classes), seed)
+            name: partial(_apply, [augmentation], store.header.num_labels, seed)
             for name, augmentation in _fitting_augmentations(inrs).items()
         }
     picture = Path(output)
@@ -267,7 +267,7 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
         raise DataError(f"{path}: {error}") from error
     check_augmentations(options.augmentations, store.architecture)
     mixups = [callback for callback in options.callbacks if isinstance(callback, MixUp)]
-    return partial(_apply, [*options.augmentations, *mixups], len(store.classes), seed)
+    return partial(_apply, [*options.augmentations, *mixups], store.header.num_labels, seed)
 
 
 def _apply(
@@ -306,7 +306,7 @@ def _summary(store: INRStore) -> Group:
     architecture, header = store.architecture, store.header
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
     lines = (
-        f"{store.directory}: INRs of {header.signals}, {len(store.classes)} classes",
+        f"{store.directory}: INRs of {header.signals}, {len(store.classes) or 'no'} classes",
         f"architecture: {'-'.join(map(str, architecture.widths))}, {architecture.activation}, "
         f"w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
@@ -317,12 +317,12 @@ def _summary(store: INRStore) -> Group:
     for split in store.splits:
         psnr = store.psnr(split)
         quantiles = torch.quantile(psnr, torch.tensor(list(_QUANTILES.values())))
-        counts = torch.bincount(store.split(split, views=1).label, minlength=len(store.classes))
+        counts = torch.bincount(store.split(split, views=1).label, minlength=header.num_labels)
         table.add_row(
             split,
             str(store.num_objects(split)),
             str(store.num_views(split)),
-            f"{int(counts.min())}-{int(counts.max())}",
+            f"{int(counts.min())}-{int(counts.max())}" if store.classes else "-",
             *(format_psnr(value) for value in quantiles.tolist()),
             format_psnr(float(psnr.mean()), digits=2),
         )

@@ -58,7 +58,7 @@ class Pictures(pl.Callback):
         batch_idx: int,
     ) -> None:
         drawn = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
-        if drawn and trainer.is_global_zero and batch.architecture.in_features in (2, 3):
+        if drawn and trainer.is_global_zero and batch.architecture.in_features in (1, 2, 3):
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = batch[: self.num_inrs]
             images = _render(data, shown)
@@ -122,7 +122,7 @@ class Pictures(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
-        if self._shown.architecture.in_features in (2, 3):
+        if self._shown.architecture.in_features in (1, 2, 3):
             images = _render(data, self._shown)
             predictions, label = self._shown_predictions.cpu(), self._shown.label.cpu()
             grid = draw_predictions(images, label, predictions, data.classes)
@@ -130,7 +130,7 @@ class Pictures(pl.Callback):
 
 
 def _render(data: Any, inrs: WeightBatch) -> Tensor:
-    """Render 2-D or 3-D INRs of a datamodule as the images or shapes that they encode."""
+    """Render INRs of a datamodule as the lines, images or shapes that they encode."""
     return render_images(inrs, fine_grid(data.grid_shape), data.store.header.convention)
 
 

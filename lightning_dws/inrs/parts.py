@@ -12,6 +12,7 @@ from lightning_dws.inrs.locks import part_locked
 from lightning_dws.inrs.preparation import (
     INRDatasetSpec,
     Wanted,
+    check_labels,
     covering,
     find_listed,
     find_unlisted,
@@ -92,9 +93,12 @@ def fit_part(
     Raises:
         DataError: As for ``prepare_store``, or the folder cannot be written.
     """
+    spec.header.check()
     directory = make_directory(directory)
     spec.signals.prepare(wanted.num_objects, show_progress)
-    own = part.of(wanted.ranges(spec.signals))
+    ranges = wanted.ranges(spec.signals)
+    check_labels(spec, ranges)
+    own = part.of(ranges)
     with part_locked(directory, f"{part.index}-of-{part.count}"):
         store = find_listed(directory, spec.header)
         listed = [shard.range for shard in store.listed] if store else []

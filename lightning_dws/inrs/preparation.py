@@ -121,6 +121,7 @@ def prepare_store(
     device: torch.device | str = "cpu",
     chunk_size: int | None = None,
     show_progress: bool = True,
+    check_listed: bool = True,
 ) -> INRStore:
     """Make sure that a store holds what is wanted: open it, fit it, or extend it.
 
@@ -135,18 +136,24 @@ def prepare_store(
         device: Where the INRs are fitted.
         chunk_size: INRs fitted at once, per thread, which bounds the memory; see ``fit_inrs``.
         show_progress: Show a progress bar with INRs per second, mean PSNR and time left.
+        check_listed: Read what the store holds already and check it: about a second a GB. A caller
+            that checks what it loads anyway need not have all of it read before.
 
     Raises:
-        DataError: The folder holds a store of something else, a fit diverged, a shard is
-            damaged, or the disk cannot be written.
+        DataError: The signals cannot be stored, the folder holds a store of something else, a fit
+            diverged, a shard is damaged, or the disk cannot be written.
     """
+    spec.header.check()
     directory = make_directory(directory)
     spec.signals.prepare(wanted.num_objects, show_progress)
     ranges = wanted.ranges(spec.signals)
+    check_labels(spec, ranges)
     with locked(directory) as writable:
         if writable:
             wait_for_parts(directory)
         store = find_listed(directory, spec.header)
+        if store and check_listed:
+            _check_listed(store, spec)
         listed = [shard.range for shard in store.listed] if store else []
         existing = {shard.range: shard for shard in store.shards} if store else {}
         existing |= find_unlisted(directory, spec.header, listed)
@@ -160,6 +167,50 @@ def prepare_store(
             _publish(directory, spec.header, existing, listed)
             report_skipped(directory, spec.signals, wanted)
     return INRStore(directory)
+
+
+def check_labels(spec: INRDatasetSpec, ranges: Iterable[ShardRange]) -> None:
+    """Make sure, before anything is fitted, that what is wanted has labels that can be stored.
+
+    Raises:
+        DataError: A label is none of the classes', or two objects have the same id.
+    """
+    num_labels = spec.header.num_labels
+    stops = {where.split: where.stop for where in ranges}  # the last of a split goes farthest
+    orders = {split: spec.signals.first(split, stop) for split, stop in stops.items()}
+    for split, order in orders.items():
+        wrong = ((order.label < 0) | (order.label >= num_labels)).nonzero()[:, 0].tolist()
+        for row in wrong[:1]:
+            raise DataError(
+                f"{spec.signals.name}: object_id {int(order.object_id[row])} of split {split!r} "
+                f"has label {int(order.label[row])}, expected 0 to {num_labels - 1} for the "
+                f"{len(spec.header.classes)} classes"
+            )
+    ids = torch.cat([order.object_id for order in orders.values()]) if orders else torch.empty(0)
+    if len(ids) and (len(ids.unique()) < len(ids) or ids.min() < 0):
+        raise DataError(f"{spec.signals.name}: object ids must be unique and not negative")
+
+
+def _check_listed(store: INRStore, spec: INRDatasetSpec) -> None:
+    """Read all that a store holds, and compare its objects and labels with the signals'."""
+    for shard in store.shards:
+        batch, _ = read_checked_shard(store.directory, shard, store.header)
+        where = shard.range
+        order = spec.signals.first(where.split, where.stop)[where.start :]
+        if not torch.equal(batch.object_id, order.object_id):
+            raise _other_objects(store.directory, where, spec)
+        if not torch.equal(batch.label, order.label):
+            raise DataError(
+                f"{store.directory / where.file_name}: holds other labels than {spec.signals.name} "
+                "has there now; fit another store"
+            )
+
+
+def _other_objects(directory: Path, where: ShardRange, spec: INRDatasetSpec) -> DataError:
+    return DataError(
+        f"{directory / where.file_name}: holds other objects than {spec.signals.name} has "
+        f"there now, e.g. since others of them cannot be used; fit another store"
+    )
 
 
 def make_directory(directory: str | Path) -> Path:
@@ -260,10 +311,7 @@ def _check_order(directory: Path, spec: INRDatasetSpec, existing: Iterable[Shard
     for where in existing:
         expected = spec.signals.first(where.split, where.stop).object_id[where.start :]
         if not torch.equal(read_object_ids(directory, where), expected):
-            raise DataError(
-                f"{directory / where.file_name}: holds other objects than {spec.signals.name} has "
-                f"there now, e.g. since others of them cannot be used; fit another store"
-            )
+            raise _other_objects(directory, where, spec)
 
 
 def _covers(outer: ShardRange, inner: ShardRange) -> bool:

@@ -19,7 +19,7 @@ class SplitOrder:
 
     Attributes:
         object_id: (n,) int64, unique over all splits of the dataset.
-        label: (n,) int64, the class of each.
+        label: (n,) int64, the class of each; 0 where there are no classes.
     """
 
     object_id: Tensor
@@ -39,15 +39,16 @@ class SignalDataset(ABC):
 
     Attributes:
         name: Names the dataset in its store; two different datasets need two names.
-        classes: The names of the classes, in the order of their labels.
+        classes: The names of the classes, in the order of their labels. Default: none; then every
+            label is 0, and no classifier can be trained.
         grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
-            order, for pictures; of a shape, (x, y, z).
+            order, for pictures; of a line (such as audio), (points,), and of a shape, (x, y, z).
         measures: What ``measure`` gives, beside the PSNR, of every INR.
         objects_at_once: How many objects' samples may be in memory at once; None: any number.
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     grid_shape: tuple[int, ...]
     measures: tuple[str, ...] = ()
     objects_at_once: int | None = None
@@ -127,6 +128,11 @@ def pixel_coordinates(height: int, width: int) -> Tensor:
     x = torch.linspace(-1, 1, width)
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+
+
+def line_coordinates(size: int) -> Tensor:
+    """Give the coordinates of a line's points, from -1 to 1: (size, 1)."""
+    return torch.linspace(-1, 1, size)[:, None]
 
 
 class ImageSignals(SignalDataset):
