@@ -12,12 +12,12 @@ from lightning_dws.inrs.locks import part_locked
 from lightning_dws.inrs.preparation import (
     INRDatasetSpec,
     Wanted,
-    check_labels,
     covering,
     find_listed,
     find_unlisted,
     fit_shards,
     make_directory,
+    prepare_signals,
 )
 from lightning_dws.inrs.store import ShardRange
 
@@ -95,10 +95,7 @@ def fit_part(
     """
     spec.header.check()
     directory = make_directory(directory)
-    spec.signals.prepare(wanted.num_objects, show_progress)
-    ranges = wanted.ranges(spec.signals)
-    check_labels(spec, ranges)
-    own = part.of(ranges)
+    own = part.of(prepare_signals(directory, spec, wanted, show_progress))
     with part_locked(directory, f"{part.index}-of-{part.count}"):
         store = find_listed(directory, spec.header)
         listed = [shard.range for shard in store.listed] if store else []

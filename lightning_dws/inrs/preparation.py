@@ -1,21 +1,21 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
+import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.known_inrs import FittedINRs, KnownINRs, join
 from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
 from lightning_dws.inrs.recipes import RECIPES, Recipe, RecipeChanges, find_recipe
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
-from lightning_dws.inrs.skipped import report_skipped
+from lightning_dws.inrs.skipped import find_earlier_stores, recall_skipped, report_skipped
 from lightning_dws.inrs.store import (
     INDEX_NAME,
     INRStore,
@@ -29,7 +29,7 @@ from lightning_dws.inrs.store import (
     write_index,
     write_shard,
 )
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import INRArchitecture
 
 SHARD_SIZE = 512  # objects; decides the shards' boundaries, so changing it changes the format
 
@@ -145,9 +145,7 @@ def prepare_store(
     """
     spec.header.check()
     directory = make_directory(directory)
-    spec.signals.prepare(wanted.num_objects, show_progress)
-    ranges = wanted.ranges(spec.signals)
-    check_labels(spec, ranges)
+    ranges = prepare_signals(directory, spec, wanted, show_progress)
     with locked(directory) as writable:
         if writable:
             wait_for_parts(directory)
@@ -169,7 +167,24 @@ def prepare_store(
     return INRStore(directory)
 
 
-def check_labels(spec: INRDatasetSpec, ranges: Iterable[ShardRange]) -> None:
+def prepare_signals(
+    directory: Path, spec: INRDatasetSpec, wanted: Wanted, show_progress: bool
+) -> list[ShardRange]:
+    """Make sure, before anything is fitted, that there is what is wanted; give its shards.
+
+    Raises:
+        DataError: There is not, or the folder holds a store of something else.
+    """
+    store = find_listed(directory, spec.header)
+    if store:
+        recall_skipped(directory, spec.signals, store)
+    spec.signals.prepare(wanted.num_objects, show_progress)
+    ranges = wanted.ranges(spec.signals)
+    _check_labels(spec, ranges)
+    return ranges
+
+
+def _check_labels(spec: INRDatasetSpec, ranges: Iterable[ShardRange]) -> None:
     """Make sure, before anything is fitted, that what is wanted has labels that can be stored.
 
     Raises:
@@ -248,38 +263,44 @@ def fit_shards(
     show_progress: bool,
 ) -> None:
     """Fit the shards of a plan and add them to those that exist."""
+    if not plan:
+        return
     header = spec.header
-    if plan:
-        _check_order(directory, spec, existing)
-    todo = [(where, _longest_prefix(where, existing)) for where in plan]
-    total = sum(len(where) - (len(prefix) if prefix else 0) for where, prefix in todo)
+    _check_order(directory, spec, existing)
+    known = KnownINRs(find_earlier_stores(directory, header, spec.signals))
+    todo = []
+    for where in plan:
+        prefix = _longest_prefix(where, existing)
+        first = prefix.stop if prefix else where.start
+        objects = spec.signals.first(where.split, where.stop)[first:]
+        todo.append((where, prefix, objects, known.has(objects, where.view)))
+    num_known = sum(int(is_known.sum()) for *_, is_known in todo)
+    if num_known:
+        sys.stderr.write(f"{num_known} INRs are taken from an earlier store beside this one\n")
+    total = sum(len(is_known) for *_, is_known in todo) - num_known
     with FittingProgress(total, spec.signals.name, show_progress) as progress:
-        for where, prefix in todo:
-            first = prefix.stop if prefix else where.start
-            objects = spec.signals.first(where.split, where.stop)[first:]
-            at_once = spec.signals.objects_at_once or len(objects)
-            parts: list[_Fitted] = []
+        for where, prefix, objects, is_known in todo:
+            parts: list[FittedINRs] = []
             if prefix:
                 batch, psnr = read_checked_shard(directory, existing[prefix], header)
-                parts.append(_Fitted(batch, psnr, read_measures(directory, prefix, header)))
-            for start in range(0, len(objects), at_once):
-                some = objects[start : start + at_once]
-                parts.append(_fit(spec, some, where.view, device, chunk_size, progress.advance))
-            batch = weight_space.cat([part.batch for part in parts])
-            psnr = torch.cat([part.psnr for part in parts])
-            measures = {
-                name: torch.cat([part.measures[name] for part in parts]) for name in header.measures
-            }
-            fingerprint = header.fingerprint
-            existing[where] = write_shard(directory, where, batch, psnr, fingerprint, measures)
-
-
-class _Fitted(NamedTuple):
-    """INRs, their PSNR (B,) and the signals' measures (B,), on the CPU."""
-
-    batch: WeightBatch
-    psnr: Tensor
-    measures: dict[str, Tensor]
+                parts.append(FittedINRs(batch, psnr, read_measures(directory, prefix, header)))
+            order = torch.cat([is_known.nonzero()[:, 0], (~is_known).nonzero()[:, 0]])
+            added = [known.read(objects[is_known], where.view)] if is_known.any() else []
+            new = objects[~is_known]
+            at_once = spec.signals.objects_at_once or max(1, len(new))
+            for start in range(0, len(new), at_once):
+                some = new[start : start + at_once]
+                added.append(_fit(spec, some, where.view, device, chunk_size, progress.advance))
+            parts.append(join(added)[order.argsort()])
+            all_of_it = join(parts)
+            existing[where] = write_shard(
+                directory,
+                where,
+                all_of_it.batch,
+                all_of_it.psnr,
+                header.fingerprint,
+                all_of_it.measures,
+            )
 
 
 def _fit(
@@ -289,7 +310,7 @@ def _fit(
     device: torch.device | str,
     chunk_size: int | None,
     progress: Callable[[int, Tensor], None],
-) -> _Fitted:
+) -> FittedINRs:
     points, values = spec.signals.sample(objects.object_id)
     batch, psnr = fit_inrs(
         values.to(device),
@@ -303,7 +324,7 @@ def _fit(
         progress=progress,
     )
     batch = batch.replace(label=objects.label.to(device))
-    return _Fitted(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
+    return FittedINRs(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
 
 
 def _check_order(directory: Path, spec: INRDatasetSpec, existing: Iterable[ShardRange]) -> None:

@@ -1,7 +1,7 @@
 """What INRs are fitted to: labelled signals, sampled at coordinates, in a fixed order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,6 +86,23 @@ class SignalDataset(ABC):
     def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
         """Tell what had to be left out for the first so many objects of each split, and why."""
         return {}
+
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        """Take over what a store tells, so that it need not be found out again.
+
+        Args:
+            usable: Object ids of its INRs.
+            skipped: What was ``skipped`` when they were fitted.
+        """
+        return
+
+    def identity_without(self, names: Collection[str]) -> str | None:
+        """Name the dataset so that some objects, named as ``skipped`` does, do not count.
+
+        Where it is the same before and after these are repaired, the INRs of all others are the
+        same as well. None: the dataset cannot tell.
+        """
+        return None
 
     def measure(self, inrs: WeightBatch) -> dict[str, Tensor]:
         """Give the ``measures`` of INRs fitted to these signals, (B,) float32 on the CPU each.

@@ -94,6 +94,15 @@ class INRStore:
         present = {shard.range.split for shard in self.shards}
         return tuple(name for name in SPLITS if name in present)
 
+    def object_ids(self) -> set[int]:
+        """Give the ids of all objects that have any INR.
+
+        Raises:
+            DataError: A shard cannot be read.
+        """
+        ranges = [shard.range for shard in self.shards]
+        return {i for where in ranges for i in read_object_ids(self.directory, where).tolist()}
+
     def num_objects(self, split: str, view: int = 0) -> int:
         """Count the objects of a split that are fitted in a view."""
         return sum(

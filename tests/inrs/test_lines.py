@@ -81,19 +81,15 @@ def test_a_line_is_drawn_over_the_values_it_was_fitted_to(tmp_path):
 
 
 def test_a_classifier_of_lines_draws_its_pictures(tmp_path):
-    options = [
-        "--trainer.max_epochs",
-        "1",
-        "--trainer.log_every_n_steps",
-        "1",
-        "--trainer.default_root_dir",
-        str(tmp_path),
-    ]
     main(
-        ["fit", "--data.dataset.signals", "test_lines.Tones", "--data.root", str(tmp_path / "d"),
-         "--data.dataset.architecture.widths", "[1,6,5,1]", "--data.dataset.recipe.steps", "10", "--data.dataset.recipe.warmup_steps", "0",
-         "--data.batch_size", "4", "--model.network", "tiny.FlatMLP", *options]
-    )  # fmt: skip
+        [
+            *("fit", "--data.dataset.signals", "test_lines.Tones", "--data.root", str(tmp_path)),
+            *("--data.dataset.architecture.widths", "[1,6,5,1]", "--data.batch_size", "4"),
+            *("--data.dataset.recipe.steps", "10", "--data.dataset.recipe.warmup_steps", "0"),
+            *("--model.network", "tiny.FlatMLP", "--trainer.default_root_dir", str(tmp_path)),
+            *("--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1"),
+        ]
+    )
     names = {path.name for path in tmp_path.rglob("*.png")}
     assert {"train_inrs.png", "val_inrs.png", "test_inrs.png"} <= names
 
