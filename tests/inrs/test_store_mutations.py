@@ -63,8 +63,8 @@ def mutate_files(rng, directory, path):
     elif kind == 3:
         path.unlink()
     else:
-        name = path.name.replace("view000", "view001").replace("view001-0000000", "view002-0000000")
-        shutil.copy(path, path.with_name(name.replace("dataset", "train-view000-0000024-0000030")))
+        view = rng.choice(("view001", "view002"))
+        shutil.copy(path, path.with_name(f"train-{view}-0000024-0000036.safetensors"))
 
 
 def mutate_kind(rng, directory, path):
