@@ -165,7 +165,8 @@ def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path)
 def _verify_parser() -> ArgumentParser:
     parser = ArgumentParser(
         allow_abbrev=False,
-        description="Check sums, shapes, finiteness, labels, duplicates, and render a sample.",
+        description="Check sums, shapes, finiteness, labels, duplicates; where the signals are at "
+        "hand, compare objects, labels and classes with theirs, and render a sample.",
     )
     parser.add_argument("directory", type=str, help="the store's folder")
     parser.add_argument(

@@ -12,14 +12,12 @@ from lightning_dws.inrs.locks import part_locked
 from lightning_dws.inrs.preparation import (
     INRDatasetSpec,
     Wanted,
-    covering,
-    find_listed,
-    find_unlisted,
     fit_shards,
     make_directory,
     prepare_signals,
 )
 from lightning_dws.inrs.store import ShardRange
+from lightning_dws.inrs.unfinished import covering, find_listed, find_unlisted
 
 Item = TypeVar("Item")
 
