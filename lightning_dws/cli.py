@@ -25,6 +25,7 @@ from rich.console import Console
 
 from lightning_dws import commands
 from lightning_dws.callbacks import (
+    BestCheckpoints,
     EmbeddingProjector,
     GradientNorm,
     Pictures,
@@ -32,6 +33,7 @@ from lightning_dws.callbacks import (
     RunRecord,
     Throughput,
     flatten,
+    guard_logger,
     run_folder,
 )
 from lightning_dws.checkpoints import (
@@ -44,6 +46,15 @@ from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.recipes import expand_recipe_settings
 from lightning_dws.processes import SyncBatchNorm, ending_together
+from lightning_dws.resuming import check_what_is_left, tell_what_differs
+from lightning_dws.runs import (
+    ROOT_DIR,
+    TENSORBOARD,
+    Run,
+    is_first_process,
+    place_loggers,
+    place_run,
+)
 from lightning_dws.saved_settings import measured_part, with_saved_settings
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.restoring import naming_checkpoint
@@ -85,6 +96,17 @@ class Parser(LightningArgumentParser):
 class WeightSpaceCLI(LightningCLI):
     """Lightning's command line over an ``INRDataModule`` and a ``ClassificationTask``."""
 
+    _run: Run | None = None
+    _checkpoint: dict[str, Any] | None = None
+    _checkpoint_path: str | None = None  # of what is continued or measured
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            if self._run is not None:
+                self._run.give_back()
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--test_after_fit",
@@ -93,22 +115,26 @@ class WeightSpaceCLI(LightningCLI):
             help="After 'fit', measure the best checkpoint on the test split, once.",
         )
         parser.add_argument(
-            "--name", type=str, default="run", help="Names the run's folder and its curves."
+            "--name",
+            type=str | None,
+            default=None,
+            help="Names the run's folder and its curves. Default: run; with --ckpt_path, that run.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Pictures, "pictures")
         parser.add_lightning_class_args(PredictionFile, "predictions")
         parser.set_defaults(
             {
-                "trainer.default_root_dir": "runs",
+                "trainer.logger": {  # of another class that is given, save_dir is kept
+                    "class_path": TENSORBOARD,
+                    "init_args": {"save_dir": ROOT_DIR, "default_hp_metric": False},
+                },
                 "checkpoint.monitor": "val/accuracy",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best-epoch={epoch}",
                 "checkpoint.auto_insert_metric_name": False,
             }
         )
-        # an explicit logger follows the root folder too
-        parser.link_arguments("trainer.default_root_dir", "trainer.logger.init_args.save_dir")
         parser.link_arguments(
             "data.architecture",
             "model.network.init_args.architecture",
@@ -129,6 +155,14 @@ class WeightSpaceCLI(LightningCLI):
         kwargs["usage"] = f"python main.py {subcommand} --config FILE [--OPTION VALUE ...]"
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
+        if subcommand == "fit":
+            parser.add_argument(
+                "--init_from",
+                type=str | None,
+                default=None,
+                help="Checkpoint that a new run takes the network's state from: its weights, "
+                "standardisation and batch norm statistics; no optimizer, no epoch.",
+            )
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -146,9 +180,23 @@ class WeightSpaceCLI(LightningCLI):
             self.config[command].ckpt_path = str(found)
         elif path is not None and not by_name:
             self._checkpoint = load_checkpoint(path)
+        self._checkpoint_path = (
+            None if self._checkpoint is None else str(self.config[command].ckpt_path)
+        )
+        start = self.config[command].get("init_from")
+        if start is not None:
+            if path is not None:
+                self.parser.error(
+                    "--init_from starts a new run, --ckpt_path continues one: give one"
+                )
+            self._checkpoint = load_checkpoint(start)
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
+        self._run = self._find_run()
+        self._written_config = self.config.clone()
+        if self._run is not None:
+            place_loggers(self.config[self.subcommand].trainer, self._run)
         try:
             super().instantiate_classes()
         except DataError:
@@ -156,22 +204,14 @@ class WeightSpaceCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             self.parser.error(str(error))
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init[self.subcommand]
-        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            folder = self._run_folder()
-            kwargs["logger"] = TensorBoardLogger(
-                save_dir=str(folder.parent.parent if folder else config.trainer.default_root_dir),
-                name=folder.parent.name if folder else config.name,
-                version=folder.name if folder else None,
-                default_hp_metric=False,
-            )
-        return super().instantiate_trainer(**kwargs)
+    def _find_run(self) -> Run | None:
+        return place_run(self.config[self.subcommand], self._checkpoint_path)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
-        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector(), *callbacks]
-        if config["logger"] is not False:
+        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector()]
+        ours += [BestCheckpoints(), *callbacks]
+        if config["logger"]:
             ours.append(LearningRateMonitor(logging_interval="step"))
         if config["enable_checkpointing"] is False:
             ours = [callback for callback in ours if not isinstance(callback, ModelCheckpoint)]
@@ -182,20 +222,15 @@ class WeightSpaceCLI(LightningCLI):
                     filename="last", save_on_train_epoch_end=True, enable_version_counter=False
                 )
             )
-        return super()._instantiate_trainer(with_plugins(config), ours)
+        self.config = self._written_config
+        trainer = super()._instantiate_trainer(with_plugins(config), ours)
+        for logger in trainer.loggers:
+            guard_logger(logger)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         with ending_together(self.trainer, in_one_line), naming_checkpoint(self.trainer):
             super()._run_subcommand(subcommand)
-
-    def _run_folder(self) -> Path | None:
-        """Find the run that a given checkpoint belongs to: it is continued where it is."""
-        path = self.config[self.subcommand].get("ckpt_path")
-        if self._checkpoint is None or path is None:
-            return None
-        folder = Path(path).parent.parent
-        known = Path(path).parent.name == "checkpoints" and (folder / "config.yaml").is_file()
-        return folder if known else None
 
     def after_instantiate_classes(self) -> None:
         """Tell the task what its network is, as plain data for its checkpoints."""
@@ -216,6 +251,8 @@ class WeightSpaceCLI(LightningCLI):
                 (self._checkpoint or {}).get(CHECKPOINT_KEY, {}).get("settings")
             )
         self._compare_with_checkpoint()
+        if self.subcommand == "fit":
+            self._start_from_checkpoint()
 
     def _settings(self) -> dict[str, Any]:
         """Give what a checkpoint needs to be measured without any config, as plain data."""
@@ -231,15 +268,39 @@ class WeightSpaceCLI(LightningCLI):
         found, expected = (flatten(c) for c in (saved["network"], configured))
         names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
         raise DataError(
-            f"{self.config[self.subcommand].ckpt_path}: a checkpoint of another network; "
+            f"{self._given_checkpoint}: a checkpoint of another network; "
             + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)
         )
+
+    @property
+    def _given_checkpoint(self) -> str:
+        config = self.config[self.subcommand]
+        return str(config.get("init_from") or config.ckpt_path)
+
+    def _start_from_checkpoint(self) -> None:
+        """Take the weights of ``--init_from``, or say how the continued run is changed."""
+        if self._checkpoint is None:
+            return
+        path, trainer = self._given_checkpoint, self.trainer
+        if self._checkpoint_path is None:
+            self.model.start_from(self._checkpoint["state_dict"], path)
+            return
+        check_what_is_left(path, self._checkpoint, trainer.max_epochs, trainer.max_steps)
+        if self._run is not None and is_first_process():
+            config = self.config[self.subcommand]
+            text = self._parser(self.subcommand).dump(config, skip_none=False, format="yaml")
+            tell_what_differs(path, self._checkpoint, self._run, yaml.safe_load(text))
 
     def after_fit(self) -> None:
         """Test the best checkpoint, and say where everything is."""
         trainer = self.trainer
         if trainer.fast_dev_run or trainer.interrupted:  # type: ignore[attr-defined]
             return
+        before = self._checkpoint if self._checkpoint_path else None
+        if before is not None and trainer.global_step == before.get("global_step"):
+            rank_zero_only(sys.stderr.write)(
+                f"{self._checkpoint_path}: nothing was trained, this run had reached its end\n"
+            )
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         if self.config[self.subcommand].test_after_fit:
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)

@@ -25,6 +25,7 @@ from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST, ShapeSignal
 from lightning_dws.inrs.header import StoreHeader
 from lightning_dws.inrs.index import read_index
 from lightning_dws.inrs.pictures import draw_reconstructions, format_psnr, save_figure
+from lightning_dws.inrs.quality import describe_low
 from lightning_dws.inrs.shape_pictures import (
     draw_shapes,
     evaluate_on_grid,
@@ -332,4 +333,4 @@ def _summary(store: INRStore) -> Group:
         for name in header.measures
         for split in store.splits
     ]
-    return Group(*lines, table, *means)
+    return Group(*lines, table, *means, *describe_low(store))

@@ -14,7 +14,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_dws.devices import find_device
 from lightning_dws.inrs.parts import Part, all_parts_finished, fit_part
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
-from lightning_dws.inrs.store import INDEX_NAME
+from lightning_dws.inrs.quality import describe_low
+from lightning_dws.inrs.store import INDEX_NAME, INRStore
 
 _SPLITS = {f"num_{split}_objects": split for split in ("train", "val", "test")}
 _LONGEST_FIT = timedelta(days=30)  # that a process which is ready waits for the others
@@ -128,6 +129,9 @@ def _fit_with_fabric(
 def _report(directory: Path, part: Part | None) -> None:
     if part is not None and not (directory / INDEX_NAME).is_file():
         sys.stderr.write(f"part {part} is finished; the last part publishes the store\n")
+    if (directory / INDEX_NAME).is_file():
+        for line in describe_low(INRStore(directory)):
+            sys.stderr.write(f"{line}\n")
     sys.stdout.write(f"{directory}\n")
 
 

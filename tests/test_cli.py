@@ -301,7 +301,8 @@ def error_of(arguments, capsys) -> str:
         main(arguments)
     assert stop.value.code == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[0].startswith("error: ")
+    assert [line.startswith("error: ") for line in lines].count(True) == 1
+    assert not any(line.startswith("Traceback") for line in lines)
     return " ".join(lines)
 
 

@@ -100,3 +100,13 @@ def random_batch(architecture: INRArchitecture = ARCHITECTURE, size: int = 4) ->
     return WeightBatch.from_parameters(
         architecture, torch.randn(size, architecture.num_parameters, generator=generator)
     )
+
+
+class ManyOutputs(Blobs):
+    """The same images with four outputs, which are no colours."""
+
+    name = "many-outputs"
+
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        images, label = super().load_images()
+        return images * torch.tensor([1.0, 0.5, 0.2, 0.1]), label

@@ -1,13 +1,16 @@
 """Lightning callbacks: curves, pictures, embeddings, predictions, and the run's record."""
 
+from lightning_dws.callbacks.best_checkpoints import BestCheckpoints
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
 from lightning_dws.callbacks.folder import run_folder
+from lightning_dws.callbacks.leaving_out import guard_logger
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
 from lightning_dws.callbacks.progress import GradientNorm, Throughput
 from lightning_dws.callbacks.run_record import RunRecord, flatten
 
 __all__ = [
+    "BestCheckpoints",
     "EmbeddingProjector",
     "GradientNorm",
     "Pictures",
@@ -15,5 +18,6 @@ __all__ = [
     "RunRecord",
     "Throughput",
     "flatten",
+    "guard_logger",
     "run_folder",
 ]

@@ -7,9 +7,12 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.inrs.convention import ImageConvention
-from lightning_dws.inrs.pictures import fine_grid, render_images
+from lightning_dws.inrs.pictures import fine_grid, render_images, visible_channels
 from lightning_dws.weight_space import WeightBatch
+
+_WHAT = "TensorBoard's embedding projector"
 
 
 class EmbeddingProjector(pl.Callback):
@@ -28,6 +31,7 @@ class EmbeddingProjector(pl.Callback):
         self.num_inrs = num_inrs
         self._features: list[Tensor] = []
         self._inrs: list[WeightBatch] = []
+        self._told: set[str] = set()
 
     def on_test_batch_end(
         self,
@@ -42,11 +46,16 @@ class EmbeddingProjector(pl.Callback):
         room = self.num_inrs - sum(map(len, self._inrs))
         if trainer.is_global_zero and room > 0 and hasattr(network, "embed"):
             chosen = batch[:room]
-            with torch.no_grad():
+            with left_out_if_it_fails(_WHAT, self._told), torch.no_grad():
                 self._features.append(network.embed(chosen).float().cpu())
-            self._inrs.append(chosen)
+                self._inrs.append(chosen)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        with left_out_if_it_fails(_WHAT, self._told):
+            self._publish(trainer)
+        self._features, self._inrs = [], []
+
+    def _publish(self, trainer: pl.Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if self._inrs:
             labels = [data.classes[int(label)] for part in self._inrs for label in part.label]
@@ -59,7 +68,6 @@ class EmbeddingProjector(pl.Callback):
                         global_step=trainer.global_step,
                         tag="features",
                     )
-        self._features, self._inrs = [], []
 
     def _thumbnails(
         self, grid_shape: tuple[int, ...], convention: ImageConvention
@@ -68,4 +76,4 @@ class EmbeddingProjector(pl.Callback):
         if len(grid_shape) != 2 or grid_shape[0] != grid_shape[1]:
             return None
         images = [render_images(part, fine_grid(grid_shape), convention) for part in self._inrs]
-        return torch.cat(images).permute(0, 3, 1, 2)
+        return visible_channels(torch.cat(images)).permute(0, 3, 1, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lightning_dws.callbacks.folder import run_folder
+from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.inrs.pictures import (
     draw_image,
     fine_grid,
@@ -45,6 +46,7 @@ class Pictures(pl.Callback):
             )
         self.every_n_epochs = every_n_epochs
         self.num_inrs = num_inrs
+        self._told: set[str] = set()
         self._confusion: MulticlassConfusionMatrix | None = None
         self._shown: WeightBatch | None = None
         self._shown_predictions: Tensor | None = None
@@ -61,8 +63,9 @@ class Pictures(pl.Callback):
         if drawn and trainer.is_global_zero and batch.architecture.in_features in (1, 2, 3):
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = batch[: self.num_inrs]
-            images = _render(data, shown)
-            publish(trainer, "train/inrs", draw_titled(images, name_targets(shown, data.classes)))
+            with left_out_if_it_fails("the picture train/inrs", self._told):
+                images, names = _render(data, shown), name_targets(shown, data.classes)
+                publish(trainer, "train/inrs", draw_titled(images, names))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._begin(trainer, pl_module)
@@ -121,12 +124,14 @@ class Pictures(pl.Callback):
         if not trainer.is_global_zero or self._shown is None or self._shown_predictions is None:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
+        with left_out_if_it_fails(f"the picture {split}/confusion_matrix", self._told):
+            publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
         if self._shown.architecture.in_features in (1, 2, 3):
-            images = _render(data, self._shown)
             predictions, label = self._shown_predictions.cpu(), self._shown.label.cpu()
-            grid = draw_predictions(images, label, predictions, data.classes)
-            publish(trainer, f"{split}/inrs", grid)
+            with left_out_if_it_fails(f"the picture {split}/inrs", self._told):
+                images = _render(data, self._shown)
+                grid = draw_predictions(images, label, predictions, data.classes)
+                publish(trainer, f"{split}/inrs", grid)
 
 
 def _render(data: Any, inrs: WeightBatch) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
+
 _METRIC = "hp/val_accuracy"
 
 
@@ -16,11 +18,19 @@ class RunRecord(SaveConfigCallback):
     The HParams metric ``hp/val_accuracy`` is the best validation accuracy so far.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._told: set[str] = set()
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":  # the run's settings are those it was trained with
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        with left_out_if_it_fails("the run's settings in its log", self._told):
+            self._log_config(trainer)
+
+    def _log_config(self, trainer: pl.Trainer) -> None:
         text = self.parser.dump(self.config, skip_none=False)
         settings = flatten(
             {name: self.config[name].as_dict() for name in ("data", "model", "trainer")}

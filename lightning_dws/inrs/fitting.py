@@ -21,6 +21,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting_chunk import Chunk
 from lightning_dws.inrs.optimizers import OPTIMIZERS
 from lightning_dws.inrs.recipes import Recipe
+from lightning_dws.inrs.refitting import Refitted, fit_again_where_failed
 from lightning_dws.inrs.siren import initialise_inrs
 from lightning_dws.parallel import one_thread_per_operation
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -45,6 +46,7 @@ def fit_inrs(
     view: Tensor,
     chunk_size: int | None = None,
     progress: Progress | None = None,
+    on_refit: Callable[[int], None] | None = None,
 ) -> tuple[WeightBatch, Tensor]:
     """Fit one INR to every signal, on the device that the signals are on.
 
@@ -61,6 +63,8 @@ def fit_inrs(
         view: (B,) int64.
         chunk_size: INRs fitted at once, per thread; None chooses from sizes and device.
         progress: Called after every chunk with the number of INRs fitted and their PSNR.
+        on_refit: Called after every chunk in which INRs failed and a lower learning rate was
+            better for them, with their number; see ``fit_again_where_failed``.
 
     Returns:
         B INRs in float32, with labels 0, and the PSNR in dB of exactly these weights, (B,)
@@ -91,23 +95,34 @@ def fit_inrs(
         chunk_size = _choose_chunk_size(architecture, num_points, recipe, device)
         chunk_size = max(1, min(chunk_size, math.ceil(num_inrs / workers)))
 
-    def fit_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    def fit_once(rows: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """Fit some INRs; those that diverge keep their start, with a PSNR of minus infinity."""
         size = len(rows)
-        padding = max(2, size + size % 2) - size
-        rows = torch.cat([rows, rows[-1:].expand(padding)])
-        points = coordinates if coordinates.ndim == 2 else coordinates[rows]
-        start = fitted.parameters[rows]
-        chunk = Chunk(architecture, start, signals[rows], points, recipe.points_per_step)
+        padded = torch.cat([rows, rows[-1:].expand(max(2, size + size % 2) - size)])
+        points = coordinates if coordinates.ndim == 2 else coordinates[padded]
+        start = fitted.parameters[padded]
+        chunk = Chunk(architecture, start, signals[padded], points, recipe.points_per_step)
         try:
             parameters, chunk_psnr = fit_chunk(chunk, recipe)
         except _DivergedError as error:
-            row = int(rows[error.row])
-            raise DataError(
-                f"the fit of object_id {int(object_id[row])}, view {int(view[row])} diverged by "
-                f"step {error.step}: its loss is not finite, or {_DIVERGED_GROWTH:g} times "
-                f"that of the start (learning_rate {recipe.learning_rate})"
-            ) from None
+            parameters, chunk_psnr = fitted.parameters[rows], torch.full_like(psnr[rows], -math.inf)
+            steady = torch.ones(size, dtype=torch.bool, device=device)
+            steady[error.rows[error.rows < size]] = False
+            if steady.any():
+                parameters[steady], chunk_psnr[steady] = fit_once(rows[steady], recipe)
         return parameters[:size], chunk_psnr[:size]
+
+    def fit_rows(rows: Tensor) -> Refitted:
+        result = fit_again_where_failed(fit_once, rows, signals[rows], recipe)
+        lost = (result.psnr == -math.inf).nonzero()
+        if len(lost):
+            row = int(rows[lost[0]])
+            raise DataError(
+                f"the fit of object_id {int(object_id[row])}, view {int(view[row])} diverged: its "
+                f"loss is not finite, or {_DIVERGED_GROWTH:g} times that of the start, with the "
+                f"learning_rate {recipe.learning_rate} and with lower ones"
+            )
+        return result
 
     chunks = torch.arange(num_inrs, device=device).split(chunk_size) if num_inrs else ()
     with (
@@ -117,10 +132,12 @@ def fit_inrs(
     ):
         results = pool.map(fit_rows, chunks) if workers > 1 else map(fit_rows, chunks)
         try:
-            for rows, (parameters, chunk_psnr) in zip(chunks, results, strict=True):
-                fitted.parameters[rows], psnr[rows] = parameters, chunk_psnr
+            for rows, result in zip(chunks, results, strict=True):
+                fitted.parameters[rows], psnr[rows] = result.parameters, result.psnr
                 if progress is not None:
-                    progress(len(rows), chunk_psnr)
+                    progress(len(rows), result.psnr)
+                if on_refit is not None and result.num_refitted:
+                    on_refit(result.num_refitted)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -190,9 +207,11 @@ def _full_precision() -> Iterator[None]:
 
 
 class _DivergedError(Exception):
-    def __init__(self, row: int, step: int) -> None:
-        super().__init__(row, step)
-        self.row, self.step = row, step
+    """Some INRs of a chunk, by row number (b,), are lost."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__(rows)
+        self.rows = rows
 
 
 def fit_chunk(chunk: Chunk, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -217,7 +236,7 @@ def fit_chunk(chunk: Chunk, recipe: Recipe) -> tuple[Tensor, Tensor]:
         stopping = still & ((error <= target_error) | last)
         any_diverged, any_stopping = torch.stack([diverged.any(), stopping.any()]).tolist()
         if any_diverged:
-            raise _DivergedError(int(members[diverged.nonzero()[0]]), step)
+            raise _DivergedError(members[diverged])
         if any_stopping:
             stopped = members[stopping]
             best[stopped] = chunk.rows(chunk.weights)[stopping]

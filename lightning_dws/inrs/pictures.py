@@ -85,13 +85,21 @@ def new_figure(rows: int, columns: int, cell: float = 1.0) -> tuple["Figure", An
     return figure, axes
 
 
+def visible_channels(images: Tensor) -> Tensor:
+    """Give what can be shown of images (..., channels): three are RGB, of others the first, grey.
+
+    Which colours two or four outputs stand for nobody knows: the first is at least what it is.
+    """
+    return images if images.shape[-1] == 3 else images[..., :1]
+
+
 def draw_image(axis: "Axes", image: Tensor) -> None:
     """Draw an image (height, width, channels), grey or RGB, in [0, 1]; or a line (points, out)."""
     if image.ndim == 2:
         axis.plot(torch.linspace(-1, 1, len(image)).numpy(), image.numpy(), linewidth=0.6)
         return
-    grey = image.shape[-1] != 3
-    pixels = (image[..., 0] if grey else image).numpy()
+    visible = visible_channels(image)
+    pixels = (visible if visible.shape[-1] == 3 else visible[..., 0]).numpy()
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1)
 
 

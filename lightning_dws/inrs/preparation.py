@@ -1,19 +1,18 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
 from lightning_dws.inrs.known_inrs import FittedINRs, KnownINRs, join
 from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
-from lightning_dws.inrs.recipes import RECIPES, Recipe, RecipeChanges, find_recipe
+from lightning_dws.inrs.recipes import Recipe, RecipeChanges, find_recipe
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
 from lightning_dws.inrs.skipped import find_earlier_stores, recall_skipped, report_skipped
 from lightning_dws.inrs.store import (
@@ -47,24 +46,26 @@ class INRDatasetSpec:
     Attributes:
         signals: What the INRs are fitted to.
         architecture: Of every INR.
-        recipe: How they are fitted: a name in ``RECIPES``, such as ``fast``, or the settings.
+        recipe: How they are fitted: a name in ``RECIPES``, such as ``fast``, whose learning rate
+            is lowered where the architecture needs it, or the settings.
         seed: Of the initialisation.
         recipe_changes: Settings that replace those of ``recipe``, by name: ``{"steps": 20}``. On
-            the command line ``--recipe.steps 20`` is one.
+            the command line ``--recipe.steps 20`` is one. Those of a later config file replace
+            those of an earlier one.
     """
 
     signals: SignalDataset
     architecture: INRArchitecture = field(default_factory=INRArchitecture)
     recipe: str | Recipe = "fast"
     seed: int = 0
-    recipe_changes: RecipeChanges = field(default_factory=RecipeChanges)
+    recipe_changes: RecipeChanges = field(default_factory=RecipeChanges, hash=False)
 
     def __post_init__(self) -> None:
-        find_recipe(self.recipe, self.recipe_changes)  # raises ValueError where there is none
+        _ = self.recipe_settings  # raises ValueError where there are none
 
     @property
     def recipe_settings(self) -> Recipe:
-        return find_recipe(self.recipe, self.recipe_changes)
+        return find_recipe(self.recipe, self.recipe_changes, self.architecture)
 
     @property
     def header(self) -> StoreHeader:
@@ -82,7 +83,8 @@ class INRDatasetSpec:
     def store_name(self) -> str:
         """A folder name that differs wherever the INRs would: readable, then a hash."""
         widths = "-".join(map(str, self.architecture.widths))
-        is_named = isinstance(self.recipe, str) and self.recipe_settings == RECIPES[self.recipe]
+        unchanged = find_recipe(self.recipe, {}, self.architecture)
+        is_named = isinstance(self.recipe, str) and self.recipe_settings == unchanged
         recipe = self.recipe if is_named else "custom"
         return f"{self.signals.name}_{widths}_{recipe}_{self.header.fingerprint[:8]}"
 
@@ -296,7 +298,7 @@ def fit_shards(
             at_once = spec.signals.objects_at_once or max(1, len(new))
             for start in range(0, len(new), at_once):
                 some = new[start : start + at_once]
-                added.append(_fit(spec, some, where.view, device, chunk_size, progress.advance))
+                added.append(_fit(spec, some, where.view, device, chunk_size, progress))
             parts.append(join(added)[order.argsort()])
             all_of_it = join(parts)
             existing[where] = write_shard(
@@ -315,7 +317,7 @@ def _fit(
     view: int,
     device: torch.device | str,
     chunk_size: int | None,
-    progress: Callable[[int, Tensor], None],
+    progress: FittingProgress,
 ) -> FittedINRs:
     points, values = spec.signals.sample(objects.object_id)
     batch, psnr = fit_inrs(
@@ -327,7 +329,8 @@ def _fit(
         object_id=objects.object_id.to(device),
         view=torch.full_like(objects.object_id, view).to(device),
         chunk_size=chunk_size,
-        progress=progress,
+        progress=progress.advance,
+        on_refit=progress.count_refitted,
     )
     batch = batch.replace(label=objects.label.to(device))
     return FittedINRs(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))

@@ -62,7 +62,7 @@ class WorkProgress:
 
 
 class FittingProgress(WorkProgress):
-    """Show INRs fitted, INRs per second, mean PSNR and time left.
+    """Show INRs fitted, INRs per second, mean PSNR and time left; at the end, INRs fitted again.
 
     Args:
         total: How many INRs will be fitted.
@@ -73,7 +73,27 @@ class FittingProgress(WorkProgress):
     def __init__(self, total: int, title: str, visible: bool = True) -> None:
         super().__init__(total, f"fitting INRs to {title}", ("rate", "psnr"), visible)
         self._count = 0
+        self._num_refitted = 0
         self._psnr_sum = 0.0
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(error_type, error, traceback)
+        if self._num_refitted and not self._bar.disable:
+            self._bar.console.print(
+                f"{self._num_refitted} of {self._count} INRs failed at the recipe's learning rate "
+                "and were fitted again at a lower one",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def count_refitted(self, count: int) -> None:
+        """Count INRs that failed and were fitted again."""
+        self._num_refitted += count
 
     def advance(self, count: int, psnr: Tensor) -> None:
         """Count finished INRs, with their PSNRs (count,) in dB."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypedDict
 
+from lightning_dws.weight_space import INRArchitecture
+
 SCHEDULES = ("constant", "cosine", "linear")
 OPTIMIZER_NAMES = ("adam", "kfac")
 
@@ -136,11 +138,15 @@ class RecipeChanges(TypedDict, total=False):
     damping_decay: float
 
 
-def find_recipe(recipe: "str | Recipe", changes: RecipeChanges) -> Recipe:
+def find_recipe(
+    recipe: "str | Recipe", changes: RecipeChanges, architecture: INRArchitecture
+) -> Recipe:
     """Give a recipe, named or given, with changes on top of it.
 
+    The learning rate of a named one is the named one, or the highest that the architecture bears.
+
     Example:
-        >>> find_recipe("fast", {"steps": 20}).schedule
+        >>> find_recipe("fast", {"steps": 20}, INRArchitecture((2, 32, 32, 1))).schedule
         'cosine'
 
     Raises:
@@ -148,8 +154,37 @@ def find_recipe(recipe: "str | Recipe", changes: RecipeChanges) -> Recipe:
     """
     if isinstance(recipe, str) and recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {sorted(RECIPES)}, got {recipe!r}")
-    chosen = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    unknown = changes.keys() - RecipeChanges.__annotations__.keys()
+    if unknown:
+        raise ValueError(f"recipe_changes has {sorted(unknown)}, which no recipe has")
+    if not isinstance(recipe, str):
+        return replace(recipe, **changes)
+    chosen = RECIPES[recipe]
+    if chosen.optimizer == "adam":
+        rate = min(chosen.learning_rate, highest_rate(architecture))
+        chosen = replace(chosen, learning_rate=rate)
     return replace(chosen, **changes)
+
+
+def highest_rate(architecture: INRArchitecture) -> float:
+    """Give Adam's highest learning rate with which SIRENs of an architecture can be fitted.
+
+    Found by trial (``benchmarks/architectures.py``): it falls with the number of hidden layers and
+    with their width; INRs of one hidden layer bear any rate of our recipes.
+
+    Example:
+        >>> highest_rate(INRArchitecture((2, 32, 32, 1)))
+        0.012
+        >>> highest_rate(INRArchitecture((2, 64, 64, 1)))
+        0.006
+    """
+    depth, width = len(architecture.hidden_widths), max(architecture.hidden_widths, default=0)
+    if depth < 2:
+        return math.inf
+    return _HIGHEST_RATE * min(1.0, 32 / width) * float((depth - 1) ** -1.25)
+
+
+_HIGHEST_RATE = 0.012  # of two hidden layers of up to 32 neurons
 
 
 _SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)

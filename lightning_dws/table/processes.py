@@ -5,15 +5,22 @@ Each ends when the process that asked for it does, however that ends.
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
-from multiprocessing import connection, forkserver
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, forkserver, util
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
+_FOLDER_PREFIX = "lightning_dws-table-"
+_lock: BaseFileLock | None = None
 _PRELOADED = ["lightning_dws.table.worker"]
 
 
@@ -39,12 +46,43 @@ def _context() -> ForkServerContext:
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # where the server imports from
     try:
-        forkserver.ensure_running()
+        with _own_temporary_folder():
+            forkserver.ensure_running()
     finally:
         os.environ.pop("PYTHONPATH")
         if path is not None:
             os.environ["PYTHONPATH"] = path
     return context
+
+
+@contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """Let the server's socket be where a later table finds and removes it, if this one is killed.
+
+    The folder is locked for as long as this process lives.
+    """
+    global _lock
+    if _lock is not None:
+        yield
+        return
+    remove_folders_left_behind()
+    folder = tempfile.mkdtemp(prefix=_FOLDER_PREFIX)
+    _lock = FileLock(Path(folder) / "lock")
+    _lock.acquire()
+    # behind multiprocessing's own, which removes its folder in this one at priority -100
+    util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=-200)
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def remove_folders_left_behind() -> None:
+    """Remove temporary folders of tables that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*/lock"):
+        with suppress(Timeout, OSError), FileLock(path).acquire(timeout=0):
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def _call(function: Callable[..., None], arguments: tuple[Any, ...], log: Path | None) -> None:

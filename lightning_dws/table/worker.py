@@ -21,6 +21,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from lightning_dws.callbacks import BestCheckpoints
 from lightning_dws.checkpoints import find_readable
 from lightning_dws.cli import WeightSpaceCLI, expand_includes, run_lightning, with_plugins
 from lightning_dws.errors import DataError
@@ -75,8 +76,11 @@ class CellCLI(WeightSpaceCLI):
             save_on_train_epoch_end=False,  # but at each validation, the history's last point
             enable_version_counter=False,
         )
-        ours = [self.recorder, *best, last]
+        ours = [self.recorder, BestCheckpoints(), *best, last]
         return LightningCLI._instantiate_trainer(self, with_plugins(config), ours)
+
+    def _find_run(self) -> None:
+        """Make no folder of a run: the table says where a cell's files are."""
 
     def _report(self, best: str | None) -> None:
         """Say nothing: the table's own command does."""
@@ -255,6 +259,9 @@ def prepare_dataset(words: Sequence[str]) -> None:
 
 class DatasetCLI(WeightSpaceCLI):
     """The command line of a single run, which ends when its INRs are there."""
+
+    def _find_run(self) -> None:
+        """Make no folder of a run: nothing is trained."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         self.datamodule.prepare_data()

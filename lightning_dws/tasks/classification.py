@@ -28,6 +28,7 @@ from lightning_dws.tasks.restoring import (
     check_weights,
     count_parts,
 )
+from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
@@ -168,6 +169,7 @@ class ClassificationTask(pl.LightningModule):
             if trainer.state.fn == "fit":
                 check_resumable(trainer, checkpoint, where)
                 self._resuming = checkpoint, where
+                apply_options(checkpoint, self.optimizer(self.parameters()))
 
     def _remember(self, note: dict[str, Any], where: str) -> None:
         """Keep what a checkpoint says of its training, for the checkpoints to come."""
@@ -186,6 +188,29 @@ class ClassificationTask(pl.LightningModule):
         data = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
         if self.classes is not None and data is not None:
             check_classes(self.classes, tuple(data), where)
+
+    def start_from(self, state: dict[str, Any], path: str | Path) -> None:
+        """Take a trained network over, for a new training of it.
+
+        All that the network is comes along: its weights, its standardisation and the statistics of
+        its batch norm, so that it computes at first what it did, whatever it is trained on now.
+
+        Args:
+            state: The ``state_dict`` of a checkpoint.
+            path: Where it is from, for messages.
+
+        Raises:
+            DataError: It is of another network.
+        """
+        check_weights(self, state, str(path))
+        self.load_state_dict(state)
+        self._restored = True
+
+    def on_train_start(self) -> None:
+        """Set the first learning rate of a run that continues, maybe with another length."""
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
+                restart_schedule(config.scheduler)
 
     def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
         """Let what a network draws (dropout) depend on (seed, rank, batch) alone.

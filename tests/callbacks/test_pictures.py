@@ -1,9 +1,15 @@
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
-from tiny import random_batch
+from tiny import Blobs, random_batch
+from torch.utils.tensorboard import SummaryWriter
 
 from lightning_dws.callbacks import Pictures
 from lightning_dws.callbacks.pictures import draw_confusion, draw_predictions, name_targets
+from lightning_dws.cli import main
+from lightning_dws.inrs.pictures import visible_channels
 
 CLASSES = ("left", "middle", "right")
 
@@ -38,3 +44,85 @@ def test_a_confusion_matrix_shows_counts_true_by_predicted():
 def test_bad_numbers_are_named():
     with pytest.raises(ValueError, match="must be at least 1, got 0, 32"):
         Pictures(every_n_epochs=0)
+
+
+@pytest.mark.parametrize(("outputs", "shown"), [(1, 1), (2, 1), (3, 3), (4, 1)])
+def test_of_outputs_that_are_no_colours_the_first_is_shown(outputs, shown):
+    images = torch.rand(2, 4, 5, outputs)
+    assert torch.equal(visible_channels(images), images[..., :shown])
+
+
+FIT = [
+    "fit",
+    "--data.dataset.architecture.widths=[2,6,5,4]",
+    '--data.dataset.recipe={"steps": 10, "learning_rate": 0.005}',
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=2",
+    "--data.batch_size=24",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--model.network=tiny.FlatMLP",
+    "--data.dataset.signals=tiny.ManyOutputs",
+    "--pictures.every_n_epochs=1",
+]
+
+
+def places(folder: Path) -> list[str]:
+    return [f"--data.root={folder / 'data'}", f"--trainer.default_root_dir={folder / 'runs'}"]
+
+
+@pytest.fixture
+def squares(monkeypatch):
+    """TensorBoard's sprite is for square images alone."""
+    monkeypatch.setattr(Blobs, "grid_shape", (6, 6))
+    load = Blobs.load_images
+
+    def load_squares(self):
+        images, label = load(self)
+        return torch.cat([images, images[:, :1]], dim=1), label
+
+    monkeypatch.setattr(Blobs, "load_images", load_squares)
+
+
+def test_inrs_of_four_outputs_are_drawn_to_the_end(tmp_path, squares, capsys):
+    main([*FIT, *places(tmp_path)])
+    assert "test accuracy" in capsys.readouterr().out
+    assert list((tmp_path / "runs").rglob("sprite.png"))
+    assert list((tmp_path / "runs").rglob("pictures/test_inrs.png"))
+
+
+def test_no_picture_and_no_log_ends_a_run(tmp_path, monkeypatch, capsys):
+    """Each is told once; the same weights come out, and the test's result."""
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no picture\ntoday")
+
+    weights = []
+    for name in ("fine", "failing"):
+        if name == "failing":
+            monkeypatch.setattr(SummaryWriter, "add_scalar", fail)
+            monkeypatch.setattr(SummaryWriter, "add_text", fail)
+            monkeypatch.setattr(SummaryWriter, "add_embedding", fail)
+            monkeypatch.setattr("lightning_dws.callbacks.pictures.draw_confusion", fail)
+            monkeypatch.setattr("lightning_dws.callbacks.pictures.render_images", fail)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            main([*FIT, *places(tmp_path), f"--name={name}"])
+        folder = tmp_path / "runs" / name / "version_0"
+        path = folder / "checkpoints" / "last.ckpt"
+        weights.append(torch.load(path, weights_only=True)["state_dict"])
+    told = [str(w.message) for w in caught if "is left out" in str(w.message)]
+    assert sorted(line.partition(" is left out (")[0] for line in told) == [
+        "TensorBoard's embedding projector",
+        "the picture test/confusion_matrix",
+        "the picture test/inrs",
+        "the picture train/inrs",
+        "the picture val/confusion_matrix",
+        "the picture val/inrs",
+        "the run's settings in its log",
+        "what TensorBoardLogger logs",
+    ]
+    assert "the picture val/inrs is left out (RuntimeError: no picture)" in told
+    assert capsys.readouterr().out.count("test accuracy") == 2
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])

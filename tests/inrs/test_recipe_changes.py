@@ -75,3 +75,9 @@ def test_names_of_stores_are_those_of_what_was_fitted():
     assert "custom" in other.store_name
     complete = tiny_spec(recipe=dataclasses.replace(RECIPES["fast"], steps=351))
     assert other.store_name == complete.store_name
+
+
+def test_an_unknown_setting_is_named_in_python_too():
+    with pytest.raises(ValueError, match=r"recipe_changes has \['stepz'\], which no recipe has"):
+        tiny_spec(recipe_changes={"stepz": 3})
+    assert len({tiny_spec(recipe="fast", signals=None) for _ in range(2)}) == 1

@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,21 @@ def processes_of(table: TinyTable) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def test_a_table_in_a_copied_folder_knows_the_best_checkpoints(table, tmp_path):
+    """A cell that ended before it was recorded: its run is there, in another place."""
+    table.content |= {"seeds": [0], "views": [1]}
+    del table.content["models"]["wide"], table.content["augmentations"]["MixUp"]
+    table.run("--keep_runs")
+    [expected] = table.records().values()
+    table.results = Path(shutil.move(table.results, tmp_path / "moved"))
+    [path] = (table.results / "tiny" / "cells").glob("*.json")
+    path.unlink()
+    table.run("--keep_runs")
+    [found] = table.records().values()
+    assert figures(found) == figures(expected)
+    assert len(list(table.results.rglob("*.ckpt"))) == 2
 
 
 def test_a_killed_table_continues(tmp_path, capfd):

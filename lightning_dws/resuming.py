@@ -1,0 +1,131 @@
+"""What differs between a run and its continuation."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_dws.callbacks import flatten
+from lightning_dws.errors import DataError
+from lightning_dws.files import write_atomically
+from lightning_dws.runs import CONFIG_NAME, Run, run_folder_of
+
+# Where files are and what is shown: nothing that decides how training goes on.
+_NOT_TOLD = (
+    "checkpoint.dirpath",
+    "ckpt_path",
+    "config",
+    "data.root",
+    "init_from",
+    "name",
+    "pictures",
+    "predictions",
+    "test_after_fit",
+    "trainer.default_root_dir",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+    "trainer.logger",
+    "trainer.num_sanity_val_steps",
+    "trainer.profiler",
+    "weights_only",
+)
+
+
+def tell_what_differs(
+    path: str, checkpoint: Mapping[str, Any], run: Run, settings: Mapping[str, Any]
+) -> None:
+    """Tell, in one line each, with what other settings and in what other folder a run goes on.
+
+    A run that is continued where it is keeps its settings so far, beside the new ones.
+
+    Args:
+        path: Of the checkpoint.
+        checkpoint: Its content.
+        run: Where training goes on.
+        settings: With which it goes on, as in ``config.yaml``.
+    """
+    folder = run_folder_of(path)
+    before = None if folder is None else read_config(folder)
+    if folder is None or before is None:
+        return
+    changed = changed_settings(before, settings)
+    if changed:
+        sys.stderr.write(f"{path}: continued with other settings: {'; '.join(changed)}\n")
+    if os.path.realpath(run.folder) != os.path.realpath(folder):
+        sys.stderr.write(
+            f"{run.folder}: a new run that goes on from {folder}, which stays as it is; "
+            "its best checkpoint so far is copied\n"
+        )
+    elif changed:
+        step = checkpoint.get("global_step")
+        content = (folder / CONFIG_NAME).read_bytes()
+        write_atomically(folder / f"config_until_step_{step}.yaml", content)
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Read the settings that a run was trained with; None where they cannot be read."""
+    try:
+        config = yaml.safe_load((folder / CONFIG_NAME).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the settings that differ and may change how training goes on.
+
+    Example:
+        >>> changed_settings({"data": {"views": 1}}, {"data": {"views": 2, "seed": 0}, "name": "x"})
+        ['data.views 2 (was 1)', 'data.seed 0 (was not set)']
+    """
+    old, new = (flatten(_without_lists(settings)) for settings in (before, now))
+    return [
+        f"{name} {new.get(name, 'not set')} (was {old.get(name, 'not set')})"
+        for name in {**new, **old}
+        if new.get(name) != old.get(name) and not _is_covered(name, _NOT_TOLD)
+    ]
+
+
+def _is_covered(name: str, prefixes: Iterable[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _without_lists(settings: Any) -> Any:
+    """Number what lists of settings hold, so that each has a name."""
+    if isinstance(settings, Mapping):
+        return {name: _without_lists(value) for name, value in settings.items()}
+    if isinstance(settings, list) and any(isinstance(value, Mapping) for value in settings):
+        return {str(number): _without_lists(value) for number, value in enumerate(settings)}
+    return None if settings == [] else settings
+
+
+def check_what_is_left(
+    path: str | Path, checkpoint: Mapping[str, Any], max_epochs: int | None, max_steps: int
+) -> None:
+    """Refuse to continue a run that has been trained for longer than is asked for.
+
+    Raises:
+        DataError: So, naming the option.
+    """
+    trained = _epochs_of(checkpoint)
+    for unit, done, limit in (
+        ("epochs", trained, max_epochs if max_epochs is not None else -1),
+        ("steps", checkpoint.get("global_step"), max_steps),
+    ):
+        if isinstance(done, int) and limit >= 0 and done > limit:
+            raise DataError(
+                f"{path}: trained for {done} {unit} already, max_{unit} {limit} leaves nothing "
+                "to train"
+            )
+
+
+def _epochs_of(checkpoint: Mapping[str, Any]) -> int | None:
+    try:
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except (KeyError, TypeError):
+        return None
+    return done if isinstance(done, int) else None
