@@ -22,6 +22,8 @@ from lightning_dws.errors import DataError
 from lightning_dws.fit_command import fit_parser, run_fit
 from lightning_dws.format_commands import export_parser, import_parser, run_export, run_import
 from lightning_dws.inrs import CIFAR10, MNIST, Digits, FashionMNIST, ShapeSignals, Solids
+from lightning_dws.inrs.header import StoreHeader
+from lightning_dws.inrs.index import read_index
 from lightning_dws.inrs.pictures import draw_reconstructions, format_psnr, save_figure
 from lightning_dws.inrs.quality import describe_low
 from lightning_dws.inrs.shape_pictures import (
@@ -138,19 +140,22 @@ def _show(
     store = INRStore(directory)
     Console(highlight=False).print(_summary(store))
     picture = Path(output) if output else store.directory / "inrs.png"
+    originals = _originals(store.directory, store.header, signals)
     if store.architecture.in_features == 3:
-        originals = _originals(store, signals)
         shapes = originals if isinstance(originals, ShapeSignals) else None
         _save(draw_shapes(store, shapes, split, count), picture)
     else:
-        _save(draw_reconstructions(store, _originals(store, signals), split, count), picture)
+        _save(draw_reconstructions(store, originals, split, count), picture)
     if mesh is not None:
         _export_mesh(store, split, object, Path(mesh))
 
 
 def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path) -> None:
     if store.architecture.in_features != 3:
-        raise DataError(f"{store.directory}: mesh is for 3-D INRs, these have 2 inputs")
+        raise DataError(
+            f"{store.directory}: mesh is for 3-D INRs, these have "
+            f"{store.architecture.in_features} inputs"
+        )
     inrs = store.split(split, views=1)
     chosen = inrs[:1] if object_id is None else inrs[inrs.object_id == object_id]
     if len(chosen) == 0:
@@ -165,7 +170,8 @@ def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path)
 def _verify_parser() -> ArgumentParser:
     parser = ArgumentParser(
         allow_abbrev=False,
-        description="Check sums, shapes, finiteness, labels, duplicates, and render a sample.",
+        description="Check sums, shapes, finiteness, labels, duplicates; where the signals are at "
+        "hand, compare objects, labels and classes with theirs, and render a sample.",
     )
     parser.add_argument("directory", type=str, help="the store's folder")
     parser.add_argument(
@@ -176,8 +182,9 @@ def _verify_parser() -> ArgumentParser:
 
 
 def _verify(directory: str, sample: int, signals: SignalDataset | None) -> None:
-    store = INRStore(directory, allow_missing=True)
-    result = verify_store(directory, _originals(store, signals), sample)
+    folder = Path(directory)
+    originals = _originals(folder, read_index(folder).header, signals)
+    result = verify_store(folder, originals, sample)
     for problem in result.problems:
         sys.stderr.write(f"{problem}\n")
     if result.problems:
@@ -222,7 +229,7 @@ def _augment(
     columns = {Path(path).stem: _column(path, store, seed) for path in config}
     if not config:
         columns = {
-            name: partial(_apply, [augmentation], len(store.classes), seed)
+            name: partial(_apply, [augmentation], store.header.num_labels, seed)
             for name, augmentation in _fitting_augmentations(inrs).items()
         }
     picture = Path(output)
@@ -262,7 +269,7 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
         raise DataError(f"{path}: {error}") from error
     check_augmentations(options.augmentations, store.architecture)
     mixups = [callback for callback in options.callbacks if isinstance(callback, MixUp)]
-    return partial(_apply, [*options.augmentations, *mixups], len(store.classes), seed)
+    return partial(_apply, [*options.augmentations, *mixups], store.header.num_labels, seed)
 
 
 def _part(content: Settings, name: str, path: str) -> Settings:
@@ -284,20 +291,22 @@ def _apply(
     return batch
 
 
-def _originals(store: INRStore, given: SignalDataset | None = None) -> SignalDataset | None:
+def _originals(
+    directory: Path, header: StoreHeader, given: SignalDataset | None = None
+) -> SignalDataset | None:
     """Give the signals that a store was fitted to, if they are known and to be had here."""
-    if given is not None and given.name != store.header.signals:
+    if given is not None and given.name != header.signals:
         raise DataError(
-            f"{store.directory}: INRs of {store.header.signals}, the signals given are {given.name}"
+            f"{directory}: INRs of {header.signals}, the signals given are {given.name}"
         )
     known = (given,) if given is not None else (kind() for kind in _KNOWN_SIGNALS)
-    signals = next((s for s in known if s.name == store.header.signals), None)
+    signals = next((s for s in known if s.name == header.signals), None)
     if signals is None:
         return None
     try:
         signals.first("test", 1)
     except DataError as error:
-        sys.stderr.write(f"drawn without originals: {error}\n")
+        sys.stderr.write(f"without originals: {error}\n")
         return None
     return signals
 
@@ -306,7 +315,7 @@ def _summary(store: INRStore) -> Group:
     architecture, header = store.architecture, store.header
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
     lines = (
-        f"{store.directory}: INRs of {header.signals}, {len(store.classes)} classes",
+        f"{store.directory}: INRs of {header.signals}, {len(store.classes) or 'no'} classes",
         f"architecture: {'-'.join(map(str, architecture.widths))}, {architecture.activation}, "
         f"w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
@@ -317,12 +326,12 @@ def _summary(store: INRStore) -> Group:
     for split in store.splits:
         psnr = store.psnr(split)
         quantiles = torch.quantile(psnr, torch.tensor(list(_QUANTILES.values())))
-        counts = torch.bincount(store.split(split, views=1).label, minlength=len(store.classes))
+        counts = torch.bincount(store.split(split, views=1).label, minlength=header.num_labels)
         table.add_row(
             split,
             str(store.num_objects(split)),
             str(store.num_views(split)),
-            f"{int(counts.min())}-{int(counts.max())}",
+            f"{int(counts.min())}-{int(counts.max())}" if store.classes else "-",
             *(format_psnr(value) for value in quantiles.tolist()),
             format_psnr(float(psnr.mean()), digits=2),
         )

@@ -79,12 +79,24 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def check_regular(path: Path) -> None:
+    """Make sure that a path leads to a regular file: reading a pipe or a device may never end.
+
+    Raises:
+        DataError: It leads to nothing, or to something else.
+    """
+    if not os.path.isfile(path):
+        what = "is not a regular file" if os.path.exists(path) else "is missing"
+        raise DataError(f"{path}: {what}")
+
+
 def file_sha256(path: Path) -> str:
     """Give a file's SHA-256 in hexadecimal.
 
     Raises:
-        DataError: The file cannot be read.
+        DataError: The file cannot be read, or is no regular file.
     """
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -73,7 +73,7 @@ class EmbeddingProjector(pl.Callback):
         self, grid_shape: tuple[int, ...], convention: ImageConvention
     ) -> Tensor | None:
         """Render (B, channels, height, width) images of 2-D INRs; TensorBoard wants squares."""
-        if grid_shape[0] != grid_shape[1] or self._inrs[0].architecture.in_features != 2:
+        if len(grid_shape) != 2 or grid_shape[0] != grid_shape[1]:
             return None
         images = [render_images(part, fine_grid(grid_shape), convention) for part in self._inrs]
         return visible_channels(torch.cat(images)).permute(0, 3, 1, 2)

@@ -60,7 +60,7 @@ class Pictures(pl.Callback):
         batch_idx: int,
     ) -> None:
         drawn = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
-        if drawn and trainer.is_global_zero and batch.architecture.in_features in (2, 3):
+        if drawn and trainer.is_global_zero and batch.architecture.in_features in (1, 2, 3):
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = batch[: self.num_inrs]
             with left_out_if_it_fails("the picture train/inrs", self._told):
@@ -126,7 +126,7 @@ class Pictures(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         with left_out_if_it_fails(f"the picture {split}/confusion_matrix", self._told):
             publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
-        if self._shown.architecture.in_features in (2, 3):
+        if self._shown.architecture.in_features in (1, 2, 3):
             predictions, label = self._shown_predictions.cpu(), self._shown.label.cpu()
             with left_out_if_it_fails(f"the picture {split}/inrs", self._told):
                 images = _render(data, self._shown)
@@ -135,7 +135,7 @@ class Pictures(pl.Callback):
 
 
 def _render(data: Any, inrs: WeightBatch) -> Tensor:
-    """Render 2-D or 3-D INRs of a datamodule as the images or shapes that they encode."""
+    """Render INRs of a datamodule as the lines, images or shapes that they encode."""
     return render_images(inrs, fine_grid(data.grid_shape), data.store.header.convention)
 
 

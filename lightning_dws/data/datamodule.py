@@ -132,11 +132,18 @@ class INRDataModule(pl.LightningDataModule):
 
     @property
     def grid_shape(self) -> tuple[int, ...]:
-        """(height, width) of the pixels that INRs encode, (x, y, z) in 3-D, for pictures."""
+        """(height, width) of the pixels that INRs encode, or of 1 or 3 axes, for pictures."""
         return self.dataset.signals.grid_shape if self.dataset else self.store.header.grid_shape
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are to tell apart.
+
+        Raises:
+            DataError: The INRs have no classes.
+        """
+        if not self.classes:
+            raise DataError(f"{self.directory}: has no classes, so no classifier can be trained")
         return len(self.classes)
 
     @property
@@ -159,7 +166,8 @@ class INRDataModule(pl.LightningDataModule):
         stage = self.trainer.state.fn if self.trainer else None
         splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
-        prepare_store(self.directory, self.dataset, wanted, device=device)
+        # what this run loads is checked when it is loaded
+        prepare_store(self.directory, self.dataset, wanted, device=device, check_listed=False)
         self._store = None
 
     def setup(self, stage: str) -> None:

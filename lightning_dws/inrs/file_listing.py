@@ -3,6 +3,7 @@
 import hashlib
 import os
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,14 +28,12 @@ class FileListing:
         classes: Their names, sorted.
         parts: The files (path, label) of each given split, train before val before test, or of
             ``"all"`` where none are given; sorted by class, then by name.
-        may_be_unreadable: A file that cannot be read is no error here.
         left_out: What else is there and is not taken, each a line for people.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, list[tuple[Path, int]]]
-    may_be_unreadable: bool = False
     left_out: tuple[str, ...] = ()
 
     @property
@@ -56,22 +55,41 @@ class FileListing:
 
         Places and sizes alone would not do: uncompressed files all have the same size.
         """
+        return self.fingerprint_without(())
+
+    def fingerprint_without(self, names: Collection[str]) -> str:
+        """Give the fingerprint, but of the files of some names (``describe``) the places alone."""
         digest = hashlib.sha256()
-        for path in self.paths:
+        for index, path in enumerate(self.paths):
             place = "/".join(map(normalised, path.relative_to(self.root).parts))
-            try:
-                with open(path, "rb") as file:
-                    size = os.fstat(file.fileno()).st_size
-                    sample = file.read(_SAMPLED_BYTES)
-                    file.seek(max(len(sample), size - _SAMPLED_BYTES))
-                    sample += file.read(_SAMPLED_BYTES)
-            except OSError as error:
-                if not self.may_be_unreadable:
-                    raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-                size, sample = -1, b""
+            if self.describe(index) in names:
+                digest.update(f"{place}\0".encode(errors="surrogateescape"))
+                continue
+            size, sample = self._contents[index]
             digest.update(f"{place}\0{size}\0".encode(errors="surrogateescape"))
-            digest.update(hashlib.sha256(sample).digest())
+            digest.update(sample)
         return digest.hexdigest()
+
+    def describe(self, index: int) -> str:
+        """Name a file by its place in the folder."""
+        return str(self.paths[index].relative_to(self.root))
+
+    @cached_property
+    def _contents(self) -> list[tuple[int, bytes]]:
+        """The size and the SHA-256 of both ends of every file; -1 where it cannot be read."""
+        return [_read_ends(path) for path in self.paths]
+
+
+def _read_ends(path: Path) -> tuple[int, bytes]:
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            sample = file.read(_SAMPLED_BYTES)
+            file.seek(max(len(sample), size - _SAMPLED_BYTES))
+            sample += file.read(_SAMPLED_BYTES)
+    except OSError:  # it will be skipped
+        size, sample = -1, b""
+    return size, hashlib.sha256(sample).digest()
 
 
 def list_folders(folder: Path, root: Path) -> list[Path]:

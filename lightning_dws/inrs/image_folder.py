@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from lightning_dws.inrs.image_files import ImageProperties, read_image, read_pro
 from lightning_dws.inrs.image_listing import list_images
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder, pixel_coordinates
 from lightning_dws.inrs.splits import cut_stratified
+from lightning_dws.inrs.usable import UsableObjects
 
 _MODES = ("auto", "grey", "colour")
 _CACHE_BYTES = 2**29
@@ -33,7 +35,8 @@ class ImageFolder(SignalDataset):
     Any format counts that Pillow decodes itself, by the file's extension; other files and hidden
     ones are left out. Images are turned upright by their EXIF orientation, put on white where they
     are transparent, made grey or RGB, and stretched to one size, by averaging areas where they
-    shrink. They are decoded when they are asked for, and kept up to 512 MiB.
+    shrink. They are decoded when they are asked for, and kept up to 512 MiB. One that cannot be
+    read or decoded is left out of its split, told and noted; its id stays unused.
 
     Args:
         root: The folder. Links that leave it are refused.
@@ -48,7 +51,7 @@ class ImageFolder(SignalDataset):
     Raises:
         ValueError: An argument out of its range.
         DataError: Not from the constructor, but once data is asked for: the folder has another
-            layout, a file is damaged, or a class has too few images for the split.
+            layout, no file can be read, or a class has too few images for the split.
     """
 
     def __init__(
@@ -82,16 +85,23 @@ class ImageFolder(SignalDataset):
     # The base class declares attributes; here they are known once the folder was listed.
     @cached_property
     def name(self) -> str:  # type: ignore[override]
+        identity = self._identify(self._listing.fingerprint)
+        own_name = re.sub(r"[^A-Za-z0-9]+", "_", self.root.resolve().name)
+        readable = self._readable_name or own_name or "images"
+        return f"{readable[:40]}-{identity[:12]}"
+
+    def identity_without(self, names: Collection[str]) -> str:
+        return self._identify(self._listing.fingerprint_without(names))
+
+    def _identify(self, files: str) -> str:
         options = {
             "grid_shape": self.grid_shape,
             "channels": self.channels,
             "val_share": None if "val" in self._listing.parts else self.val_share,
             "test_share": None if self._listing.has_splits else self.test_share,
         }
-        identity = json.dumps([self._listing.fingerprint, options], sort_keys=True)
-        own_name = re.sub(r"[^A-Za-z0-9]+", "_", self.root.resolve().name)
-        readable = self._readable_name or own_name or "images"
-        return f"{readable[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        identity = json.dumps([files, options], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -119,8 +129,36 @@ class ImageFolder(SignalDataset):
     def coordinates(self) -> Tensor:
         return pixel_coordinates(*self.grid_shape)
 
+    @cached_property
+    def _usable(self) -> UsableObjects:
+        return UsableObjects(self._splits.__getitem__, self._examine, self._listing.describe)
+
+    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
+        """Decode images; give the reason why one cannot be, or None, by object id."""
+        reasons: dict[int, str | None] = {}
+        for index in object_ids:
+            reasons[index] = None
+            try:
+                self._read(index)
+            except DataError as error:
+                reason = str(error).removeprefix(f"{self._listing.paths[index]}: ")
+                reasons[index] = " ".join(reason.split())
+        return reasons
+
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        self._usable.recall(usable, skipped)
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        self._usable.prepare(num_objects, show_progress)
+
     def split(self, name: str) -> SplitOrder:
-        return self._splits[name]
+        return self.first(name, None)
+
+    def first(self, split: str, count: int | None) -> SplitOrder:
+        return self._usable.first(split, count)
+
+    def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
+        return self._usable.skipped(num_objects)
 
     def values(self, object_id: Tensor) -> Tensor:
         images = torch.empty(len(object_id), *self.grid_shape, self.channels)
@@ -143,7 +181,16 @@ class ImageFolder(SignalDataset):
 
     @cached_property
     def _properties(self) -> list[ImageProperties]:
-        return [read_properties(path) for path in self._listing.paths]
+        """What the headers of the files say that have readable ones."""
+        found, unreadable = [], []
+        for path in self._listing.paths:
+            try:
+                found.append(read_properties(path))
+            except DataError as error:
+                unreadable.append(str(error))
+        if not found:
+            raise DataError(f"{self.root}: no image can be read, first {unreadable[0]}")
+        return found
 
     @cached_property
     def _splits(self) -> dict[str, SplitOrder]:

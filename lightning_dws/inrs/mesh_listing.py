@@ -53,7 +53,7 @@ def list_meshes(root: Path) -> FileListing:
                 raise DataError(f"{root}: no meshes in any {root}/CLASS/{name}/")
     given = {name: files for name, files in parts.items() if files}
     left_out = tuple(_describe(others, root))
-    return FileListing(root, classes, given, may_be_unreadable=True, left_out=left_out)
+    return FileListing(root, classes, given, left_out=left_out)
 
 
 def _find_splits(folder: Path, root: Path) -> dict[str, Path]:

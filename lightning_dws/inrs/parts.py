@@ -12,13 +12,12 @@ from lightning_dws.inrs.locks import part_locked
 from lightning_dws.inrs.preparation import (
     INRDatasetSpec,
     Wanted,
-    covering,
-    find_listed,
-    find_unlisted,
     fit_shards,
     make_directory,
+    prepare_signals,
 )
 from lightning_dws.inrs.store import ShardRange
+from lightning_dws.inrs.unfinished import covering, find_listed, find_unlisted
 
 Item = TypeVar("Item")
 
@@ -92,9 +91,9 @@ def fit_part(
     Raises:
         DataError: As for ``prepare_store``, or the folder cannot be written.
     """
+    spec.header.check()
     directory = make_directory(directory)
-    spec.signals.prepare(wanted.num_objects, show_progress)
-    own = part.of(wanted.ranges(spec.signals))
+    own = part.of(prepare_signals(directory, spec, wanted, show_progress))
     with part_locked(directory, f"{part.index}-of-{part.count}"):
         store = find_listed(directory, spec.header)
         listed = [shard.range for shard in store.listed] if store else []

@@ -1,6 +1,7 @@
 """Pictures of INRs. Matplotlib is imported when something is drawn, never before."""
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.shape_pictures import render_shapes
-from lightning_dws.inrs.signals import SignalDataset
+from lightning_dws.inrs.signals import SignalDataset, line_coordinates
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.weight_space import WeightBatch
@@ -19,14 +20,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MIN_PIXELS = 28  # smaller grids are drawn finer: an INR has no pixels of its own
+_LINE_POINTS = (256, 2**14)  # at least and at most so many points of a line are drawn
 
 
 def render_images(
     batch: WeightBatch, grid_shape: tuple[int, ...], convention: ImageConvention = DEFAULT
 ) -> Tensor:
-    """Render INRs as images in [0, 1]: (B, height, width, out) on the CPU; 3-D ones as shapes."""
+    """Render INRs as what they encode, on the CPU.
+
+    Returns:
+        (B, height, width, out) images in [0, 1], of 3-D INRs of the shapes; of 1-D INRs lines,
+        (B, points, out), whose values are as they are.
+    """
     if len(grid_shape) == 3:
         return render_shapes(batch, max(grid_shape))
+    if len(grid_shape) == 1:
+        with torch.no_grad():
+            lines = evaluate_inrs(batch, line_coordinates(*grid_shape).to(batch.parameters))
+        return lines.float().cpu()
     height, width = grid_shape
     with torch.no_grad():
         coordinates = convention.coordinates(height, width).to(batch.parameters)
@@ -46,7 +57,10 @@ def format_psnr(psnr: float, digits: int = 1) -> str:
 
 
 def fine_grid(grid_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give a grid of the same proportions that is fine enough to look at."""
+    """Give a grid of the same proportions that is fine enough to look at; lines not too fine."""
+    if len(grid_shape) == 1:
+        fewest, most = _LINE_POINTS
+        return (min(max(grid_shape[0], fewest), most),)
     factor = max(1, -(-_MIN_PIXELS // min(grid_shape)))
     return tuple(size * factor for size in grid_shape)
 
@@ -80,10 +94,26 @@ def visible_channels(images: Tensor) -> Tensor:
 
 
 def draw_image(axis: "Axes", image: Tensor) -> None:
-    """Draw an image (height, width, channels), grey or RGB, with values in [0, 1]."""
+    """Draw an image (height, width, channels), grey or RGB, in [0, 1]; or a line (points, out)."""
+    if image.ndim == 2:
+        axis.plot(torch.linspace(-1, 1, len(image)).numpy(), image.numpy(), linewidth=0.6)
+        return
     visible = visible_channels(image)
     pixels = (visible if visible.shape[-1] == 3 else visible[..., 0]).numpy()
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+
+
+def share_heights(axes: Iterable["Axes"]) -> None:
+    """Let lines that are to be compared have one scale; images are left alone."""
+    with_lines = [axis for axis in axes if axis.lines]
+    limits = [axis.get_ylim() for axis in with_lines]
+    for axis in with_lines:
+        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def name_class(classes: Sequence[str], label: int) -> str:
+    """Give a class's name for a title; nothing where there are no classes."""
+    return classes[label] if classes else ""
 
 
 def draw_reconstructions(
@@ -92,7 +122,7 @@ def draw_reconstructions(
     """Draw objects above the INRs that encode them, one class after another.
 
     Args:
-        store: Of 2-D INRs.
+        store: Of 1-D or 2-D INRs.
         originals: Where the objects come from; None draws the INRs alone.
         split: Of the store.
         count: Number of objects.
@@ -107,15 +137,18 @@ def draw_reconstructions(
     names = ["INR"]
     if originals is not None:
         pixels = originals.values(shown.object_id)
-        rows.insert(0, pixels.unflatten(1, store.header.grid_shape))
+        rows.insert(0, pixels.unflatten(1, store.header.grid_shape).float())
         names.insert(0, "original")
     figure, axes = new_figure(len(rows), len(chosen), 1.2)
     for row, (images, name) in enumerate(zip(rows, names, strict=True)):
         axes[row][0].set_ylabel(name)
         for axis, image in zip(axes[row], images, strict=True):
             draw_image(axis, image)
+    for column in range(len(chosen)):
+        share_heights(axes[:, column])
     for axis, label, value in zip(axes[0], shown.label, psnr[chosen], strict=True):
-        axis.set_title(f"{store.classes[int(label)]}\n{format_psnr(float(value))} dB", fontsize=8)
+        name = name_class(store.classes, int(label))
+        axis.set_title(f"{name}\n{format_psnr(float(value))} dB".strip(), fontsize=8)
     return figure
 
 

@@ -1,21 +1,20 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.known_inrs import FittedINRs, KnownINRs, join
 from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
 from lightning_dws.inrs.recipes import Recipe, RecipeChanges, find_recipe
 from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
-from lightning_dws.inrs.skipped import report_skipped
+from lightning_dws.inrs.skipped import find_earlier_stores, recall_skipped, report_skipped
 from lightning_dws.inrs.store import (
     INDEX_NAME,
     INRStore,
@@ -25,11 +24,17 @@ from lightning_dws.inrs.store import (
     read_checked_shard,
     read_measures,
     read_object_ids,
-    read_unlisted_shard,
     write_index,
     write_shard,
 )
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.inrs.unfinished import (
+    covering,
+    find_listed,
+    find_superseded,
+    find_unlisted,
+    longest_prefix,
+)
+from lightning_dws.weight_space import INRArchitecture
 
 SHARD_SIZE = 512  # objects; decides the shards' boundaries, so changing it changes the format
 
@@ -124,6 +129,7 @@ def prepare_store(
     device: torch.device | str = "cpu",
     chunk_size: int | None = None,
     show_progress: bool = True,
+    check_listed: bool = True,
 ) -> INRStore:
     """Make sure that a store holds what is wanted: open it, fit it, or extend it.
 
@@ -138,18 +144,22 @@ def prepare_store(
         device: Where the INRs are fitted.
         chunk_size: INRs fitted at once, per thread, which bounds the memory; see ``fit_inrs``.
         show_progress: Show a progress bar with INRs per second, mean PSNR and time left.
+        check_listed: Read what the store holds already and check it: about a second a GB. A caller
+            that checks what it loads anyway need not have all of it read before.
 
     Raises:
-        DataError: The folder holds a store of something else, a fit diverged, a shard is
-            damaged, or the disk cannot be written.
+        DataError: The signals cannot be stored, the folder holds a store of something else, a fit
+            diverged, a shard is damaged, or the disk cannot be written.
     """
+    spec.header.check()
     directory = make_directory(directory)
-    spec.signals.prepare(wanted.num_objects, show_progress)
-    ranges = wanted.ranges(spec.signals)
+    ranges = prepare_signals(directory, spec, wanted, show_progress)
     with locked(directory) as writable:
         if writable:
             wait_for_parts(directory)
         store = find_listed(directory, spec.header)
+        if store and check_listed:
+            _check_listed(store, spec)
         listed = [shard.range for shard in store.listed] if store else []
         existing = {shard.range: shard for shard in store.shards} if store else {}
         existing |= find_unlisted(directory, spec.header, listed)
@@ -163,6 +173,67 @@ def prepare_store(
             _publish(directory, spec.header, existing, listed)
             report_skipped(directory, spec.signals, wanted)
     return INRStore(directory)
+
+
+def prepare_signals(
+    directory: Path, spec: INRDatasetSpec, wanted: Wanted, show_progress: bool
+) -> list[ShardRange]:
+    """Make sure, before anything is fitted, that there is what is wanted; give its shards.
+
+    Raises:
+        DataError: There is not, or the folder holds a store of something else.
+    """
+    store = find_listed(directory, spec.header)
+    if store:
+        recall_skipped(directory, spec.signals, store)
+    spec.signals.prepare(wanted.num_objects, show_progress)
+    ranges = wanted.ranges(spec.signals)
+    _check_labels(spec, ranges)
+    return ranges
+
+
+def _check_labels(spec: INRDatasetSpec, ranges: Iterable[ShardRange]) -> None:
+    """Make sure, before anything is fitted, that what is wanted has labels that can be stored.
+
+    Raises:
+        DataError: A label is none of the classes', or two objects have the same id.
+    """
+    num_labels = spec.header.num_labels
+    stops = {where.split: where.stop for where in ranges}  # the last of a split goes farthest
+    orders = {split: spec.signals.first(split, stop) for split, stop in stops.items()}
+    for split, order in orders.items():
+        wrong = ((order.label < 0) | (order.label >= num_labels)).nonzero()[:, 0].tolist()
+        for row in wrong[:1]:
+            raise DataError(
+                f"{spec.signals.name}: object_id {int(order.object_id[row])} of split {split!r} "
+                f"has label {int(order.label[row])}, expected 0 to {num_labels - 1} for the "
+                f"{len(spec.header.classes)} classes"
+            )
+    ids = torch.cat([order.object_id for order in orders.values()]) if orders else torch.empty(0)
+    if len(ids) and (len(ids.unique()) < len(ids) or ids.min() < 0):
+        raise DataError(f"{spec.signals.name}: object ids must be unique and not negative")
+
+
+def _check_listed(store: INRStore, spec: INRDatasetSpec) -> None:
+    """Read all that a store holds, and compare its objects and labels with the signals'."""
+    for shard in store.shards:
+        batch, _ = read_checked_shard(store.directory, shard, store.header)
+        where = shard.range
+        order = spec.signals.first(where.split, where.stop)[where.start :]
+        if not torch.equal(batch.object_id, order.object_id):
+            raise _other_objects(store.directory, where, spec)
+        if not torch.equal(batch.label, order.label):
+            raise DataError(
+                f"{store.directory / where.file_name}: holds other labels than {spec.signals.name} "
+                "has there now; fit another store"
+            )
+
+
+def _other_objects(directory: Path, where: ShardRange, spec: INRDatasetSpec) -> DataError:
+    return DataError(
+        f"{directory / where.file_name}: holds other objects than {spec.signals.name} has "
+        f"there now, e.g. since others of them cannot be used; fit another store"
+    )
 
 
 def make_directory(directory: str | Path) -> Path:
@@ -182,7 +253,7 @@ def _publish(
     listed: Collection[ShardRange],
 ) -> None:
     """List all shards that count, and delete what a killed run or longer shards left over."""
-    superseded = _superseded(existing)
+    superseded = find_superseded(existing)
     kept = {where: shard for where, shard in existing.items() if where not in superseded}
     if kept.keys() != set(listed) or not (directory / INDEX_NAME).is_file():
         write_index(directory, header, kept.values())
@@ -200,38 +271,44 @@ def fit_shards(
     show_progress: bool,
 ) -> None:
     """Fit the shards of a plan and add them to those that exist."""
+    if not plan:
+        return
     header = spec.header
-    if plan:
-        _check_order(directory, spec, existing)
-    todo = [(where, _longest_prefix(where, existing)) for where in plan]
-    total = sum(len(where) - (len(prefix) if prefix else 0) for where, prefix in todo)
+    _check_order(directory, spec, existing)
+    known = KnownINRs(find_earlier_stores(directory, header, spec.signals))
+    todo = []
+    for where in plan:
+        prefix = longest_prefix(where, existing)
+        first = prefix.stop if prefix else where.start
+        objects = spec.signals.first(where.split, where.stop)[first:]
+        todo.append((where, prefix, objects, known.has(objects, where.view)))
+    num_known = sum(int(is_known.sum()) for *_, is_known in todo)
+    if num_known:
+        sys.stderr.write(f"{num_known} INRs are taken from an earlier store beside this one\n")
+    total = sum(len(is_known) for *_, is_known in todo) - num_known
     with FittingProgress(total, spec.signals.name, show_progress) as progress:
-        for where, prefix in todo:
-            first = prefix.stop if prefix else where.start
-            objects = spec.signals.first(where.split, where.stop)[first:]
-            at_once = spec.signals.objects_at_once or len(objects)
-            parts: list[_Fitted] = []
+        for where, prefix, objects, is_known in todo:
+            parts: list[FittedINRs] = []
             if prefix:
                 batch, psnr = read_checked_shard(directory, existing[prefix], header)
-                parts.append(_Fitted(batch, psnr, read_measures(directory, prefix, header)))
-            for start in range(0, len(objects), at_once):
-                some = objects[start : start + at_once]
-                parts.append(_fit(spec, some, where.view, device, chunk_size, progress))
-            batch = weight_space.cat([part.batch for part in parts])
-            psnr = torch.cat([part.psnr for part in parts])
-            measures = {
-                name: torch.cat([part.measures[name] for part in parts]) for name in header.measures
-            }
-            fingerprint = header.fingerprint
-            existing[where] = write_shard(directory, where, batch, psnr, fingerprint, measures)
-
-
-class _Fitted(NamedTuple):
-    """INRs, their PSNR (B,) and the signals' measures (B,), on the CPU."""
-
-    batch: WeightBatch
-    psnr: Tensor
-    measures: dict[str, Tensor]
+                parts.append(FittedINRs(batch, psnr, read_measures(directory, prefix, header)))
+            order = torch.cat([is_known.nonzero()[:, 0], (~is_known).nonzero()[:, 0]])
+            added = [known.read(objects[is_known], where.view)] if is_known.any() else []
+            new = objects[~is_known]
+            at_once = spec.signals.objects_at_once or max(1, len(new))
+            for start in range(0, len(new), at_once):
+                some = new[start : start + at_once]
+                added.append(_fit(spec, some, where.view, device, chunk_size, progress))
+            parts.append(join(added)[order.argsort()])
+            all_of_it = join(parts)
+            existing[where] = write_shard(
+                directory,
+                where,
+                all_of_it.batch,
+                all_of_it.psnr,
+                header.fingerprint,
+                all_of_it.measures,
+            )
 
 
 def _fit(
@@ -241,7 +318,7 @@ def _fit(
     device: torch.device | str,
     chunk_size: int | None,
     progress: FittingProgress,
-) -> _Fitted:
+) -> FittedINRs:
     points, values = spec.signals.sample(objects.object_id)
     batch, psnr = fit_inrs(
         values.to(device),
@@ -256,7 +333,7 @@ def _fit(
         on_refit=progress.count_refitted,
     )
     batch = batch.replace(label=objects.label.to(device))
-    return _Fitted(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
+    return FittedINRs(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
 
 
 def _check_order(directory: Path, spec: INRDatasetSpec, existing: Iterable[ShardRange]) -> None:
@@ -264,73 +341,4 @@ def _check_order(directory: Path, spec: INRDatasetSpec, existing: Iterable[Shard
     for where in existing:
         expected = spec.signals.first(where.split, where.stop).object_id[where.start :]
         if not torch.equal(read_object_ids(directory, where), expected):
-            raise DataError(
-                f"{directory / where.file_name}: holds other objects than {spec.signals.name} has "
-                f"there now, e.g. since others of them cannot be used; fit another store"
-            )
-
-
-def _covers(outer: ShardRange, inner: ShardRange) -> bool:
-    return (outer.split, outer.view, outer.start) == (
-        inner.split,
-        inner.view,
-        inner.start,
-    ) and outer.stop >= inner.stop
-
-
-def covering(where: ShardRange, existing: Iterable[ShardRange]) -> ShardRange | None:
-    """Find a shard that holds all INRs of a range."""
-    return next((other for other in existing if _covers(other, where)), None)
-
-
-def _superseded(existing: dict[ShardRange, Shard]) -> list[ShardRange]:
-    """Find the shards whose INRs a longer shard holds as well."""
-    return [
-        where
-        for where in existing
-        if any(other != where and _covers(other, where) for other in existing)
-    ]
-
-
-def _longest_prefix(where: ShardRange, existing: dict[ShardRange, Shard]) -> ShardRange | None:
-    """Find a finished shard that holds the beginning of one to be fitted."""
-    prefixes = [other for other in existing if _covers(where, other)]
-    return max(prefixes, key=len, default=None)
-
-
-def find_listed(directory: Path, header: StoreHeader) -> INRStore | None:
-    """Open what is listed, once it is known to be of the same INRs; files may be missing."""
-    if not (directory / INDEX_NAME).is_file():
-        return None
-    store = INRStore(directory, allow_missing=True)
-    _compare(directory, store.header, header)
-    return store
-
-
-def find_unlisted(
-    directory: Path,
-    header: StoreHeader,
-    listed: Collection[ShardRange],
-    of_interest: Collection[ShardRange] | None = None,
-) -> dict[ShardRange, Shard]:
-    """Find the shards that were finished by a run that ended before listing them.
-
-    Where only some ranges are of interest, only shards that begin as one of these are read.
-    """
-    known = {where.file_name for where in listed}
-    paths = [path for path in directory.glob("*.safetensors") if path.name not in known]
-    if of_interest is not None:
-        beginnings = {where.file_name.rpartition("-")[0] for where in of_interest}
-        paths = [path for path in paths if path.name.rpartition("-")[0] in beginnings]
-    shards = [read_unlisted_shard(path, header) for path in sorted(paths)]
-    return {shard.range: shard for shard in shards}
-
-
-def _compare(directory: Path, found: StoreHeader, expected: StoreHeader) -> None:
-    found_fields, expected_fields = found.to_dict(), expected.to_dict()
-    for name, wanted in expected_fields.items():
-        if found_fields[name] != wanted:
-            raise DataError(
-                f"{directory}: a store of another {name}: found {found_fields[name]}, "
-                f"expected {wanted}"
-            )
+            raise _other_objects(directory, where, spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import write_atomically
+from lightning_dws.files import check_regular, write_atomically
 from lightning_dws.inrs.meshes import Mesh
 from lightning_dws.inrs.process_pool import Died, map_in_processes
 from lightning_dws.inrs.progress import WorkProgress
@@ -140,6 +140,7 @@ class SampleCache:
 
     def _reason(self, object_id: int) -> str:
         path = self._path(object_id).with_suffix(".skipped")
+        check_regular(path)
         try:
             return path.read_text(errors="replace")
         except OSError as error:

@@ -177,7 +177,7 @@ def draw_shapes(
         count: Number of objects.
         size: Of the grid for marching cubes.
     """
-    from lightning_dws.inrs.pictures import draw_image, format_psnr, new_figure
+    from lightning_dws.inrs.pictures import draw_image, format_psnr, name_class, new_figure
 
     inrs = store.split(split, views=1)
     by_class = torch.sort(inrs.label, stable=True).indices
@@ -200,5 +200,6 @@ def draw_shapes(
         known = f"{format_psnr(float(psnr[column]))} dB"
         if "iou" in measures:
             known = f"IoU {float(measures['iou'][column]):.2f}"
-        axis.set_title(f"{store.classes[int(shown.label[column])]}\n{known}", fontsize=8)
+        name = name_class(store.classes, int(shown.label[column]))
+        axis.set_title(f"{name}\n{known}".strip(), fontsize=8)
     return figure

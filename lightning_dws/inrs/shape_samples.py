@@ -13,7 +13,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import write_atomically
+from lightning_dws.files import check_regular, write_atomically
 from lightning_dws.inrs.mesh_files.polygons import Floats
 from lightning_dws.inrs.meshes import Mesh, normalise
 from lightning_dws.inrs.signed_distance import SignedDistance
@@ -159,6 +159,7 @@ def read_sample(path: Path, sampling: Sampling, fingerprint: str) -> ShapeSample
     Raises:
         DataError: There is none, it is damaged, or of other settings.
     """
+    check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {})[_METADATA_KEY])

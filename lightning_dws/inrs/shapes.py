@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
 from lightning_dws.inrs.signed_distance import SignedDistance
 from lightning_dws.inrs.siren import evaluate_field
 from lightning_dws.inrs.splits import cut_stratified
+from lightning_dws.inrs.usable import UsableObjects
 from lightning_dws.parallel import map_in_threads, num_cores
 from lightning_dws.weight_space import WeightBatch
 
@@ -61,7 +62,6 @@ class ShapeSignals(SignalDataset):
         self.num_processes = num_processes
         self.grid_shape = (self.sampling.grid_size,) * 3
         self.objects_at_once = max(1, _BYTES_AT_ONCE // (16 * self.sampling.num_points))
-        self._reasons: dict[int, str | None] = {}
 
     @abstractmethod
     def candidates(self, split: str) -> SplitOrder:
@@ -86,45 +86,25 @@ class ShapeSignals(SignalDataset):
         root = self.cache_root or str(Path(pooch.os_cache("lightning_dws")) / "shapes")
         return SampleCache(Path(root) / self.name, self.load_mesh, self.sampling)
 
-    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
-        wanted = [self.candidates(split).object_id[:n] for split, n in num_objects.items()]
-        self._examine(torch.cat(wanted).tolist() if wanted else [], show_progress)
-        for split, count in num_objects.items():
-            self.first(split, count)
+    @cached_property
+    def _usable(self) -> UsableObjects:
+        return UsableObjects(self.candidates, self._examine, self.describe)
 
-    def _examine(self, object_ids: list[int], show_progress: bool = False) -> None:
-        new = [index for index in object_ids if index not in self._reasons]
-        if new:
-            count = num_cores() if self.num_processes is None else self.num_processes
-            self._reasons |= self._cache.examine(new, self.name, count, show_progress)
+    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
+        count = num_cores() if self.num_processes is None else self.num_processes
+        return self._cache.examine(object_ids, self.name, count, show_progress)
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        self._usable.prepare(num_objects, show_progress)
 
     def split(self, name: str) -> SplitOrder:
         return self.first(name, None)
 
     def first(self, split: str, count: int | None) -> SplitOrder:
-        order = self.candidates(split)
-        ids = order.object_id.tolist()
-        usable: list[int] = []
-        start = 0
-        while start < len(ids) and (count is None or len(usable) < count):
-            stop = len(ids) if count is None else min(len(ids), start + count - len(usable))
-            self._examine(ids[start:stop])
-            usable += [row for row in range(start, stop) if self._reasons[ids[row]] is None]
-            start = stop
-        return order[torch.tensor(usable[:count], dtype=torch.int64)]
+        return self._usable.first(split, count)
 
     def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
-        found = {}
-        for split, count in num_objects.items():
-            chosen = self.first(split, count).object_id
-            ids = self.candidates(split).object_id.tolist()
-            if count is not None and len(chosen) == count:
-                ids = ids[: ids.index(int(chosen[-1]))]
-            for index in ids:
-                reason = self._reasons[index]
-                if reason is not None:
-                    found[self.describe(index)] = reason
-        return found
+        return self._usable.skipped(num_objects)
 
     @property
     def coordinates(self) -> Tensor:
@@ -241,6 +221,15 @@ class MeshFolder(ShapeSignals):
 
     @cached_property
     def name(self) -> str:  # type: ignore[override]
+        identity = self._identify(self._listing.fingerprint)
+        own_name = re.sub(r"[^A-Za-z0-9]+", "_", self._listing.root.resolve().name)
+        readable = self._readable_name or own_name or "meshes"
+        return f"{readable[:40]}-{identity[:12]}"
+
+    def identity_without(self, names: Collection[str]) -> str:
+        return self._identify(self._listing.fingerprint_without(names))
+
+    def _identify(self, files: str) -> str:
         parts = self._listing.parts
         options = {
             "sampling": self.sampling.fingerprint,
@@ -248,10 +237,8 @@ class MeshFolder(ShapeSignals):
             "test_share": self.test_share if POOL in parts else None,
             "reading": READING_VERSION,
         }
-        identity = json.dumps([self._listing.fingerprint, options], sort_keys=True)
-        own_name = re.sub(r"[^A-Za-z0-9]+", "_", self._listing.root.resolve().name)
-        readable = self._readable_name or own_name or "meshes"
-        return f"{readable[:40]}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        identity = json.dumps([files, options], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -269,7 +256,7 @@ class MeshFolder(ShapeSignals):
         return orient(clean(read_mesh(self._listing.paths[object_id])))
 
     def describe(self, object_id: int) -> str:
-        return str(self._listing.paths[object_id].relative_to(self._listing.root))
+        return self._listing.describe(object_id)
 
     @cached_property
     def _listing(self) -> FileListing:

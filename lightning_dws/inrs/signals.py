@@ -1,7 +1,7 @@
 """What INRs are fitted to: labelled signals, sampled at coordinates, in a fixed order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ class SplitOrder:
 
     Attributes:
         object_id: (n,) int64, unique over all splits of the dataset.
-        label: (n,) int64, the class of each.
+        label: (n,) int64, the class of each; 0 where there are no classes.
     """
 
     object_id: Tensor
@@ -39,15 +39,16 @@ class SignalDataset(ABC):
 
     Attributes:
         name: Names the dataset in its store; two different datasets need two names.
-        classes: The names of the classes, in the order of their labels.
+        classes: The names of the classes, in the order of their labels. Default: none; then every
+            label is 0, and no classifier can be trained.
         grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
-            order, for pictures; of a shape, (x, y, z).
+            order, for pictures; of a line (such as audio), (points,), and of a shape, (x, y, z).
         measures: What ``measure`` gives, beside the PSNR, of every INR.
         objects_at_once: How many objects' samples may be in memory at once; None: any number.
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     grid_shape: tuple[int, ...]
     measures: tuple[str, ...] = ()
     objects_at_once: int | None = None
@@ -85,6 +86,23 @@ class SignalDataset(ABC):
     def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
         """Tell what had to be left out for the first so many objects of each split, and why."""
         return {}
+
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        """Take over what a store tells, so that it need not be found out again.
+
+        Args:
+            usable: Object ids of its INRs.
+            skipped: What was ``skipped`` when they were fitted.
+        """
+        return
+
+    def identity_without(self, names: Collection[str]) -> str | None:
+        """Name the dataset so that some objects, named as ``skipped`` does, do not count.
+
+        Where it is the same before and after these are repaired, the INRs of all others are the
+        same as well. None: the dataset cannot tell.
+        """
+        return None
 
     def measure(self, inrs: WeightBatch) -> dict[str, Tensor]:
         """Give the ``measures`` of INRs fitted to these signals, (B,) float32 on the CPU each.
@@ -127,6 +145,11 @@ def pixel_coordinates(height: int, width: int) -> Tensor:
     x = torch.linspace(-1, 1, width)
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+
+
+def line_coordinates(size: int) -> Tensor:
+    """Give the coordinates of a line's points, from -1 to 1: (size, 1)."""
+    return torch.linspace(-1, 1, size)[:, None]
 
 
 class ImageSignals(SignalDataset):

@@ -1,5 +1,6 @@
 """Check everything about a store that can be checked: ``inrs verify``."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.header import StoreHeader
+from lightning_dws.inrs.index import StoreIndex, read_index
+from lightning_dws.inrs.shards import INDEX_NAME, Shard, read_checked_shard, read_measures
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.siren import evaluate_inrs
-from lightning_dws.inrs.store import INRStore, Shard, read_checked_shard, read_measures
 from lightning_dws.weight_space import WeightBatch
 
 PSNR_TOLERANCE = 0.05  # dB, between devices that round differently
@@ -43,32 +46,107 @@ def verify_store(
 
     Args:
         directory: The store's folder.
-        signals: What the INRs were fitted to, to compare the sample's PSNR with the recorded one.
+        signals: What the INRs were fitted to: the store's classes, objects, their order and their
+            labels are compared with theirs, and the sample's PSNR with the recorded one.
         sample: INRs rendered of each split and view, evenly spread.
 
     Raises:
         DataError: The folder holds no finished store; there is nothing to be verified.
     """
-    store = INRStore(directory, allow_missing=True)
-    result = Verification()
+    directory = Path(directory)
+    index = read_index(directory)
+    header = index.header
+    result = Verification(problems=list(_find_unlisted(directory, index)))
+    if signals is not None:
+        result.problems += _compare_classes(header, signals)
+    sizes = _count_objects(index.shards)
     seen = _Seen()
-    for shard in store.listed:
+    for shard in index.shards:
+        where = shard.range
         try:
-            batch, psnr = read_checked_shard(store.directory, shard, store.header)
+            batch, psnr = read_checked_shard(directory, shard, header)
+            known = read_measures(directory, where, header)
         except DataError as error:
             result.problems.append(str(error))
             continue
         result.num_inrs += len(batch)
         result.problems += seen.add(shard, batch)
+        if "imported" not in header.recipe:  # of imported INRs, no PSNR is known
+            result.problems += _find_unknown_psnr(shard, batch, psnr)
         if signals is not None:
-            every = -(-store.num_objects(shard.range.split, shard.range.view) // max(1, sample))
-            rows = ((shard.range.start + torch.arange(len(batch))) % every == 0).nonzero()[:, 0]
+            right = _compare_objects(shard, batch, signals, result.problems)
+            every = -(-sizes[where.split, where.view] // max(1, sample))
+            chosen = (where.start + torch.arange(len(batch))) % every == 0
+            rows = (chosen & right).nonzero()[:, 0]
             result.num_rendered += len(rows)
             result.problems += _compare(shard, batch[rows], psnr[rows], signals)
-            known = read_measures(store.directory, shard.range, store.header)
             measures = {name: values[rows] for name, values in known.items()}
             result.problems += _compare_measures(shard, batch[rows], measures, signals)
     return result
+
+
+def _count_objects(shards: list[Shard]) -> Counter[tuple[str, int]]:
+    counts: Counter[tuple[str, int]] = Counter()
+    for shard in shards:
+        counts[shard.range.split, shard.range.view] += len(shard.range)
+    return counts
+
+
+def _find_unlisted(directory: Path, index: StoreIndex) -> Iterator[str]:
+    """Find shards that lie in the folder and belong to nothing."""
+    listed = {shard.range.file_name for shard in index.shards}
+    for path in sorted(directory.glob("*.safetensors")):
+        if path.name not in listed:
+            yield (
+                f"{path.name}: not listed in {INDEX_NAME}; where an 'inrs fit' was interrupted, "
+                "run it again, else delete it"
+            )
+
+
+def _compare_classes(header: StoreHeader, signals: SignalDataset) -> Iterator[str]:
+    expected = tuple(signals.classes)
+    if header.classes != expected:
+        yield f"{INDEX_NAME}: classes {header.classes}, those of {signals.name} are {expected}"
+
+
+def _compare_objects(
+    shard: Shard, batch: WeightBatch, signals: SignalDataset, problems: list[str]
+) -> Tensor:
+    """Note objects that are not the signals', or labelled otherwise.
+
+    Returns:
+        (B,) bool, which INRs are of the object that the signals have there.
+    """
+    where = shard.range
+    order = signals.first(where.split, where.stop)[where.start :]
+    found = len(order)
+    if found < len(batch):
+        problems.append(
+            f"{where.file_name}: holds objects {where.start} to {where.stop - 1}, {signals.name} "
+            f"has {where.start + found} in split {where.split!r}"
+        )
+    ids, labels = batch.object_id[:found], batch.label[:found]
+    right = torch.zeros(len(batch), dtype=torch.bool)
+    right[:found] = ids == order.object_id
+    for row in (~right[:found]).nonzero()[:, 0].tolist():
+        problems.append(
+            f"{where.file_name}: object_id {int(ids[row])} in row {row}, {signals.name} has "
+            f"{int(order.object_id[row])} there"
+        )
+    for row in (right[:found] & (labels != order.label)).nonzero()[:, 0].tolist():
+        problems.append(
+            f"{where.file_name}: object_id {int(ids[row])}, view {where.view} has label "
+            f"{int(labels[row])}, in {signals.name} {int(order.label[row])}"
+        )
+    return right
+
+
+def _find_unknown_psnr(shard: Shard, batch: WeightBatch, psnr: Tensor) -> Iterator[str]:
+    for row in psnr.isnan().nonzero()[:, 0].tolist():
+        yield (
+            f"{shard.range.file_name}: object_id {int(batch.object_id[row])}, view "
+            f"{shard.range.view} has no PSNR (NaN is recorded)"
+        )
 
 
 class _Seen:
@@ -117,7 +195,9 @@ def _compare(
         return
     error = torch.cat([_squared_error(part, signals) for part in _parts(batch, signals)])
     found = -10 * torch.log10(error.clamp_min(10 ** (-_MAX_PSNR / 10)))
-    for row in ((found - psnr).abs() > PSNR_TOLERANCE).nonzero()[:, 0].tolist():
+    known = ~psnr.isnan()  # where it is not, that is told already
+    same = (found - psnr.clamp(max=_MAX_PSNR)).abs() <= PSNR_TOLERANCE  # never of NaN
+    for row in (known & ~same).nonzero()[:, 0].tolist():
         yield (
             f"{shard.range.file_name}: object_id {int(batch.object_id[row])}, view "
             f"{int(batch.view[row])} renders with {float(found[row]):.2f} dB, "

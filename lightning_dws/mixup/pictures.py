@@ -1,4 +1,4 @@
-"""Pictures of what augmentations and MixUp do to the images that INRs encode."""
+"""Pictures of what augmentations and MixUp do to what INRs encode."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightning_dws.inrs.convention import DEFAULT, ImageConvention
-from lightning_dws.inrs.pictures import draw_image, fine_grid, new_figure, render_images
+from lightning_dws.inrs.pictures import (
+    draw_image,
+    fine_grid,
+    new_figure,
+    render_images,
+    share_heights,
+)
 from lightning_dws.mixup.alignment import align
 from lightning_dws.mixup.mixup import mix_up
 from lightning_dws.weight_space import WeightBatch
@@ -28,9 +34,9 @@ def draw_augmentations(
     """Draw INRs (rows) as they are and after each augmentation (columns).
 
     Args:
-        batch: 2-D INRs.
+        batch: 1-D, 2-D or 3-D INRs.
         augmentations: What to apply to the whole batch, by the column's title.
-        grid_shape: (height, width) of the images that the INRs encode.
+        grid_shape: (height, width) of the images that the INRs encode; (points,) of lines.
         convention: How the images were given to the INRs.
     """
     columns = {"INR": batch} | {name: augment(batch) for name, augment in augmentations.items()}
@@ -40,6 +46,8 @@ def draw_augmentations(
         images = render_images(augmented, fine_grid(grid_shape), convention)
         for row, image in enumerate(images):
             draw_image(axes[row][column], image)
+    for row in axes:
+        share_heights(row)
     return figure
 
 
@@ -52,9 +60,9 @@ def draw_mixup_walk(
     """Draw the way from one INR to another in weight space, by kind of alignment.
 
     Args:
-        first: One 2-D INR.
+        first: One INR.
         second: Another one of the same architecture.
-        grid_shape: (height, width) of the images that the INRs encode.
+        grid_shape: (height, width) of the images that the INRs encode; (points,) of lines.
         convention: How the images were given to the INRs.
     """
     ends = {"no alignment": second, "permutation": align(first, second, "permutation").aligned}
@@ -70,6 +78,7 @@ def draw_mixup_walk(
         images = render_images(mixed, fine_grid(grid_shape), convention)
         for column, image in enumerate(images):
             draw_image(axes[row][column], image)
+    share_heights(axes.flat)
     for axis, share in zip(axes[0], shares.tolist(), strict=True):
         axis.set_title(f"{share:.3g}", fontsize=8)
     return figure

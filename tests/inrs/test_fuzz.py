@@ -268,6 +268,7 @@ def test_damaged_data_ends_in_our_error_or_in_what_it_holds(tmp_path, monkeypatc
     make_store(tmp_path / "made")
     if name == "store":
         whole = tmp_path / "made"
+        undamaged = rows_of(INRStore(whole))
     elif name == "inr2vec":
         make_inr2vec(whole)
     else:
@@ -283,6 +284,7 @@ def test_damaged_data_ends_in_our_error_or_in_what_it_holds(tmp_path, monkeypatc
         try:
             if name == "store":
                 read_all(INRStore(source))
+                assert rows_of(INRStore(source)) == undamaged, case
             else:
                 layout = INR2Vec(ARCHITECTURE.widths) if name == "inr2vec" else LAYOUTS[name]()
                 skip = rng.random() < 0.5
@@ -300,7 +302,7 @@ def test_damaged_data_ends_in_our_error_or_in_what_it_holds(tmp_path, monkeypatc
         assert not marker.exists(), case
         shutil.rmtree(source)
         shutil.rmtree(output, ignore_errors=True)
-    assert min(outcomes.values()) > CASES[name] // 20, outcomes
+    assert min(outcomes.values()) > CASES[name] // 40, outcomes
 
 
 def test_damaged_torch_files_alone(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -6,8 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_dws import INRArchitecture
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import ImageFolder, image_files, image_folder
+from lightning_dws.inrs import (
+    ImageFolder,
+    INRDatasetSpec,
+    Recipe,
+    Wanted,
+    image_files,
+    image_folder,
+    preparation,
+    prepare_store,
+)
 
 COLOURS = {"blue": (10, 20, 200), "green": (20, 180, 10), "red": (220, 30, 20)}
 
@@ -109,7 +120,7 @@ def test_nothing_is_decoded_before_it_is_asked_for(pool, monkeypatch):
     data = ImageFolder(str(pool))
     assert data.name
     assert data.channels == 3
-    assert len(data.split("train")) == 48
+    assert len(data._splits["train"]) == 48
     monkeypatch.undo()
     monkeypatch.setattr(image_folder, "read_image", read_image)
     data.values(torch.tensor([1, 2, 1]))
@@ -204,14 +215,92 @@ def test_hidden_and_other_files_are_left_out(pool):
     assert ImageFolder(str(pool)).name == expected
 
 
-def test_a_damaged_file_is_named_when_it_is_read(pool):
-    path = pool / "green" / "004.png"
-    path.write_bytes(path.read_bytes()[:-30])
+def spoil(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-30])
+    return lambda: path.write_bytes(content)
+
+
+def prepare(root, data, **options):
+    spec = INRDatasetSpec(data, INRArchitecture((2, 4, 3)), Recipe(steps=3, learning_rate=1e-3))
+    wanted = Wanted({"train": None, "val": None, "test": None}, {"train": 2})
+    return prepare_store(root / spec.store_name, spec, wanted, show_progress=False, **options)
+
+
+def test_damaged_files_are_skipped_and_told(pool, tmp_path, capsys):
+    whole = ImageFolder(str(pool))
+    places = {name: whole.split(name).object_id.tolist() for name in ("train", "val", "test")}
+    (pool / "red" / "007.png").write_text("no image")
+    spoil(pool / "green" / "004.png")
     data = ImageFolder(str(pool))
-    assert len(data.split("train")) == 48
-    data.values(torch.arange(24))
+    for name, ids in places.items():
+        assert data.split(name).object_id.tolist() == [i for i in ids if i not in (24, 47)]
+    store = prepare(tmp_path, data)
+    report = json.loads((store.directory / "skipped.json").read_text())
+    assert list(report) == ["green/004.png", "red/007.png"]
+    assert all(reason.startswith("not a readable image (") for reason in report.values())
+    printed = capsys.readouterr().err
+    for name, reason in report.items():
+        assert f"skipped: {name}: {reason}\n" in printed
     with pytest.raises(DataError, match=r"green/004\.png: not a readable image"):
-        data.values(torch.arange(30))
+        data.values(torch.tensor([24]))
+
+
+def test_what_is_done_is_not_decoded_again(pool, tmp_path, monkeypatch):
+    spoil(pool / "green" / "004.png")
+    prepare(tmp_path, ImageFolder(str(pool)))
+    monkeypatch.setattr(image_folder, "read_image", lambda *a, **k: pytest.fail("decoded"))
+    prepare(tmp_path, ImageFolder(str(pool)))
+
+
+def test_repaired_files_alone_are_fitted(pool, tmp_path, monkeypatch, capsys):
+    sound = prepare(tmp_path / "straight", ImageFolder(str(pool)))
+    repairs = [spoil(pool / "red" / "007.png"), spoil(pool / "green" / "004.png")]
+    fitted = []
+    fit = preparation.fit_inrs
+
+    def fit_inrs(*arguments, **options):
+        fitted.extend(options["object_id"].tolist())
+        return fit(*arguments, **options)
+
+    first = prepare(tmp_path / "stores", ImageFolder(str(pool)))
+    monkeypatch.setattr(preparation, "fit_inrs", fit_inrs)
+    repairs[0]()
+    second = prepare(tmp_path / "stores", ImageFolder(str(pool)))
+    num_views = 2 if 47 in second.split("train").object_id else 1
+    assert fitted == [47] * num_views
+    assert list(json.loads((second.directory / "skipped.json").read_text())) == ["green/004.png"]
+    fitted.clear()
+    repairs[1]()
+    third = prepare(tmp_path / "stores", ImageFolder(str(pool)))
+    assert set(fitted) == {24}
+    assert "INRs are taken from an earlier store" in capsys.readouterr().err
+    assert not (third.directory / "skipped.json").exists()
+    assert third.directory.name == sound.directory.name
+    assert len({store.directory for store in (first, second, third)}) == 3
+    for path in sound.directory.glob("*.*s*"):
+        assert (third.directory / path.name).read_bytes() == path.read_bytes()
+
+
+def test_other_changes_take_over_nothing(pool, tmp_path, monkeypatch):
+    repair = spoil(pool / "green" / "004.png")
+    prepare(tmp_path, ImageFolder(str(pool)))
+    repair()
+    paint(pool / "green" / "005.png", COLOURS["red"])
+    fitted = []
+    fit = preparation.fit_inrs
+    monkeypatch.setattr(
+        preparation, "fit_inrs", lambda *a, **k: fitted.extend(k["object_id"]) or fit(*a, **k)
+    )
+    prepare(tmp_path, ImageFolder(str(pool)))
+    assert len(fitted) == 48 * 2 + 12
+
+
+def test_a_folder_without_a_readable_image_is_one_error(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_text("x")
+    with pytest.raises(DataError, match=r"no image can be read, first .*1\.png"):
+        ImageFolder(str(tmp_path)).channels  # noqa: B018
 
 
 def test_links_that_leave_the_folder_are_refused(pool, tmp_path):

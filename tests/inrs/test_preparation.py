@@ -11,7 +11,8 @@ from tiny import EVERYTHING, tiny_spec
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Recipe, Wanted, locks, preparation, prepare_store
-from lightning_dws.inrs import store as store_module
+from lightning_dws.inrs import index as index_module
+from lightning_dws.inrs import shards as shard_files
 
 ALL = Wanted(EVERYTHING, {"train": 2})
 SLOW = Recipe(steps=500, learning_rate=5e-3)
@@ -56,7 +57,7 @@ def test_a_store_grown_in_steps_equals_one_fitted_at_once(tmp_path, straight):
 @pytest.mark.parametrize("after", range(0, 12, 3))
 def test_a_fit_interrupted_anywhere_ends_in_the_same_bytes(tmp_path, straight, monkeypatch, after):
     directory = tmp_path / "interrupted"
-    original, written = store_module.write_atomically, []
+    original, written = shard_files.write_atomically, []
 
     def write_a_few(path, content):
         if len(written) == after:
@@ -65,12 +66,14 @@ def test_a_fit_interrupted_anywhere_ends_in_the_same_bytes(tmp_path, straight, m
         written.append(path)
         original(path, content)
 
-    monkeypatch.setattr(store_module, "write_atomically", write_a_few)
+    for module in (shard_files, index_module):
+        monkeypatch.setattr(module, "write_atomically", write_a_few)
     with pytest.raises(KeyboardInterrupt):
         prepare(directory)
     with pytest.raises(DataError, match=r"unfinished store|no INR store"):
         INRStore(directory)
-    monkeypatch.setattr(store_module, "write_atomically", original)
+    for module in (shard_files, index_module):
+        monkeypatch.setattr(module, "write_atomically", original)
     prepare(directory)
     assert contents(directory) == straight
 

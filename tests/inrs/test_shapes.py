@@ -154,6 +154,24 @@ def test_what_is_skipped_changes_no_id_and_no_split(sound, dirty, cache, tmp_pat
     assert {name: after.split(name).object_id.tolist() for name in EVERYTHING} == order
 
 
+def test_repaired_meshes_alone_are_fitted(sound, cache, tmp_path, monkeypatch):
+    straight = prepare(tmp_path / "straight" / "store", make_folder(sound, cache))
+    root = shutil.copytree(sound, tmp_path / sound.name)
+    path = make_folder(root, cache)._listing.paths[0]
+    content = path.read_bytes()
+    path.write_text("")
+    prepare(tmp_path / "stores" / "broken", make_folder(root, cache))
+    path.write_bytes(content)
+    fit, fitted = preparation.fit_inrs, []
+    monkeypatch.setattr(
+        preparation, "fit_inrs", lambda *a, **k: fitted.append(k["object_id"]) or fit(*a, **k)
+    )
+    store = prepare(tmp_path / "stores" / "repaired", make_folder(root, cache))
+    assert set(torch.cat(fitted).tolist()) == {0}
+    for path in straight.directory.glob("*.*s*"):
+        assert (store.directory / path.name).read_bytes() == path.read_bytes()
+
+
 def test_only_as_many_are_sampled_as_are_wanted(dirty, cache):
     data = make_folder(dirty, cache)
     chosen = data.first("train", 4)
@@ -474,7 +492,7 @@ def test_a_store_is_not_extended_where_other_objects_come_first(
     prepare(tmp_path / "store", make_folder(sound, cache), first)
     data = make_folder(sound, cache)
     data.prepare({"train": 6}, show_progress=False)
-    data._reasons[int(data.candidates("train").object_id[1])] = "cannot be used any more"
+    data._usable.reasons[int(data.candidates("train").object_id[1])] = "cannot be used any more"
     with pytest.raises(DataError, match=r"train-.*: holds other objects than .* has there now"):
         prepare(tmp_path / "store", data, Wanted({"train": 10}, {}))
     prepare(tmp_path / "store", make_folder(sound, cache), Wanted({"train": 10}, {}))

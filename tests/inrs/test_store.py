@@ -3,12 +3,14 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny import EVERYTHING, RECIPE, Blobs, tiny_spec
 
 from lightning_dws import INRArchitecture
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, evaluate_inrs, prepare_store
+from lightning_dws.inrs.index import _sum_of
 
 
 def shard_of(store, split="train"):
@@ -19,6 +21,7 @@ def edit_index(store, change):
     path = store.directory / "dataset.json"
     index = json.loads(path.read_text())
     change(index)
+    index["sha256"] = _sum_of(index)
     path.write_text(json.dumps(index))
 
 
@@ -26,8 +29,10 @@ def rewrite_shard(store, change):
     """Alter a shard's tensors and list the altered file with its new size and sum."""
     path = shard_of(store)
     tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        note = file.metadata()
     change(tensors)
-    save_file(tensors, path)
+    save_file(tensors, path, note)
 
     def relist(index):
         entry = next(e for e in index["shards"] if e["file"] == path.name)
@@ -153,7 +158,7 @@ def test_a_damaged_index_is_named(store, content):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda i: i.update(version=2),
+        lambda i: i.update(version=3),
         lambda i: i.pop("architecture"),
         lambda i: i.update(architecture={"widths": [2, 1]}),
         lambda i: i.update(architecture={"widths": "ab"}),
