@@ -22,7 +22,32 @@ Settings = dict[str, Any]
 
 _LARGEST_FILE = 16 << 20  # bytes
 _MOST_VALUES = 1_000_000  # of one file, with all that its aliases repeat
-_MOST_FILES = 1000  # that one file may include, directly or not
+_MOST_FILES = 200  # that one file may include or name, directly or not
+
+
+class _Reading:
+    """The files that are being read, one inside of the other, and how many were read for them.
+
+    Attributes:
+        chain: From the outermost file to the innermost.
+    """
+
+    def __init__(self, chain: tuple[str, ...] = (), count: "itertools.count[int] | None" = None):
+        self.chain = chain
+        self._count = itertools.count(1) if count is None else count
+
+    def enter(self, path: str) -> "_Reading":
+        """Note that a file is being read, inside of the others.
+
+        Raises:
+            DataError: It is one of those others, under whatever name, or there are too many.
+        """
+        chain = (*self.chain, path)
+        if any(os.path.realpath(path) == os.path.realpath(other) for other in self.chain):
+            raise DataError(f"config files include each other: {' -> '.join(chain)}")
+        if next(self._count) > _MOST_FILES:
+            raise DataError(f"{chain[0]}: includes more than {_MOST_FILES} files")
+        return _Reading(chain, self._count)
 
 
 def load_yaml(path: str) -> Settings:
@@ -106,29 +131,15 @@ def list_files(path: str) -> list[str]:
         DataError: A file cannot be read, or files include each other in a circle.
     """
     files: list[str] = []
-    _collect(path, (), files)
+    _collect(path, _Reading(), files)
     return files
 
 
-def _collect(path: str, including: tuple[str, ...], files: list[str]) -> None:
-    including = _entered(path, including)
+def _collect(path: str, reading: _Reading, files: list[str]) -> None:
+    reading = reading.enter(path)
     for name in _included(load_yaml(path), path):
-        _collect(_beside(path, name), including, files)
+        _collect(_beside(path, name), reading, files)
     files.append(path)
-    if len(files) > _MOST_FILES:
-        raise DataError(f"{including[0]}: includes more than {_MOST_FILES} files")
-
-
-def _entered(path: str, including: tuple[str, ...]) -> tuple[str, ...]:
-    """Note that a file is being read, inside of others.
-
-    Raises:
-        DataError: It is one of those others, under whatever name.
-    """
-    chain = (*including, path)
-    if any(os.path.realpath(path) == os.path.realpath(other) for other in including):
-        raise DataError(f"config files include each other: {' -> '.join(chain)}")
-    return chain
 
 
 def _included(content: Settings, path: str) -> list[str]:
@@ -152,20 +163,16 @@ def read_settings(path: str) -> Settings:
     Raises:
         DataError: A file cannot be read, or files include each other in a circle.
     """
-    return _read_settings(path, ())
+    return _read_settings(path, _Reading())
 
 
-def _read_settings(path: str, including: tuple[str, ...]) -> Settings:
+def _read_settings(path: str, outside: _Reading) -> Settings:
     settings: Settings = {}
+    inside = outside.enter(path)
     for file in list_files(path):
-        inside = including if file == path else (*including, path)
-        settings = merge_settings(settings, _read_one(file, inside))
-    return settings
-
-
-def _read_one(path: str, including: tuple[str, ...]) -> Settings:
-    including = _entered(path, including)
-    settings: Settings = with_named_files(own_settings(path), Path(path).parent, including)
+        reading = inside if file == path else inside.enter(file)
+        own = _fill_in(own_settings(file), Path(file).parent, reading)
+        settings = merge_settings(settings, own)
     return settings
 
 
@@ -176,22 +183,24 @@ def own_settings(path: str) -> Settings:
     return content
 
 
-def with_named_files(value: Any, folder: Path = Path(), including: tuple[str, ...] = ()) -> Any:
+def with_named_files(settings: Settings) -> Settings:
     """Put the content of the YAML files that settings name in the place of their names.
 
-    Args:
-        value: Settings, or a part of them.
-        folder: What names are relative to.
-        including: Files that are being read around this value.
+    Names are relative to the current folder.
 
     Raises:
         DataError: See ``read_settings``.
     """
+    filled: Settings = _fill_in(settings, Path(), _Reading())
+    return filled
+
+
+def _fill_in(value: Any, folder: Path, reading: _Reading) -> Any:
     if isinstance(value, dict):
-        return {k: with_named_files(v, folder, including) for k, v in value.items()}
+        return {k: _fill_in(v, folder, reading) for k, v in value.items()}
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
         path = os.path.normpath(folder / value)
-        return _read_settings(path, including) if Path(path).is_file() else value
+        return _read_settings(path, reading) if Path(path).is_file() else value
     return value
 
 
@@ -243,6 +252,9 @@ def expand_includes(words: Sequence[str]) -> list[str]:
             expanded.append(word)
             continue
         value = value if equals else next(given, "")
+        if not value or (not equals and value.startswith("-")):  # argparse says what is missing
+            expanded += [word, value] if value else [option]
+            continue
         for path in _checked_files(value):
             expanded += ["--config", path]
     return expanded

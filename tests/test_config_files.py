@@ -105,11 +105,10 @@ def test_a_bad_file_is_one_line_everywhere(message, reader, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("reader", READERS, ids=READERS)
+# a setting that is no file's name stays what it is
+@pytest.mark.parametrize("reader", sorted(READERS.keys() - {"fit, named"}))
 @pytest.mark.parametrize("kind", ["folder", "pipe", "missing"])
 def test_what_is_no_file_is_one_line_everywhere(kind, reader, tmp_path, capsys):
-    if reader == "fit, named":
-        return  # a name that is no file's stays a setting
     path = tmp_path / "bad.yaml"
     make_odd(kind, path)
     with pytest.raises(SystemExit) as stop:
@@ -135,3 +134,20 @@ def test_a_table_takes_included_rows(tmp_path):
     )
     table = read_table([str(tmp_path / "table.yaml")])
     assert [cell.place.augmentation for cell in table.cells] == ["none", "noise"]
+
+
+@pytest.mark.parametrize("text", ["x: {0}\ny: {0}\n", "config: [{0}, {0}]\n"])
+def test_files_that_double_at_every_level_are_refused_soon(tmp_path, text):
+    for level in range(20):
+        (tmp_path / f"{level}.yaml").write_text(text.format(f"{level + 1}.yaml"))
+    (tmp_path / "20.yaml").write_text("a: 1\n")
+    with pytest.raises(DataError, match=r"0\.yaml: includes more than 200 files"):
+        read_settings(str(tmp_path / "0.yaml"))
+
+
+@pytest.mark.parametrize("words", [["--config"], ["--config="], ["--config", "--print_config"]])
+def test_a_config_without_a_file_is_named(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *words])
+    assert stop.value.code == 2
+    assert "-c/--config: expected one argument" in capsys.readouterr().err
