@@ -99,7 +99,8 @@ def _opened(path: Path) -> Iterator["PillowImage"]:
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
                 yield image
     except Exception as error:  # on damaged files Pillow's decoders raise almost anything
-        raise DataError(f"{path}: not a readable image ({error})") from error
+        reason = str(error).partition(" <")[0]  # Pillow adds its file object
+        raise DataError(f"{path}: not a readable image ({reason})") from error
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from lightning_dws.inrs.store import INRStore
 
 _FAR_BELOW = 10.0  # dB under the median
+_GOOD = 25.0  # dB; enough, however good the others are
 _LITTLE = 12.0  # dB; many images have as much as one colour
 
 
@@ -16,7 +17,7 @@ def describe_low(store: INRStore) -> Iterator[str]:
         if len(psnr) == 0:
             continue
         lowest, median = float(psnr.min()), float(psnr.median())
-        least = max(median - _FAR_BELOW, _LITTLE)
+        least = max(min(median - _FAR_BELOW, _GOOD), _LITTLE)
         count = int((psnr < least).sum())
         if count:
             yield (

@@ -51,7 +51,7 @@ def report_skipped(directory: Path, signals: SignalDataset, wanted: "Wanted") ->
     for name, reason in sorted(new.items()):
         sys.stderr.write(f"skipped: {name}: {reason}\n")
     sys.stderr.write(
-        f"{signals.name}: {len(skipped)} objects were skipped, see {path}; "
+        f"{signals.name}: skipped {len(skipped)} in all, see {path}; "
         "once they are repaired, the same command fits them alone\n"
     )
 

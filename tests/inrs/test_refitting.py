@@ -111,8 +111,9 @@ def test_a_rate_that_is_given_is_taken():
 
 def test_inrs_far_below_the_others_are_counted(tmp_path, capsys):
     store = prepare_store(tmp_path, tiny_spec(), Wanted(EVERYTHING, {}), show_progress=False)
-    store.psnr = lambda split: torch.tensor([30.0, 31.0, 21.0])
-    assert list(describe_low(store)) == []
+    for fine in ([30.0, 31.0, 21.0], [50.0, 51.0, 27.0]):
+        store.psnr = lambda split, psnr=fine: torch.tensor(psnr)
+        assert list(describe_low(store)) == []
     store.psnr = lambda split: torch.tensor([30.0, 31.0, 9.0, math.nan, 30.5])
     assert next(describe_low(store)) == (
         "1 of 4 INRs in split 'train' have less than 20.0 dB, far below a good fit; "

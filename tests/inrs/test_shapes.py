@@ -131,12 +131,12 @@ def test_bad_meshes_are_skipped_and_told(dirty, cache, tmp_path, capsys):
     for place, reason in BAD.items():
         assert any(part in report[place] for part in reason.split("|"))
         assert f"skipped: {place}: {report[place]}\n" in printed
-    assert "5 objects were skipped" in printed
+    assert "skipped 5 in all" in printed
     assert len(store.split("train").object_id.unique()) == len(data.split("train"))
     prepare(tmp_path / "store", data)
     again = capsys.readouterr().err
     assert "skipped: " not in again
-    assert "5 objects were skipped" in again
+    assert "skipped 5 in all" in again
 
 
 def test_what_is_skipped_changes_no_id_and_no_split(sound, dirty, cache, tmp_path):
