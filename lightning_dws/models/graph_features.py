@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +82,14 @@ def check_options(
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     if not (fourier_scale > 0 and math.isfinite(fourier_scale)):
         raise ValueError(f"fourier_scale must be positive and finite, got {fourier_scale}")
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Keep to the parameters' dtype on a CPU, where a lower one is slower.
+
+    On other devices autocast stays as the user set it.
+    """
+    return torch.autocast("cpu", enabled=False) if x.device.type == "cpu" else nullcontext()
 
 
 READOUTS = ("outputs", "mean", "max")

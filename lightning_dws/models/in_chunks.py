@@ -23,7 +23,7 @@ def in_chunks(
 
     Args:
         function: Maps tensors (b, ...) to (b, ...), each row by itself. It draws no random numbers,
-            and gradients are wanted of its arguments alone.
+            needs no autocast, and gradients are wanted of its arguments alone.
         batched: (B, ...), its first arguments.
         shared: Its other arguments, the same for all rows.
         size: Rows of a chunk.
@@ -70,7 +70,8 @@ class _InChunks(torch.autograd.Function):
                 for tensor, need in zip([*rows, *shared], needed, strict=True)
             ]
             inputs = [tensor for tensor in arguments if tensor.requires_grad]
-            with torch.enable_grad():
+            # As the forward pass was computed, even if this one is called within autocast.
+            with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
                 out = ctx.function(*arguments)
                 return torch.autograd.grad(out, inputs, grad, allow_unused=True)
 

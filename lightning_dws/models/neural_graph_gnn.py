@@ -22,6 +22,7 @@ from lightning_dws.models.graph_features import (
     check_readout,
     multilayer_head,
     read_out,
+    without_autocast,
 )
 from lightning_dws.models.in_chunks import in_chunks
 from lightning_dws.models.neural_graph import NeuralGraph
@@ -124,6 +125,10 @@ class NeuralGraphGNN(nn.Module):
     def embed(self, batch: WeightBatch) -> Tensor:
         """Give invariant features (B, F): what the head takes."""
         check_architecture(self.architecture, batch)
+        with without_autocast(batch.parameters):
+            return self._embed(batch)
+
+    def _embed(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         biases = self.graph.biases(standardized)[..., None]
         nodes = self.encode_bias(self.bias_features(biases))
