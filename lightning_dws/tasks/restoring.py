@@ -256,6 +256,15 @@ def check_optimizers(trainer: pl.Trainer, checkpoint: dict[str, Any], where: str
         _check_moments(parameters, state["state"], place, where)
 
 
+def _kind(value: Any) -> Any:
+    """Tell a moment from a count of steps: what an optimizer keeps of all parameters alike."""
+    return value.is_floating_point() if isinstance(value, Tensor) else type(value)
+
+
+def _is_complex(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_complex()
+
+
 def _check_moments(
     parameters: list[nn.Parameter], moments: dict[Any, Any], place: str, where: str
 ) -> None:
@@ -265,9 +274,14 @@ def _check_moments(
     names = {frozenset(state) if isinstance(state, dict) else None for state in moments.values()}
     if None in names or len(names) > 1:
         raise DataError(f"{where}: {place} does not hold the same of every parameter")
+    kinds: dict[Any, Any] = {}  # by name, of the first parameter
     for number, state in moments.items():
         shape = parameters[number].shape
         for name, value in state.items():
+            if kinds.setdefault(name, _kind(value)) != _kind(value) or _is_complex(value):
+                raise DataError(
+                    f"{where}: {place}.{number}.{name} is of another kind than an optimizer keeps"
+                )
             if isinstance(value, Tensor) and value.dim() and value.shape != shape:
                 raise DataError(
                     f"{where}: {place}.{number}.{name} is {_describe(value)}, expected "
