@@ -18,7 +18,6 @@ from lightning_dws.models.graph_features import (
     check_readout,
     multilayer_head,
     read_out,
-    without_autocast,
 )
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.recorded import recorded
@@ -137,10 +136,6 @@ class NeuralGraphTransformer(nn.Module):
     def embed(self, batch: WeightBatch) -> Tensor:
         """Give invariant features (B, F): what the head takes."""
         check_architecture(self.architecture, batch)
-        with without_autocast(batch.parameters):
-            return self._embed(batch)
-
-    def _embed(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         nodes = self.encode_bias(self.graph.biases(standardized)[..., None])
         if self.probes is not None:

@@ -114,11 +114,6 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_gated_mean: Tensor, grad_edge_mean: Tensor) -> Any:
-        with torch.autocast(grad_gated_mean.device.type, enabled=False):
-            return _Attend._backward(ctx, grad_gated_mean, grad_edge_mean)
-
-    @staticmethod
-    def _backward(ctx: Any, grad_gated_mean: Tensor, grad_edge_mean: Tensor) -> Any:
         edges, attention, query_terms, key_terms, forms, values, gates = ctx.saved_tensors
         grad_edges = torch.empty_like(edges)
         grad_scores = torch.empty_like(attention)
@@ -274,11 +269,6 @@ class _UpdateEdges(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_updated: Tensor) -> Any:
-        with torch.autocast(grad_updated.device.type, enabled=False):
-            return _UpdateEdges._backward(ctx, grad_updated)
-
-    @staticmethod
-    def _backward(ctx: Any, grad_updated: Tensor) -> Any:
         keep, edges, opposite_edges, *saved = ctx.saved_tensors
         terms = EdgeUpdateTerms(*saved)
         grads = EdgeUpdateTerms(*(torch.zeros_like(term) for term in terms))
