@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import check_regular
 
 POOL = "all"
 VAL_FOLDERS = ("val", "valid")
@@ -82,12 +83,13 @@ class FileListing:
 
 def _read_ends(path: Path) -> tuple[int, bytes]:
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             sample = file.read(_SAMPLED_BYTES)
             file.seek(max(len(sample), size - _SAMPLED_BYTES))
             sample += file.read(_SAMPLED_BYTES)
-    except OSError:  # it will be skipped
+    except (DataError, OSError):  # it will be skipped
         size, sample = -1, b""
     return size, hashlib.sha256(sample).digest()
 

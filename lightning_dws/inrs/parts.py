@@ -91,7 +91,7 @@ def fit_part(
     Raises:
         DataError: As for ``prepare_store``, or the folder cannot be written.
     """
-    spec.header.check()
+    spec.check()
     directory = make_directory(directory)
     own = part.of(prepare_signals(directory, spec, wanted, show_progress))
     with part_locked(directory, f"{part.index}-of-{part.count}"):

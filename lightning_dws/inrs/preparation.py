@@ -13,7 +13,7 @@ from lightning_dws.inrs.known_inrs import FittedINRs, KnownINRs, join
 from lightning_dws.inrs.locks import locked, wait_for_parts
 from lightning_dws.inrs.progress import FittingProgress
 from lightning_dws.inrs.recipes import Recipe, RecipeChanges, find_recipe
-from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder
+from lightning_dws.inrs.signals import SPLITS, SignalDataset, SplitOrder, check_grid
 from lightning_dws.inrs.skipped import find_earlier_stores, recall_skipped, report_skipped
 from lightning_dws.inrs.store import (
     INDEX_NAME,
@@ -78,6 +78,11 @@ class INRDatasetSpec:
             seed=self.seed,
             measures=self.signals.measures,
         )
+
+    def check(self) -> None:
+        """Make sure, before anything is fitted, that these INRs can be stored and drawn."""
+        self.header.check()
+        check_grid(self.signals)
 
     @property
     def store_name(self) -> str:
@@ -151,7 +156,7 @@ def prepare_store(
         DataError: The signals cannot be stored, the folder holds a store of something else, a fit
             diverged, a shard is damaged, or the disk cannot be written.
     """
-    spec.header.check()
+    spec.check()
     directory = make_directory(directory)
     ranges = prepare_signals(directory, spec, wanted, show_progress)
     with locked(directory) as writable:

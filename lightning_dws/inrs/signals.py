@@ -1,5 +1,6 @@
 """What INRs are fitted to: labelled signals, sampled at coordinates, in a fixed order."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lightning_dws.errors import DataError
 from lightning_dws.weight_space import WeightBatch
 
 SPLITS = ("train", "val", "test")
@@ -110,6 +112,20 @@ class SignalDataset(ABC):
         On CPUs an INR's must not depend, bit for bit, on the others of the batch.
         """
         return {}
+
+
+def check_grid(signals: SignalDataset) -> None:
+    """Make sure that images and lines are sampled at the points of their grid.
+
+    Raises:
+        DataError: They are not, so nothing could draw them.
+    """
+    shape, count = tuple(signals.grid_shape), len(signals.coordinates)
+    if len(shape) < 3 and math.prod(shape) != count:  # shapes are sampled anywhere
+        raise DataError(
+            f"{signals.name}: {count} coordinates, expected {math.prod(shape)} for the grid_shape "
+            f"{shape}"
+        )
 
 
 def stratified_order(label: Tensor, seed: int) -> Tensor:

@@ -72,9 +72,9 @@ def find_unlisted(
 
 def _compare(directory: Path, found: StoreHeader, expected: StoreHeader) -> None:
     found_fields, expected_fields = found.to_dict(), expected.to_dict()
-    for name, wanted in expected_fields.items():
-        if found_fields[name] != wanted:
+    for name in expected_fields | found_fields:  # either may have what the other lacks
+        has, wanted = found_fields.get(name, "none"), expected_fields.get(name, "none")
+        if has != wanted:
             raise DataError(
-                f"{directory}: a store of another {name}: found {found_fields[name]}, "
-                f"expected {wanted}"
+                f"{directory}: a store of another {name}: found {has}, expected {wanted}"
             )

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -213,6 +214,9 @@ def test_glb_and_buffers_beside_the_file(tmp_path):
         read(inner, document)
     document["buffers"][0]["uri"] = "gone.bin"
     with pytest.raises(DataError, match=r"its buffer 'gone.bin' cannot be read"):
+        read(inner, document)
+    os.mkfifo(inner / "gone.bin")
+    with pytest.raises(DataError, match=r"its buffer 'gone.bin' is not a regular file"):
         read(inner, document)
 
 

@@ -147,3 +147,11 @@ def test_what_could_not_be_opened_again_is_not_fitted(tmp_path, changes, message
     with pytest.raises(DataError, match=message):
         prepare_store(tmp_path / "s", tiny_spec(signals=signals), SOME, show_progress=False)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("size", [63, 65])
+def test_lines_of_another_grid_than_their_coordinates_are_not_fitted(tmp_path, size):
+    signals = type("Odd", (Tones,), {"grid_shape": (size,)})()
+    with pytest.raises(DataError, match=rf"64 coordinates, expected {size} for the grid_shape"):
+        prepare_store(tmp_path / "s", spec_of(signals), SOME, show_progress=False)
+    assert not (tmp_path / "s").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import EVERYTHING, tiny_spec
+from tiny import EVERYTHING, Blobs, tiny_spec
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Recipe, Wanted, locks, preparation, prepare_store
@@ -253,3 +253,22 @@ def test_kill_and_concurrent_processes_end_in_the_same_bytes(tmp_path):
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
     assert contents(disturbed) == contents(tmp_path / "straight")
+
+
+class Measured(Blobs):
+    """The same images under the same name; their INRs are measured as well."""
+
+    measures = ("size",)
+
+    def measure(self, inrs):
+        return {"size": inrs.parameters.abs().amax(dim=1)}
+
+
+@pytest.mark.parametrize(("first", "then"), [(Measured, Blobs), (Blobs, Measured)])
+def test_a_store_with_other_measures_is_refused_and_stays(tmp_path, first, then):
+    some = Wanted({"train": 5, "val": 5, "test": 5}, {})
+    prepare(tmp_path, some, tiny_spec(signals=first()))
+    before = contents(tmp_path)
+    with pytest.raises(DataError, match=r"a store of another measures: found .*, expected"):
+        prepare(tmp_path, ALL, tiny_spec(signals=then()))
+    assert contents(tmp_path) == before

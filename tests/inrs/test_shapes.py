@@ -516,3 +516,10 @@ def test_files_that_cannot_be_opened_are_skipped(sound, cache, tmp_path):
     skipped = data.skipped({"train": None, "val": None, "test": None})
     assert set(skipped) == {"ball/train/gone.off", "box/train/loop.off"}
     assert all("not a readable mesh" in reason for reason in skipped.values())
+
+
+def test_pipes_and_devices_are_skipped_and_never_read(sound, cache, tmp_path):
+    root = shutil.copytree(sound, tmp_path / "meshes")
+    os.mkfifo(root / "ball" / "train" / "pipe.off")
+    skipped = make_folder(root, cache).skipped(EVERYTHING)
+    assert skipped == {"ball/train/pipe.off": "not a readable mesh: not a regular file"}

@@ -1,5 +1,6 @@
 """Files of meshes: read as the polygons that they hold, or refused with the reason."""
 
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def read_polygons(path: Path) -> Polygons:
         DataError: The file cannot be read as what it says it is; the message is the reason alone.
     """
     try:
-        if path.stat().st_size:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise DataError("not a regular file")
+        if status.st_size:
             return _READERS[path.suffix.lower()](path)
     except DataError as error:
         raise DataError(f"not a readable mesh: {error}") from error

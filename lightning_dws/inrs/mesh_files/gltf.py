@@ -260,6 +260,8 @@ def _read_uri(uri: str, folder: Path) -> bytes:
     path = (folder / unquote(uri)).resolve()
     if not path.is_relative_to(folder):
         raise DataError(f"a buffer outside the file's folder: {uri[:80]!r}")
+    if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+        raise DataError(f"its buffer {uri[:80]!r} is not a regular file")
     try:
         return path.read_bytes()
     except OSError as error:
