@@ -7,7 +7,7 @@ tells by itself whether it belongs where it is found.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -163,13 +163,7 @@ def read_measures(directory: Path, where: ShardRange, header: StoreHeader) -> di
     Raises:
         DataError: The file cannot be read.
     """
-    path = directory / where.file_name
-    check_regular(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in header.measures}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+    return _read_columns(directory / where.file_name, header.measures)
 
 
 def read_object_ids(directory: Path, where: ShardRange) -> Tensor:
@@ -178,12 +172,14 @@ def read_object_ids(directory: Path, where: ShardRange) -> Tensor:
     Raises:
         DataError: The file cannot be read.
     """
-    path = directory / where.file_name
+    return _read_columns(directory / where.file_name, ("object_id",))["object_id"]
+
+
+def _read_columns(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
     check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
-            ids: Tensor = file.get_tensor("object_id")
-            return ids
+            return {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
 
