@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MultiAggregation
+from torch_geometric.utils import degree
 
 _NORM_EPS = 1e-5
 
@@ -40,7 +41,7 @@ class PNAConv(MessagePassing):  # type: ignore[misc]
     def forward(self, x: Tensor, edge_index: Tensor, edges: Tensor) -> Tensor:
         """Map nodes (..., N, D) with edges (..., E, D) over edge_index (2, E)."""
         aggregates = self.propagate(edge_index, x=x, edges=edges)
-        in_degree = torch.bincount(edge_index[1], minlength=x.shape[-2])
+        in_degree = degree(edge_index[1], x.shape[-2])
         scaled = aggregates * self.scaler(in_degree, x.dtype)
         return self.out(self.post(torch.cat([x, aggregates, scaled], -1)))  # type: ignore[no-any-return]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHED_ENTRIES = 2**18  # at a time, such that what is computed from them stays in the L2 cache
+_CACHED_ENTRIES = 2**18  # at a time on a CPU, such that all that is made of them stays in the L2 cache
 
 REDUCTIONS = ("max", "mean", "sum")
 
@@ -81,7 +81,9 @@ class _MaxPoolMatrix(torch.autograd.Function):
     def backward(ctx: Any, grad_x: Tensor, grad_rows: Tensor, grad_columns: Tensor) -> Any:
         x, rows, columns = ctx.saved_tensors
         grad = torch.empty_like(x)
-        inrs_at_once = max(1, _CACHED_ENTRIES // max(1, x[0].numel()))
+        inrs_at_once = max(1, len(x))
+        if x.device.type == "cpu":
+            inrs_at_once = max(1, _CACHED_ENTRIES // max(1, x[0].numel()))
         chunks = (x, rows, columns, grad_x, grad_rows, grad_columns, grad)
         for x_, rows_, columns_, grad_x_, grad_rows_, grad_columns_, grad_ in zip(
             *(tensor.split(inrs_at_once) for tensor in chunks), strict=True

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHED_SCORES = 2**19  # attention scores at a time, such that they stay in the L2 cache
+_CACHED_SCORES = 2**19  # attention scores at a time on a CPU, such that they stay in the L2 cache
 
 
 def attend(
@@ -75,7 +75,7 @@ class _Attend(torch.autograd.Function):
         q, k, v = qkv.view(3, -1, d // num_heads, n)
         attention = q.new_empty(len(q), n, n)
         o = q.clone()
-        heads_at_once = max(1, _CACHED_SCORES // n**2)
+        heads_at_once = _heads_at_once(q)
         for q_, k_, v_, attention_, o_ in zip(
             *(tensor.split(heads_at_once) for tensor in (q, k, v, attention, o)), strict=True
         ):
@@ -120,7 +120,7 @@ class _Attend(torch.autograd.Function):
             torch.sum(grad_hidden, (0, 2), out=grad_out_bias[block])
 
         grad_qkv = torch.empty_like(qkv)
-        heads_at_once = max(1, _CACHED_SCORES // n**2)
+        heads_at_once = _heads_at_once(q)
         for q_, k_, v_, attention_, grad_o_, grad_q_, grad_k_, grad_v_ in zip(
             *(
                 tensor.split(heads_at_once)
@@ -155,6 +155,11 @@ class _Attend(torch.autograd.Function):
                     weight = weights[which, :, :-1].T.expand(batch, -1, -1)
                     grad_x.baddbmm_(weight, grad, alpha=scale)
         return None, None, grad_out_weight, grad_out_bias, *grad_sources, *grad_weights
+
+
+def _heads_at_once(q: Tensor) -> int:
+    """How many heads (heads, d, n) to take through attention together: all, save on a CPU."""
+    return max(1, _CACHED_SCORES // q.shape[-1] ** 2 if q.device.type == "cpu" else len(q))
 
 
 def _by_block(
