@@ -15,12 +15,13 @@ from statistics import median
 import torch
 from machine import matmul_gflops, memory_gbps
 from torch import Tensor
+from weight_matching import match_at_once
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.inrs import INRStore, evaluate_inrs, fit_inrs
 from lightning_dws.inrs.recipes import Recipe
 from lightning_dws.mixup import align, midpoint_error, squared_distance
-from lightning_dws.mixup.alignment import Alignment, Symmetry, _align_on_device
+from lightning_dws.mixup.alignment import Symmetry
 
 ALIGNMENTS = ("none", "permutation", "signed_permutation")
 SIDE = 28  # pixels
@@ -75,19 +76,16 @@ def load_pairs(store: Path | None, count: int) -> dict[str, tuple[WeightBatch, W
     return pairs
 
 
-def align_at_once(a: WeightBatch, b: WeightBatch, symmetry: Symmetry) -> Alignment:
-    """Align as on a GPU: every step of all pairs is one operation of torch."""
-    with torch.no_grad():
-        return _align_on_device(a, b, symmetry == "signed_permutation")
+def align_at_once(a: WeightBatch, b: WeightBatch, symmetry: Symmetry) -> None:
+    """Align by plain operations of torch, and SciPy's assignments."""
+    match_at_once(a, b, symmetry == "signed_permutation")
 
 
 def align_all(a: WeightBatch, b: WeightBatch, batch_size: int = 256) -> dict[str, WeightBatch]:
     """Align b to a in every way, and print what each achieves and costs."""
     aligned = {"none": b}
     for symmetry in ALIGNMENTS[1:]:
-        ways = {"align": align}
-        if a.device.type == "cpu":
-            ways["all pairs at once"] = align_at_once  # as on a GPU, with SciPy's assignments
+        ways = {"align": align, "plain operations": align_at_once}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for way in ways.values():
             way(a[:8], b[:8], symmetry)

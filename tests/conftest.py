@@ -3,6 +3,10 @@ import os
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # before anything imports Triton: its kernels run interpreted
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from tiny import EVERYTHING, Blobs, tiny_spec
 
 from lightning_dws.inrs import INRDatasetSpec, Wanted, prepare_store

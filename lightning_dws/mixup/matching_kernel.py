@@ -1,11 +1,10 @@
 """Weight matching of one pair of INRs after another for the CPU, compiled by Numba.
 
-The same search as ``WeightMatching`` of ``alignment.py``, which does it for all pairs of a batch at
-once in torch, for GPUs. Here a pair stays in the processor's cache from its first product to its
-last, and an assignment starts from the column prices of the layer's assignment before.
+A pair stays in the processor's cache from its first product to its last, and an assignment starts
+from the column prices of the layer's assignment before.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +20,9 @@ _PAIRS_AT_ONCE = 16  # of a thread
 _LARGEST_NORM = 1e300  # squared
 
 
-class Matched(NamedTuple):
-    """Rows of b as moved, (B, P), and how: per hidden neuron (B, sum of hidden widths)."""
-
-    moved: Tensor
-    permutation: Tensor
-    sign: Tensor
-
-
-def match_on_cpu(a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float) -> Matched:
+def match_on_cpu(
+    a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
+) -> tuple[Tensor, Tensor]:
     """Match every INR of b to that of a.
 
     Args:
@@ -39,7 +32,8 @@ def match_on_cpu(a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: fl
         relative_gain: Least gain of a step, relative to the product of both INRs' norms.
 
     Returns:
-        The moved rows in float64, permutations (int64) and signs (float64).
+        Which neuron of b stands where, per hidden neuron, (B, sum of hidden widths) int64, and
+        its sign, likewise, in float64.
 
     Raises:
         DataError: The weights of a pair are not finite, or too large to compare.
@@ -62,7 +56,7 @@ def match_on_cpu(a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: fl
                 f"INRs cannot be aligned: the weights of pair {ended} of the batch are not finite, "
                 "or too large to compare"
             )
-    return Matched(moved, permutation, sign)
+    return permutation, sign
 
 
 def _layout(architecture: INRArchitecture) -> tuple[Any, Any, Any]:
@@ -109,14 +103,14 @@ def _match_pairs(
             return pair
         least = relative_gain * np.sqrt(first) * np.sqrt(second)
         unmatched = _squared_distance(a, given)
-        _begin(own, given, work)
+        _begin(own, given, layout, work)
         _assign_from_incoming(a, own, layout, work, False)
         _descend(a, own, layout, work, False, least)
         if _squared_distance(a, own[0]) > unmatched:
-            _begin(own, given, work)
+            _begin(own, given, layout, work)
             _descend(a, own, layout, work, False, least)
         if signed:
-            _begin(other, given, work)
+            _begin(other, given, layout, work)
             _assign_from_incoming(a, other, layout, work, True)
             _descend(a, other, layout, work, True, least)
             work[0][:] = 0
@@ -143,14 +137,17 @@ def _squared_distance(a: Any, b: Any) -> float:
 
 
 @compiled
-def _begin(own: Any, given: Any, work: Any) -> None:
+def _begin(own: Any, given: Any, layout: Any, work: Any) -> None:
     """Move nothing yet."""
     row, permutation, sign = own
     row[:] = given
     sign[:] = 1
     work[0][:] = 0
-    for k in range(len(permutation)):
-        permutation[k] = k
+    start = 0
+    for n in layout[0][1:-1]:
+        for k in range(n):
+            permutation[start + k] = k
+        start += n
 
 
 @compiled

@@ -73,15 +73,13 @@ def match_on_gpu(
 
 
 def _layout(architecture: INRArchitecture) -> Tensor:
-    """Give (4, layers of neurons) int32: width, first neuron, and where a row has the weights and
-    the biases between a layer and the next.
-    """
+    """Give (4, layers of neurons) int32: width, first neuron, first incoming weight and bias."""
     firsts = [0, *itertools.accumulate(architecture.widths)]
     rows: list[list[int]] = [
         list(architecture.widths),
         firsts[:-1],
-        [part.start for part in architecture.weight_slices] + [0],
-        [part.start for part in architecture.bias_slices] + [0],
+        [0, *(part.start for part in architecture.weight_slices)],
+        [0, *(part.start for part in architecture.bias_slices)],
     ]
     return torch.tensor(rows, dtype=torch.int32)
 
@@ -173,7 +171,7 @@ def _begin(order, sign, price, layout, num_layers, WIDEST: tl.constexpr):
     place = tl.arange(0, WIDEST)
     for layer in range(num_layers + 1):
         width = tl.load(layout + layer)
-        first = tl.load(layout + num_layers + 1 + layer)
+        first = tl.load(layout + (num_layers + 1) + layer)
         inside = place < width
         tl.store(order + first + place, place, inside)
         tl.store(sign + first + place, tl.full([WIDEST], 1, tl.float64), inside)
@@ -205,10 +203,10 @@ def _squared_distance(
     total_bias = tl.zeros([TILE], tl.float64)
     for layer in range(1, num_layers + 1):
         n_in, n = tl.load(layout + layer - 1), tl.load(layout + layer)
-        first_in = tl.load(layout + num_layers + layer)
-        first = tl.load(layout + num_layers + 1 + layer)
-        weight = tl.load(layout + 2 * num_layers + 1 + layer)
-        bias = tl.load(layout + 3 * num_layers + 2 + layer)
+        first_in = tl.load(layout + (num_layers + 1) + layer - 1)
+        first = tl.load(layout + (num_layers + 1) + layer)
+        weight = tl.load(layout + 2 * (num_layers + 1) + layer)
+        bias = tl.load(layout + 3 * (num_layers + 1) + layer)
         column_inside = place < n_in
         column = tl.load(order + first_in + place, column_inside, 0)
         column_sign = tl.load(sign + first_in + place, column_inside, 0.0)
@@ -246,7 +244,7 @@ def _assign_from_incoming(
     """Assign layer by layer from incoming weights and biases alone, closer or not."""
     for layer in range(1, num_layers):
         n = tl.load(layout + layer)
-        first = tl.load(layout + num_layers + 1 + layer)
+        first = tl.load(layout + (num_layers + 1) + layer)
         _score(a, b, order, sign, scores, layout, num_layers, layer, False, WIDEST, TILE)
         column_of, _ = _assign(scores, price + first, n, SIGNED, WIDEST)
         _keep(order + first, sign + first, scores, column_of, n, SIGNED, WIDEST)
@@ -272,7 +270,7 @@ def _descend(
     layer, quiet = 1, 0  # quiet: layers in a row that stayed as they are
     while quiet < num_layers - 1:
         n = tl.load(layout + layer)
-        first = tl.load(layout + num_layers + 1 + layer)
+        first = tl.load(layout + (num_layers + 1) + layer)
         _score(a, b, order, sign, scores, layout, num_layers, layer, True, WIDEST, TILE)
         inside = place < n
         now = tl.load(order + first + place, inside, 0)
@@ -302,9 +300,9 @@ def _score(
 ):
     """Write the inner products of a's neurons' weights with those of b's neurons as given."""
     n_in, n = tl.load(layout + layer - 1), tl.load(layout + layer)
-    first_in = tl.load(layout + num_layers + layer)
-    weight = tl.load(layout + 2 * num_layers + 1 + layer)
-    bias = tl.load(layout + 3 * num_layers + 2 + layer)
+    first_in = tl.load(layout + (num_layers + 1) + layer - 1)
+    weight = tl.load(layout + 2 * (num_layers + 1) + layer)
+    bias = tl.load(layout + 3 * (num_layers + 1) + layer)
     column = tl.arange(0, WIDEST)
     column_inside = column < n
     b_bias = tl.load(b + bias + column, column_inside, 0.0).to(tl.float64)
@@ -322,8 +320,8 @@ def _score(
             score += own[:, None] * others[None, :]
         if OUTGOING:
             n_out = tl.load(layout + layer + 1)
-            first_out = tl.load(layout + num_layers + 2 + layer)
-            outgoing = tl.load(layout + 2 * num_layers + 2 + layer)
+            first_out = tl.load(layout + (num_layers + 1) + layer + 1)
+            outgoing = tl.load(layout + 2 * (num_layers + 1) + layer + 1)
             for k in range(n_out):
                 source = tl.load(order + first_out + k)
                 own = tl.load(a + outgoing + k * n + row, row_inside, 0.0).to(tl.float64)

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
+from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.models.pooling import REDUCTIONS, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.set_attention import attend
@@ -97,7 +98,7 @@ def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMa
     return maps
 
 
-class MergedLinear(nn.Module):
+class MergedLinear(IndexTensors):
     """All linear maps along the same axes as one matrix product, blocks by target and source.
 
     Attributes:
@@ -106,6 +107,7 @@ class MergedLinear(nn.Module):
     """
 
     coefficients: Tensor
+    _entries: Tensor
 
     def __init__(
         self, maps: list[LinearMap], in_channels: list[int], out_channels: list[int]
@@ -125,6 +127,7 @@ class MergedLinear(nn.Module):
         exists = coefficients != 0
         self.is_dense = bool(exists.all())
         self.register_buffer("coefficients", coefficients, persistent=False)
+        self.set_index("_entries", exists.flatten().nonzero()[:, 0])
         self.weight = nn.Parameter(weight[exists])
 
     def block(self, target: int, source: int) -> tuple[slice, slice]:
@@ -141,8 +144,8 @@ class MergedLinear(nn.Module):
         if self.is_dense:
             dense = self.weight.view_as(self.coefficients)
         else:
-            exists = self.coefficients != 0
-            dense = torch.zeros_like(self.coefficients).masked_scatter(exists, self.weight)
+            zeros = torch.zeros_like(self.coefficients)
+            dense = zeros.flatten().index_copy(0, self._entries, self.weight).view_as(zeros)
         return (dense * self.coefficients).mul_(self.scale).to(dtype)
 
 
@@ -225,7 +228,7 @@ class AttentionGroup(nn.Module):
         return dict(zip(self.targets, attended, strict=True))
 
 
-class DWSLayer(nn.Module):
+class DWSLayer(IndexTensors):
     """An equivariant layer: features of all parameter tensors to features of all.
 
     Args:
@@ -238,6 +241,7 @@ class DWSLayer(nn.Module):
     """
 
     bias_coefficient: Tensor
+    _bias_channel: Tensor
 
     def __init__(
         self,
@@ -277,7 +281,7 @@ class DWSLayer(nn.Module):
         channels = [torch.arange(out_channels[b.target]) + starts[b.target] for b in self.bias_maps]
         coefficients = torch.tensor([block.coefficient for block in self.bias_maps])
         self.bias = nn.Parameter(_initialise_bias(torch.empty(int(widths.sum()))))
-        self._bias_channel = torch.cat(channels)
+        self.set_index("_bias_channel", torch.cat(channels))
         self.register_buffer(
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
@@ -335,9 +339,6 @@ class DWSLayer(nn.Module):
     def _total_bias(self, dtype: torch.dtype) -> Tensor:
         total = self.bias.new_zeros(sum(self.out_channels))
         biases = (self.bias * self.bias_coefficient).mul_(1 / len(self.tensors))
-        if self._bias_channel.device != biases.device:
-            # no buffer: averages of a network's buffers (EMA) would round its integers
-            self._bias_channel = self._bias_channel.to(biases.device)
         return total.index_add(0, self._bias_channel, biases).to(dtype)
 
 

@@ -7,25 +7,21 @@ All INRs of an architecture have one graph, so it is built once: node features o
 (B, N, D) and edge features (B, E, D) over one ``edge_index``, the static graphs of torch-geometric.
 """
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from lightning_dws.models.architecture_check import check_architecture
+from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
-class NeuralGraph(nn.Module):
+class NeuralGraph(IndexTensors):
     """Nodes and edges of the neural graph, and the raw features that an INR gives them.
 
     Nodes are the neurons, layer by layer, inputs first. Edges are the weights in the order of
     ``WeightBatch.parameters``, pointing the way the INR computes; with ``reverse_edges`` the same
     edges follow once more, pointing back. An edge is there whatever its weight, zero too.
-
-    The index tensors follow the module to its device, but are no registered buffers: an average of
-    a network's buffers (EMA) would round integers.
 
     Args:
         architecture: Of the INRs.
@@ -41,6 +37,13 @@ class NeuralGraph(nn.Module):
         in_degree: (N,), number of edges that end in each node.
     """
 
+    edge_index: Tensor
+    edge_layer: Tensor
+    is_reversed: Tensor
+    node_layer: Tensor
+    neuron_class: Tensor
+    in_degree: Tensor
+
     def __init__(self, architecture: INRArchitecture, reverse_edges: bool = True) -> None:
         super().__init__()
         self.architecture, self.reverse_edges = architecture, reverse_edges
@@ -50,10 +53,11 @@ class NeuralGraph(nn.Module):
         starts = (sizes.cumsum(0) - sizes).tolist()
         self.num_nodes = sum(widths)
         self.num_neuron_classes = widths[0] + architecture.num_layers - 1 + widths[-1]
-        self.node_layer = torch.arange(len(widths)).repeat_interleave(sizes)
+        self.set_index("node_layer", torch.arange(len(widths)).repeat_interleave(sizes))
         class_sizes = [1] * widths[0] + list(widths[1:-1]) + [1] * widths[-1]
-        self.neuron_class = torch.arange(self.num_neuron_classes).repeat_interleave(
-            torch.tensor(class_sizes)
+        self.set_index(
+            "neuron_class",
+            torch.arange(self.num_neuron_classes).repeat_interleave(torch.tensor(class_sizes)),
         )
         ends = []
         for layer, (n_out, n_in) in enumerate(architecture.weight_shapes):
@@ -64,23 +68,14 @@ class NeuralGraph(nn.Module):
         weights_per_layer = torch.tensor([out * in_ for out, in_ in architecture.weight_shapes])
         edge_layer = torch.arange(architecture.num_layers).repeat_interleave(weights_per_layer)
         self.num_weights = len(edge_layer)
-        self.edge_index = torch.cat([forward_edges, forward_edges.flip(0)][: self.directions], 1)
-        self.edge_layer = edge_layer.repeat(self.directions)
-        self.is_reversed = torch.arange(self.directions).repeat_interleave(self.num_weights) == 1
-        self.in_degree = torch.bincount(self.edge_index[1], minlength=self.num_nodes)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "NeuralGraph":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name in (
-            "node_layer",
-            "neuron_class",
-            "edge_index",
-            "edge_layer",
-            "is_reversed",
-            "in_degree",
-        ):
-            setattr(self, name, fn(getattr(self, name)))
-        return self
+        self.set_index(
+            "edge_index", torch.cat([forward_edges, forward_edges.flip(0)][: self.directions], 1)
+        )
+        self.set_index("edge_layer", edge_layer.repeat(self.directions))
+        self.set_index(
+            "is_reversed", torch.arange(self.directions).repeat_interleave(self.num_weights) == 1
+        )
+        self.set_index("in_degree", torch.bincount(self.edge_index[1], minlength=self.num_nodes))
 
     @property
     def num_edges(self) -> int:

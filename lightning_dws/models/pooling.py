@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHED_ENTRIES = 2**18  # at a time on a CPU, such that all that is made of them stays in the L2 cache
+_CACHED_ENTRIES = 2**18  # at a time on a CPU, such that what is made of them stays in the L2 cache
 
 REDUCTIONS = ("max", "mean", "sum")
 

@@ -5,14 +5,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.weight_space import INRArchitecture
 
 _ROWS_AT_ONCE = 4096
 
 
-class Standardize(nn.Module):
+class Standardize(IndexTensors):
     """Standardise rows of weights with one mean and std per weight matrix and per bias vector.
 
     Statistics per entry would break the permutation symmetry. The identity until ``fit``; the
@@ -27,6 +28,7 @@ class Standardize(nn.Module):
 
     mean: Tensor
     std: Tensor
+    _tensor_of_entry: Tensor
 
     def __init__(self, architecture: INRArchitecture) -> None:
         super().__init__()
@@ -35,7 +37,8 @@ class Standardize(nn.Module):
         )
         self.register_buffer("mean", torch.zeros(len(sizes)))
         self.register_buffer("std", torch.ones(len(sizes)))
-        self._tensor_of_entry = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        self.set_index("_tensor_of_entry", owner)
         self._is_settled = False
 
     def keep_identity(self) -> None:
@@ -92,9 +95,6 @@ class Standardize(nn.Module):
         """Standardise rows (B, P)."""
         if self.training and not self._is_settled:
             self._warn_of_identity()
-        if self._tensor_of_entry.device != parameters.device:
-            # no buffer: averages of a network's buffers (EMA) would round its integers
-            self._tensor_of_entry = self._tensor_of_entry.to(parameters.device)
         scale = self.std.reciprocal()
         shift = -self.mean * scale
         return torch.addcmul(
