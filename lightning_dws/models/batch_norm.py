@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 _OVER = (0, 1, 3)  # batch, folds, positions
 
@@ -14,7 +15,7 @@ class PositionBatchNorm(nn.Module):
     """Batch norm of (B, fold * C, *axes), per channel C over batch, folds and positions.
 
     The same numbers as ``nn.BatchNorm1d``, whose kernel is slow on the CPU where the channels do
-    not come last.
+    not come last, and is used elsewhere.
 
     Attributes:
         synchronised: Whether to take the statistics over the batches of all processes together, as
@@ -38,7 +39,15 @@ class PositionBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
-        if self.training:
+        rows = wide.reshape(-1, len(self.weight), wide[0, 0].numel())
+        plain = wide.device.type != "cpu" and not self.synchronised
+        if self.training and plain and rows.numel() > rows.shape[1]:  # of one value there is no std
+            self.num_batches_tracked += 1
+            statistics = self.running_mean, self.running_var
+            out = functional.batch_norm(
+                rows, *statistics, self.weight, self.bias, True, self.momentum, self.eps
+            ).view(x.shape)
+        elif self.training:
             out, mean, unbiased = _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 wide, self.weight, self.bias, self.eps, self.synchronised and dist.is_initialized()
             )
@@ -51,7 +60,7 @@ class PositionBatchNorm(nn.Module):
             shift = self.bias - self.running_mean * scale
             split = _split(wide, len(self.weight))
             out = torch.addcmul(shift[:, None], split, scale[:, None]).view(x.shape)
-        return out.to(x.dtype)  # type: ignore[no-any-return]
+        return out.to(x.dtype)
 
 
 def _split(x: Tensor, num_features: int) -> Tensor:

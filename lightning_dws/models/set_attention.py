@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_CACHED_SCORES = 2**19  # attention scores at a time on a CPU, such that they stay in the L2 cache
+_CACHED_SCORES = 2**19  # attention scores at a time, such that they stay in the L2 cache
 
 
 def attend(
@@ -38,13 +38,46 @@ def attend(
     Returns:
         Per target (B, d, n).
     """
-    return _Attend.apply(  # type: ignore[no-any-return, no-untyped-call]
-        targets, num_heads, out_weight, out_bias, *sources, *in_weights
-    )
+    attend = _Attend.apply if sources[0].device.type == "cpu" else attend_at_once
+    return attend(targets, num_heads, out_weight, out_bias, *sources, *in_weights)
+
+
+def attend_at_once(
+    targets: tuple[tuple[int, ...], ...],
+    num_heads: int,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    *sources_and_weights: Tensor,
+) -> tuple[Tensor, ...]:
+    """Compute ``attend`` by its definition, in as few and as large operations as it takes.
+
+    Batch and positions are one axis of B n columns, so that every linear map is one product.
+    """
+    num_blocks, d = out_bias.shape
+    batch, _, n = sources_and_weights[0].shape
+    by_source = []
+    for number, own in enumerate(targets):
+        x = sources_and_weights[number].transpose(0, 1).flatten(1)
+        weight = sources_and_weights[len(targets) + number].flatten(0, 1)
+        linear = torch.addmm(weight[:, -1:], weight[:, :-1], x)
+        by_source.append(linear.view(3, len(own) * num_heads, d // num_heads, batch, n))
+    qkv = torch.cat(by_source, 1).transpose(2, 3).reshape(3, -1, d // num_heads, n)
+    q, k, v = qkv.unbind()
+    attention = torch.bmm(q.mT, k).mul(1 / math.sqrt(d)).softmax(-1)
+    heads = torch.baddbmm(q, v, attention.mT).view(-1, batch, d // num_heads, n)
+    o = heads.transpose(1, 2).reshape(num_blocks, d, batch * n)
+    blocks = o + torch.baddbmm(out_bias[..., None], out_weight, o).relu()
+    outputs: dict[int, Tensor] = {}
+    order = [target for own in targets for target in own]
+    for target, block in zip(order, blocks.unbind(), strict=True):
+        outputs[target] = outputs[target] + block if target in outputs else block
+    return tuple(outputs[t].view(d, batch, n).transpose(0, 1) for t in sorted(outputs))
 
 
 class _Attend(torch.autograd.Function):
-    """All heads of all blocks have one size, so they are one batch of small matrix products.
+    """For CPUs, in pieces that stay in the cache, with the least of memory.
+
+    All heads of all blocks have one size, so they are one batch of small matrix products.
 
     Channels come before positions, (B, c, n): a linear map is W x, its result splits into heads
     without a copy, and so do all products of the backward pass. q, k, v and o are flat buffers of
@@ -75,7 +108,7 @@ class _Attend(torch.autograd.Function):
         q, k, v = qkv.view(3, -1, d // num_heads, n)
         attention = q.new_empty(len(q), n, n)
         o = q.clone()
-        heads_at_once = _heads_at_once(q)
+        heads_at_once = max(1, _CACHED_SCORES // n**2)
         for q_, k_, v_, attention_, o_ in zip(
             *(tensor.split(heads_at_once) for tensor in (q, k, v, attention, o)), strict=True
         ):
@@ -120,7 +153,7 @@ class _Attend(torch.autograd.Function):
             torch.sum(grad_hidden, (0, 2), out=grad_out_bias[block])
 
         grad_qkv = torch.empty_like(qkv)
-        heads_at_once = _heads_at_once(q)
+        heads_at_once = max(1, _CACHED_SCORES // n**2)
         for q_, k_, v_, attention_, grad_o_, grad_q_, grad_k_, grad_v_ in zip(
             *(
                 tensor.split(heads_at_once)
@@ -155,11 +188,6 @@ class _Attend(torch.autograd.Function):
                     weight = weights[which, :, :-1].T.expand(batch, -1, -1)
                     grad_x.baddbmm_(weight, grad, alpha=scale)
         return None, None, grad_out_weight, grad_out_bias, *grad_sources, *grad_weights
-
-
-def _heads_at_once(q: Tensor) -> int:
-    """How many heads (heads, d, n) to take through attention together: all, save on a CPU."""
-    return max(1, _CACHED_SCORES // q.shape[-1] ** 2 if q.device.type == "cpu" else len(q))
 
 
 def _by_block(

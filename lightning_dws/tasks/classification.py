@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
@@ -19,6 +18,7 @@ from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.errors import DataError
 from lightning_dws.models.recorded import describe
 from lightning_dws.randomness import stream_seed
+from lightning_dws.tasks.compiling import CompileMode, GraphedNetwork, compile_if_possible
 from lightning_dws.tasks.mean_loss import MeanLoss
 from lightning_dws.tasks.output_check import check_logits
 from lightning_dws.tasks.restoring import (
@@ -46,9 +46,11 @@ class ClassificationTask(pl.LightningModule):
             to zero at the end of training. Where only ``max_time`` ends it, by the time.
         warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
-        compile: Whether ``torch.compile`` makes kernels for the network: worth it on GPUs, slower
-            than the networks' own kernels on CPUs. Where no compiler is found, and for what cannot
-            be compiled, the network runs as it is. Checkpoints are the same.
+        compile: Whether, or in which mode, ``torch.compile`` makes kernels for the network: worth
+            it on GPUs, slower than the networks' own kernels on CPUs. Where no compiler is found,
+            and for what cannot be compiled, the network runs as it is. ``cuda-graph`` compiles
+            nothing, but replays the network's launches in training as one, see ``GraphedNetwork``.
+            Checkpoints are the same.
 
     Raises:
         ValueError: An argument out of its range.
@@ -62,7 +64,7 @@ class ClassificationTask(pl.LightningModule):
         schedule: Literal["constant", "cosine"] = "cosine",
         warmup_steps: int = 0,
         label_smoothing: float = 0.0,
-        compile: bool = False,
+        compile: bool | CompileMode = False,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -77,7 +79,8 @@ class ClassificationTask(pl.LightningModule):
         self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
-        self.compiles_network = compile
+        self.compile_mode = compile
+        self._graphed: GraphedNetwork | None = None
         self.network_config: dict[str, Any] | None = None
         self.run_settings: dict[str, Any] | None = None
         self.classes: tuple[str, ...] | None = None
@@ -107,7 +110,7 @@ class ClassificationTask(pl.LightningModule):
         self._diverged_at = torch.tensor(math.inf)
 
     def forward(self, batch: WeightBatch) -> Tensor:
-        logits: Tensor = self.network(batch)
+        logits: Tensor = (self._graphed or self.network)(batch)
         check_logits(logits, self.network, len(batch), self.num_classes)
         return logits
 
@@ -136,9 +139,18 @@ class ClassificationTask(pl.LightningModule):
                 f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
             )
         self._compare_classes("the trained network")
-        if self.compiles_network:
-            compile_if_possible(self.network, self.trainer.strategy.root_device)
-            self.compiles_network = False  # once is enough for all stages
+        self._compile()
+
+    def _compile(self) -> None:
+        mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
+        device = self.trainer.strategy.root_device
+        if mode == "cuda-graph":
+            if device.type != "cuda":
+                raise DataError(f"compile cuda-graph is for GPUs of CUDA, this run is on {device}")
+            adds_gradients = self.trainer.accumulate_grad_batches > 1
+            self._graphed = GraphedNetwork(self.network, adds_gradients)
+        elif mode:
+            compile_if_possible(self.network, device, "default" if mode is True else mode)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
@@ -386,15 +398,3 @@ class ClassificationTask(pl.LightningModule):
             network: See ``from_checkpoint``.
         """
         return cls.from_checkpoint(checkpoint_path, network).to(map_location or "cpu")
-
-
-def compile_if_possible(network: nn.Module, device: torch.device) -> None:
-    """Let ``torch.compile`` speed up a module in place, or warn why it cannot on this machine."""
-    try:
-        torch.compile(torch.sin)(torch.zeros(2, device=device))
-    except Exception as error:  # whatever a missing compiler leads to
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        rank_zero_warn(f"the network is not compiled, torch.compile does not work: {reason[0]}")
-        return
-    torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-    network.compile()

@@ -73,7 +73,9 @@ def _augmentation_case(augmentation: Augmentation, architecture: INRArchitecture
 
 def _augmentation_cases() -> dict[str, Case]:
     combinations = ("Augmentation", "Compose", "OneOf", "RandomOrder")
-    single = {n: getattr(augmentations_, n) for n in augmentations_.__all__ if n not in combinations}
+    single = {
+        n: getattr(augmentations_, n) for n in augmentations_.__all__ if n not in combinations
+    }
     cases = {}
     for name, kind in single.items():
         architecture = RELU if name == "ReLUScaling" else SINE
@@ -98,7 +100,9 @@ def _mixup_case(**options: Any) -> Case:
             mixup.mix(batch, NUM_CLASSES, generator)
             if mixup.alignment == "none":
                 mixed = mix_up(batch, partner, share, NUM_CLASSES, mixup.labels)
-                return [mixed.parameters] if mixed.target is None else [mixed.parameters, mixed.target]
+                return (
+                    [mixed.parameters] if mixed.target is None else [mixed.parameters, mixed.target]
+                )
             found = align(batch, partner, mixup.alignment)
             return [found.aligned.parameters, *found.permutations, *found.signs]
 
@@ -142,9 +146,13 @@ def _training_case(make: Callable[[INRArchitecture], nn.Module]) -> Case:
         network = make(SINE)
         batch = make_batch(torch.device("cpu"))
         network.standardize.fit([batch.parameters])  # type: ignore[union-attr]
-        draws = any("dropout" in n and m.p > 0 for n, m in network.named_modules() if n == "dropout")
-        draws = draws or getattr(network, "dropout", 0.0) not in (0.0,) or "Transformer" in str(
-            type(network).__name__
+        draws = any(
+            "dropout" in n and m.p > 0 for n, m in network.named_modules() if n == "dropout"
+        )
+        draws = (
+            draws
+            or getattr(network, "dropout", 0.0) not in (0.0,)
+            or "Transformer" in str(type(network).__name__)
         )
         network, batch = network.to(device), batch.to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)

@@ -242,7 +242,11 @@ class _OwnFactories(TorchDispatchMode):
     """Keeps what PyTorch's own operations make on the device: a number as an operand, say."""
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
         given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
