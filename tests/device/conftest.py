@@ -1,0 +1,5 @@
+"""Tests on a GPU run where there is one, with ``pytest tests/device``."""
+
+import torch
+
+collect_ignore = [] if torch.cuda.is_available() else ["test_cuda.py"]
