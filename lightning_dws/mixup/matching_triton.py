@@ -11,7 +11,6 @@ given, and the prices of an assignment are a valid start for the layer's next on
 # ruff: noqa: N803
 
 import itertools
-from typing import Any
 
 import torch
 import triton
@@ -75,7 +74,7 @@ def match_on_gpu(
 def _layout(architecture: INRArchitecture) -> Tensor:
     """Give (4, layers of neurons) int32: width, first neuron, first incoming weight and bias."""
     firsts = [0, *itertools.accumulate(architecture.widths)]
-    rows: list[list[int]] = [
+    rows = [
         list(architecture.widths),
         firsts[:-1],
         [0, *(part.start for part in architecture.weight_slices)],
@@ -90,17 +89,17 @@ def _layout(architecture: INRArchitecture) -> Tensor:
 
 @triton.jit
 def _match(
-    a: Any,
-    b: Any,
-    order: Any,
-    sign: Any,
-    price: Any,
-    scores: Any,
-    layout: Any,
-    num_layers: Any,
-    num_parameters: Any,
-    neurons: Any,
-    relative_gain: Any,
+    a,
+    b,
+    order,
+    sign,
+    price,
+    scores,
+    layout,
+    num_layers,
+    num_parameters,
+    neurons,
+    relative_gain,
     SIGNED: tl.constexpr,
     WIDEST: tl.constexpr,
     TILE: tl.constexpr,

@@ -47,7 +47,7 @@ class _MaxPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_maxima: Tensor) -> Any:
         x, maxima = ctx.saved_tensors
-        at_maximum = torch.eq(x, maxima[..., None], out=torch.empty_like(x))
+        at_maximum = _ones_where_equal(x, maxima[..., None])
         return at_maximum.mul_((grad_maxima / at_maximum.sum(-1))[..., None])
 
 
@@ -88,10 +88,17 @@ class _MaxPoolMatrix(torch.autograd.Function):
         for x_, rows_, columns_, grad_x_, grad_rows_, grad_columns_, grad_ in zip(
             *(tensor.split(inrs_at_once) for tensor in chunks), strict=True
         ):
-            at_maximum = torch.eq(x_, rows_[..., None], out=torch.empty_like(x_))
+            at_maximum = _ones_where_equal(x_, rows_[..., None])
             share = (grad_rows_ / at_maximum.sum(-1))[..., None]
             torch.addcmul(grad_x_, at_maximum, share, out=grad_)
-            torch.eq(x_, columns_[..., None, :], out=at_maximum)
+            at_maximum = _ones_where_equal(x_, columns_[..., None, :])
             share = (grad_columns_ / at_maximum.sum(-2))[..., None, :]
             grad_.addcmul_(at_maximum, share)
         return grad
+
+
+def _ones_where_equal(x: Tensor, other: Tensor) -> Tensor:
+    """Give 1 where the tensors are equal and 0 elsewhere, in the dtype of the first."""
+    if x.device.type == "cpu":  # written at once, not first as booleans
+        return torch.eq(x, other, out=torch.empty_like(x))
+    return torch.eq(x, other).to(x.dtype)

@@ -52,7 +52,7 @@ class GraphedNetwork:
             self._record(batch)
         if not self.network.training or batch.parameters.shape != self._shape:
             return self.network(batch)  # type: ignore[no-any-return]
-        return self._replay(batch.parameters)  # type: ignore[no-any-return]
+        return self._replay(batch.parameters).clone()  # type: ignore[no-any-return]
 
     def _record(self, batch: WeightBatch) -> None:
         """Record forward and backward pass; leave the network and the generator as they were."""

@@ -13,6 +13,7 @@ from tiny import tiny_spec
 
 from lightning_dws import INRArchitecture
 from lightning_dws.data import INRDataModule
+from lightning_dws.errors import DataError
 from lightning_dws.mixup import MixUp, align, squared_distance
 from lightning_dws.models import DWSNet
 from lightning_dws.tasks import ClassificationTask
@@ -21,6 +22,7 @@ from lightning_dws.tasks.compiling import GraphedNetwork
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.filterwarnings("ignore:The usage of .scatter:UserWarning")  # torch-geometric's advice
 @pytest.mark.parametrize("name", CASES)
 def test_finds_what_the_cpu_finds_without_a_wait(name):
@@ -28,9 +30,9 @@ def test_finds_what_the_cpu_finds_without_a_wait(name):
     case.prepare(CUDA)()  # what is done once
     step = case.prepare(CUDA)
     torch.cuda.synchronize()
-    if not case.may_wait:
-        torch.cuda.set_sync_debug_mode("error")
     try:
+        if not case.may_wait:
+            torch.cuda.set_sync_debug_mode("error")
         results = step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -93,16 +95,22 @@ def test_a_recorded_network_trains_as_it_does_unrecorded(name, precision):
     )
 
 
-class Flips(torch.nn.Module):
+class Looks(torch.nn.Module):
     """A network that must know its numbers."""
+
+    def forward(self, batch):
+        logits = batch.parameters[:, :NUM_CLASSES] * self.factor
+        return -logits if bool(logits.sum() > 0) else logits
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = DWSNet(SINE, NUM_CLASSES, 8, 1)
+        self.factor = torch.nn.Parameter(torch.ones(1))
 
-    def forward(self, batch):
-        logits = self.network(batch)
-        return -logits if bool(batch.parameters.sum() > 0) else logits
+
+def test_a_network_that_waits_is_named():
+    network = GraphedNetwork(Looks().to(CUDA), adds_gradients=False)
+    with pytest.raises(DataError, match="Looks cannot be recorded as a CUDA graph"):
+        network(make_batch(CUDA))
 
 
 @pytest.mark.parametrize("compile_mode", [False, "cuda-graph"])
