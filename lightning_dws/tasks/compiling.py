@@ -1,6 +1,5 @@
 """Ways to make a network's passes on a GPU take fewer launches."""
 
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -59,15 +58,14 @@ class GraphedNetwork:
         device = batch.device
         buffers = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         generator_state = torch.cuda.get_rng_state(device)
-        autocast: Any = nullcontext()
-        if torch.is_autocast_enabled("cuda"):  # its cache would hold weights of the recording
-            autocast = torch.autocast("cuda", torch.get_autocast_dtype("cuda"), cache_enabled=False)
+        if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+            # recorded on another stream than it is replayed on, as PyTorch does it itself
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+        network = _OfRows(self.network, batch.architecture, torch.is_autocast_enabled("cuda"))
         try:
-            with autocast:
+            with torch.autocast("cuda", enabled=False):  # the backward pass is not in autocast
                 self._replay = torch.cuda.make_graphed_callables(
-                    _OfRows(self.network, batch.architecture),
-                    (batch.parameters.clone(),),
-                    allow_unused_input=True,
+                    network, (batch.parameters.clone(),), allow_unused_input=True
                 )
         except RuntimeError as error:
             raise DataError(
@@ -85,12 +83,17 @@ class GraphedNetwork:
 
 
 class _OfRows(nn.Module):
-    """A network as a function of rows (B, P)."""
+    """A network as a function of rows (B, P), in autocast or not.
 
-    def __init__(self, network: nn.Module, architecture: INRArchitecture) -> None:
+    Autocast keeps no cache: it would hold the weights of the recording.
+    """
+
+    def __init__(self, network: nn.Module, architecture: INRArchitecture, autocast: bool) -> None:
         super().__init__()
         self.network, self.architecture = network, architecture
+        self.autocast, self.dtype = autocast, torch.get_autocast_dtype("cuda")
 
     def forward(self, rows: Tensor) -> Tensor:
         batch = WeightBatch.from_parameters(self.architecture, rows)
-        return self.network(batch)  # type: ignore[no-any-return]
+        with torch.autocast("cuda", self.dtype, enabled=self.autocast, cache_enabled=False):
+            return self.network(batch)  # type: ignore[no-any-return]

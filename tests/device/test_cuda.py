@@ -20,10 +20,17 @@ from lightning_dws.tasks import ClassificationTask
 from lightning_dws.tasks.compiling import GraphedNetwork
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}")
+    for text in (
+        "The usage of .scatter:UserWarning",  # torch-geometric's advice
+        "Synchronization debug mode is a prototype:UserWarning",
+        ".torch.jit.script_method. is deprecated:DeprecationWarning",  # Triton's compiler in torch
+        "Attempting to run cuBLAS, but there was no current CUDA context:UserWarning",
+    )
+]
 
 
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
-@pytest.mark.filterwarnings("ignore:The usage of .scatter:UserWarning")  # torch-geometric's advice
 @pytest.mark.parametrize("name", CASES)
 def test_finds_what_the_cpu_finds_without_a_wait(name):
     case = CASES[name]
@@ -67,7 +74,6 @@ def test_aligns_as_the_cpu_does(widths, symmetry):
     assert same == len(architecture.hidden_widths)
 
 
-@pytest.mark.filterwarnings("ignore:The usage of .scatter:UserWarning")
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_recorded_network_trains_as_it_does_unrecorded(name, precision):
