@@ -1,7 +1,10 @@
 """What this machine can do: the measure for every other benchmark."""
 
+import os
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -35,7 +38,22 @@ def memory_gbps(device: str = "cpu", megabytes: int = 256, repeats: int = 5) -> 
     return 2 * source.numel() * source.element_size() / seconds / 1e9
 
 
+def describe_processor() -> str:
+    """Name the processor as Linux does, with family, model and number of cores in use."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    fields = {}
+    for name, separator, value in (line.partition(":") for line in lines):
+        if separator:
+            fields.setdefault(name.strip(), value.strip())
+    name = fields.get("model name", platform.processor() or platform.machine())
+    if "cpu family" in fields:
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
 if __name__ == "__main__":
+    print(describe_processor())
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"matrix product, 2048^3 float32: {matmul_gflops():.0f} GFLOP/s")
     print(f"memory copy, 256 MB:            {memory_gbps():.0f} GB/s")

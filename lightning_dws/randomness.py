@@ -46,6 +46,17 @@ def make_generator(
     return generator
 
 
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's own generators, of the CPU and of one device, for layers that draw from them.
+
+    As ``torch.manual_seed``, which goes through all kinds of devices, and where one is not there
+    notes the whole call stack in a list that only grows.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     """Shift int64 right logically (torch's own shift keeps the sign)."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,8 +1,11 @@
 """Pictures of how a network does: the confusion matrix, and INRs with their predictions."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -12,19 +15,17 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
-from lightning_dws.inrs.pictures import (
-    draw_image,
-    fine_grid,
-    new_figure,
-    render_images,
-    save_figure,
-)
+from lightning_dws.callbacks.tiles import COLUMNS, draw_tiles
+from lightning_dws.inrs.pictures import draw_image, fine_grid, new_figure, render_images
 from lightning_dws.weight_space import WeightBatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS = 8
+
+_DOTS_PER_INCH = 110
+
+Pixels = npt.NDArray[np.uint8]
 
 
 class Pictures(pl.Callback):
@@ -184,10 +185,15 @@ def name_targets(batch: WeightBatch, classes: tuple[str, ...]) -> list[str]:
 def draw_titled(
     images: Tensor, titles: Sequence[str], colours: Sequence[str] | None = None
 ) -> "Figure":
-    """Draw images (B, height, width, channels) in rows of eight, each with its title."""
-    rows = -(-len(images) // _COLUMNS)
-    figure, axes = new_figure(rows, min(_COLUMNS, len(images)), 1.3)
+    """Draw images (B, height, width, channels) in rows of eight, each with its title.
+
+    Lines (B, points, out) are drawn as well, on axes of their own.
+    """
     colours = colours or ["black"] * len(titles)
+    if images.ndim == 4:
+        return draw_tiles(images, titles, colours)
+    rows = -(-len(images) // COLUMNS)
+    figure, axes = new_figure(rows, min(COLUMNS, len(images)), 1.3)
     for axis, image, title, colour in zip(axes.flat, images, titles, colours, strict=False):
         draw_image(axis, image)
         axis.set_title(title, fontsize=8, color=colour)
@@ -197,8 +203,25 @@ def draw_titled(
 
 
 def publish(trainer: pl.Trainer, tag: str, figure: "Figure") -> None:
-    """Send a figure to TensorBoard and to ``pictures/`` of the run's folder."""
+    """Send a figure, drawn once, to TensorBoard and to ``pictures/`` of the run's folder."""
+    pixels = draw_pixels(figure)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(tag, figure, trainer.global_step)
-    save_figure(figure, run_folder(trainer) / "pictures" / f"{tag.replace('/', '_')}.png")
+            logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+    save_pixels(pixels, run_folder(trainer) / "pictures" / f"{tag.replace('/', '_')}.png")
+
+
+def draw_pixels(figure: "Figure") -> Pixels:
+    """Draw a figure as an image (height, width, 3)."""
+    figure.set_dpi(_DOTS_PER_INCH)
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def save_pixels(pixels: Pixels, path: Path) -> None:
+    """Save an image (height, width, 3) as PNG, making its folder."""
+    from matplotlib.image import imsave
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imsave(path, np.ascontiguousarray(pixels), dpi=_DOTS_PER_INCH)

@@ -11,15 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.errors import DataError
 from lightning_dws.models.recorded import describe
-from lightning_dws.randomness import stream_seed
+from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, GraphedNetwork, compile_if_possible
-from lightning_dws.tasks.mean_loss import MeanLoss
 from lightning_dws.tasks.output_check import check_logits
 from lightning_dws.tasks.restoring import (
     build_network,
@@ -31,7 +28,10 @@ from lightning_dws.tasks.restoring import (
 )
 from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
 from lightning_dws.tasks.schedule import tell_about_schedule, training_progress
+from lightning_dws.tasks.scores import Score, Scores
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+_SPLITS = ("train", "val", "test")
 
 
 class ClassificationTask(pl.LightningModule):
@@ -87,27 +87,15 @@ class ClassificationTask(pl.LightningModule):
         self.classes: tuple[str, ...] | None = None
         self._restored = False
         self._resuming: tuple[dict[str, Any], str] | None = None
-        top5 = {}
-        if num_classes > 5:  # of fewer classes it is always 1
-            top5["accuracy_top5"] = MulticlassAccuracy(
-                num_classes, average="micro", top_k=5, validate_args=False
-            )
-        metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-                **top5,
-                "accuracy_macro": MulticlassAccuracy(
-                    num_classes, average="macro", validate_args=False
-                ),
-            },
-            compute_groups=False,  # they would merge metrics whose first batch looked alike
-        )
+        scores = {split: Scores(num_classes) for split in _SPLITS}
+        self.scores = nn.ModuleDict({f"{split}_": own for split, own in scores.items()})
         self.metrics = nn.ModuleDict(
-            {f"{split}_": metrics.clone(prefix=f"{split}/") for split in ("train", "val", "test")}
+            {
+                f"{split}_": nn.ModuleDict({name: Score(own, name) for name in own.names})
+                for split, own in scores.items()
+            }
         )
-        self.mean_losses = nn.ModuleDict(
-            {f"{split}_": MeanLoss() for split in ("train", "val", "test")}
-        )
+        self._logged_splits: set[str] = set()
         self._diverged_at = torch.tensor(math.inf)
 
     def forward(self, batch: WeightBatch) -> Tensor:
@@ -120,14 +108,12 @@ class ClassificationTask(pl.LightningModule):
     @property
     def training_metrics(self) -> list[str]:
         """Name what is measured in training and validation, and can be monitored."""
-        names = [
-            name for split in ("train", "val") for name in (f"{split}/loss", *self._metrics(split))
-        ]
+        names = [f"{split}/{name}" for split in ("train", "val") for name in self._scores(split)]
         return [*names, "train/loss_step"]
 
-    def _metrics(self, split: str) -> list[str]:
-        metrics: Any = self.metrics[f"{split}_"]
-        return list(metrics.keys())
+    def _scores(self, split: str) -> dict[str, Score]:
+        scores: Any = self.metrics[f"{split}_"]
+        return dict(scores.items())
 
     def setup(self, stage: str) -> None:
         """Compile the network if that is wanted and possible; it happens at the first batch.
@@ -240,10 +226,20 @@ class ClassificationTask(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Set the first learning rate of a run that continues, maybe with another length."""
+        self._logged_splits.clear()  # a run that goes on in mid-epoch does not start one
         tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
                 restart_schedule(config.scheduler)
+
+    def on_train_epoch_start(self) -> None:
+        self._logged_splits.discard("train")
+
+    def on_validation_epoch_start(self) -> None:
+        self._logged_splits.discard("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._logged_splits.discard("test")
 
     def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
         """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
@@ -253,7 +249,7 @@ class ClassificationTask(pl.LightningModule):
         """
         seed = getattr(getattr(self.trainer, "datamodule", None), "seed", 0)
         counter = self.trainer.fit_loop.total_batch_idx
-        torch.manual_seed(stream_seed(seed, self.global_rank, counter, "network"))
+        seed_torch(stream_seed(seed, self.global_rank, counter, "network"), batch.device)
 
     def training_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
         step = self._step(batch, "train")
@@ -290,43 +286,45 @@ class ClassificationTask(pl.LightningModule):
         logits = self(batch)
         target = batch.label if batch.target is None else batch.target
         loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
-        mean_loss: Any = self.mean_losses[f"{split}_"]
-        mean_loss.update(loss.detach(), len(batch))
-        metrics: Any = self.metrics[f"{split}_"]
-        metrics.update(logits.detach(), batch.label)
-        self._log_epoch(f"{split}/loss", mean_loss, batch)
-        for name, metric in metrics.items():
-            self._log_epoch(name, metric, batch)
+        scores: Any = self.scores[f"{split}_"]
+        scores.update(loss.detach(), logits.detach(), batch.label)
+        if split not in self._logged_splits:
+            self._logged_splits.add(split)
+            self._log_epoch(split, len(batch))
         return {"loss": loss, "logits": logits.detach()}
 
-    def _log_epoch(self, name: str, metric: Metric, batch: WeightBatch) -> None:
-        self.log(
-            name,
-            metric,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=name in ("train/loss", "val/loss", "val/accuracy"),
-            batch_size=len(batch),
-        )
+    def _log_epoch(self, split: str, batch_size: int) -> None:
+        """Hand the scores to Lightning, which reads them when the epoch ends: once is enough."""
+        for name, score in self._scores(split).items():
+            self.log(
+                f"{split}/{name}",
+                score,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=f"{split}/{name}" in ("train/loss", "val/loss", "val/accuracy"),
+                batch_size=batch_size,
+            )
 
     def _watch(self, loss: Tensor) -> None:
         """Stop at the first loss that is not finite; on a GPU, look only now and then."""
         step = self.trainer.fit_loop.total_batch_idx
+        if loss.device.type == "cpu":
+            if not math.isfinite(loss.item()):
+                self._report_divergence(step)
+            return
         self._diverged_at = self._diverged_at.to(loss.device)
         now = torch.where(loss.detach().isfinite(), math.inf, float(step))
         self._diverged_at = torch.minimum(self._diverged_at, now)
-        on_cpu, log_every = loss.device.type == "cpu", self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        every = 1 if on_cpu else max(1, log_every)
-        if step % every == 0 or self.trainer.is_last_batch:
-            self._report_divergence()
+        every = max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if (step % every == 0 or self.trainer.is_last_batch) and self._diverged_at.isfinite():
+            self._report_divergence(int(self._diverged_at))
 
-    def _report_divergence(self) -> None:
-        if self._diverged_at.isfinite():
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise DataError(
-                f"the training loss stopped being finite in batch {int(self._diverged_at)} of this "
-                f"run (learning rate {rate:.3g}); checkpoints saved before are kept"
-            )
+    def _report_divergence(self, step: int) -> None:
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        raise DataError(
+            f"the training loss stopped being finite in batch {step} of this run (learning rate "
+            f"{rate:.3g}); checkpoints saved before are kept"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the network is and what it was trained on, as plain data."""

@@ -1,13 +1,26 @@
+import io
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.image import imread
+from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import Blobs, random_batch
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_dws.callbacks import Pictures
-from lightning_dws.callbacks.pictures import draw_confusion, draw_predictions, name_targets
+from lightning_dws.callbacks.pictures import (
+    draw_confusion,
+    draw_predictions,
+    draw_titled,
+    name_targets,
+    publish,
+)
 from lightning_dws.cli import main
 from lightning_dws.inrs.pictures import visible_channels
 
@@ -29,8 +42,49 @@ def test_targets_are_named_by_their_largest_shares():
 def test_wrong_predictions_stand_out():
     images = torch.rand(3, 4, 5, 1)
     figure = draw_predictions(images, torch.tensor([0, 1, 2]), torch.tensor([0, 2, 2]), CLASSES)
+    [axis] = figure.axes
+    titles = [(text.get_text(), text.get_color()) for text in axis.texts]
+    assert titles == [("left", "black"), ("right\nis middle", "red"), ("right", "black")]
+
+
+def test_lines_have_axes_of_their_own():
+    lines = torch.rand(3, 7, 1)
+    figure = draw_predictions(lines, torch.tensor([0, 1, 2]), torch.tensor([0, 2, 2]), CLASSES)
     titles = [(axis.get_title(), axis.title.get_color()) for axis in figure.axes]
     assert titles == [("left", "black"), ("right\nis middle", "red"), ("right", "black")]
+
+
+@pytest.mark.parametrize(("count", "channels"), [(1, 1), (3, 3), (11, 1), (9, 2)])
+def test_every_image_stands_below_its_title_and_no_other(count, channels):
+    height, width = 12, 9
+    shades = torch.linspace(0, 0.8, count)
+    images = shades[:, None, None, None].expand(count, height, width, channels)
+    [axis] = draw_titled(images, [str(number) for number in range(count)]).axes
+    [drawn] = axis.images
+    grid = torch.as_tensor(np.asarray(drawn.get_array()))
+    grid = grid if grid.ndim == 2 else grid[..., 0]
+    assert int((grid < 0.9).sum()) == count * height * width  # the rest is white
+    for number, text in enumerate(axis.texts):
+        x, y = (round(value) for value in text.get_position())
+        assert text.get_text() == str(number)
+        assert grid[y, x] > 0.9
+        assert torch.allclose(grid[y + 1 : y + 1 + height, x], shades[number].to(grid))
+
+
+def test_a_figure_is_drawn_once_for_tensorboard_and_the_png(tmp_path, monkeypatch):
+    draws = []
+    draw = FigureCanvasAgg.draw
+    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda self: (draws.append(self), draw(self)))
+    logger = TensorBoardLogger(tmp_path)
+    trainer = pl.Trainer(logger=logger, accelerator="cpu")
+    publish(trainer, "val/inrs", draw_titled(torch.rand(3, 8, 8, 1), CLASSES))
+    logger.experiment.close()
+    assert len(draws) == 1
+    [png] = tmp_path.rglob("pictures/val_inrs.png")
+    events = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
+    [image] = events.Images("val/inrs")
+    shown = imread(io.BytesIO(image.encoded_image_string))
+    assert np.array_equal(shown[..., :3], imread(png)[..., :3])
 
 
 def test_a_confusion_matrix_shows_counts_true_by_predicted():

@@ -77,18 +77,6 @@ def test_metrics_are_those_of_the_predictions(tmp_path, data):
     )
 
 
-def test_metrics_that_begin_alike_stay_themselves():
-    task = ClassificationTask(nn.Identity(), 10)
-    metrics = task.metrics["val_"]
-    label = torch.tensor([0, 1, 2])
-    metrics.update(functional.one_hot(label, 10).float(), label)  # all right, in every metric
-    second = torch.tensor([[0.5, 0.4] + [0.0] * 8] * 3)
-    metrics.update(second, torch.tensor([1, 1, 1]))  # second best: in the top five alone
-    found = metrics.compute()
-    assert found["val/accuracy_top5"] == 1.0
-    assert found["val/accuracy"] == 0.5
-
-
 def test_soft_targets_and_label_smoothing_enter_the_loss(tmp_path, data, store):
     batch = store.split("val")
     soft = batch.replace(target=torch.softmax(torch.randn(6, 3), dim=1))
