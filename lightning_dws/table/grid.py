@@ -15,13 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_dws.config_files import Settings, list_files, own_settings
 from lightning_dws.errors import DataError
-from lightning_dws.table.pieces import (
-    Piece,
-    command_of,
-    merge_pieces,
-    settings_hash,
-    words_of,
-)
+from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
 
 _ROWS = ("augmentations", "models", "datasets")
 _REQUIRED = ("name", "seeds", "views", *_ROWS)

@@ -12,12 +12,7 @@ from typing import Any
 
 import yaml
 
-from lightning_dws.config_files import (
-    Settings,
-    merge_settings,
-    read_settings,
-    with_named_files,
-)
+from lightning_dws.config_files import Settings, merge_settings, read_settings, with_named_files
 
 Piece = str | Settings
 

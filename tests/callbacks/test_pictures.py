@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lightning_dws.callbacks import Pictures
 from lightning_dws.callbacks.pictures import draw_confusion, draw_predictions, name_targets
 from lightning_dws.cli import main
-from lightning_dws.inrs.pictures import visible_channels
+from lightning_dws.figures import visible_channels
 
 CLASSES = ("left", "middle", "right")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from lightning_dws.cli import main
-from lightning_dws.inrs.process_pool import map_in_processes
+from lightning_dws.process_pool import map_in_processes
 
 BLOBS = {
     "data": {

@@ -12,10 +12,8 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
-from lightning_dws.inrs.formats.progress import FileProgress
 from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
-from lightning_dws.inrs.preparation import SHARD_SIZE
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import (
     INDEX_NAME,
@@ -25,6 +23,8 @@ from lightning_dws.inrs.store import (
     read_shard,
     write_shard,
 )
+from lightning_dws.inrs.store.shards import SHARD_SIZE
+from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import WeightBatch
 
 _MAX_CHUNK_BYTES = 2**28

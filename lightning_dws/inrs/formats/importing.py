@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import make_directory
 from lightning_dws.inrs.formats.importer import Importer
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
-from lightning_dws.inrs.formats.progress import FileProgress
 from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
-from lightning_dws.inrs.locks import locked
-from lightning_dws.inrs.preparation import make_directory
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import (
     INDEX_NAME,
@@ -25,6 +23,8 @@ from lightning_dws.inrs.store import (
     read_unlisted_shard,
     write_index,
 )
+from lightning_dws.inrs.store.locks import locked
+from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import INRArchitecture
 
 _MAX_REPORTED = 20
