@@ -11,7 +11,6 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting.recipes import expand_recipe_settings
 from lightning_dws.lightning_cli import in_one_line, run_lightning
 from lightning_dws.saved_settings import with_saved_settings
-from lightning_dws.table.command import run_table
 
 HELP = """\
 Learning in deep weight spaces: networks that take other networks' weights as their input.
@@ -59,6 +58,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if words[0] == "inrs":
             run_inrs(words[1:])
         elif words[0] == "table":
+            from lightning_dws.table.command import run_table  # imports what no other command needs
+
             run_table(words[1:])
         else:
             run_lightning(with_saved_settings(expand_includes(words)))
