@@ -4,7 +4,6 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
@@ -12,8 +11,10 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from lightning_dws.devices import find_device
-from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
-from lightning_dws.inrs.preparation.parts import Part, all_parts_finished, fit_part
+from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted
+from lightning_dws.inrs.preparation.parts import Part
+from lightning_dws.inrs.preparation.plan import make_plan
+from lightning_dws.inrs.preparation.prepare import Fitter
 from lightning_dws.inrs.store import INDEX_NAME, INRStore
 from lightning_dws.inrs.store.quality import describe_low
 from lightning_dws.parse_errors import ArgumentParser
@@ -90,14 +91,13 @@ def run_fit(options: Namespace) -> None:
     if options.devices > 1 or options.num_nodes > 1 or _is_launched():
         _fit_with_fabric(directory, spec, wanted, part or Part(1, 1), options)
         return
-    settings: dict[str, Any] = {
-        "device": find_device(options.device, "device"),
-        "chunk_size": options.chunk_size,
-    }
+    device = find_device(options.device, "device")
+    plan = make_plan(directory, spec, wanted)
+    fitter = Fitter(plan, device=device, chunk_size=options.chunk_size)
     if part is not None:
-        fit_part(directory, spec, wanted, part, **settings)
-    if part is None or all_parts_finished(directory, spec, wanted):
-        prepare_store(directory, spec, wanted, **settings)
+        fitter.fit_part(part)
+    if part is None or plan.is_finished():
+        fitter.finish_store()
     _report(directory, part)
 
 
@@ -116,13 +116,13 @@ def _fit_with_fabric(
     )
     fabric.launch()
     first = fabric.global_rank == 0
-    settings: dict[str, Any] = {"device": fabric.device, "chunk_size": options.chunk_size}
-    own = part.share(fabric.global_rank, fabric.world_size)
-    fit_part(directory, spec, wanted, own, show_progress=first, **settings)
+    plan = make_plan(directory, spec, wanted, show_progress=first)
+    fitter = Fitter(plan, device=fabric.device, chunk_size=options.chunk_size, show_progress=first)
+    fitter.fit_part(part.share(fabric.global_rank, fabric.world_size))
     fabric.barrier()
     if first:
-        if all_parts_finished(directory, spec, wanted):
-            prepare_store(directory, spec, wanted, **settings)
+        if plan.is_finished():
+            fitter.finish_store()
         _report(directory, part)
     fabric.barrier()
 

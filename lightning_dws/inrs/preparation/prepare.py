@@ -1,43 +1,29 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import make_directory
 from lightning_dws.inrs.fitting import fit_inrs
 from lightning_dws.inrs.preparation.known_inrs import FittedINRs, KnownINRs, join
-from lightning_dws.inrs.preparation.plan import Wanted
-from lightning_dws.inrs.preparation.skipped import (
-    find_earlier_stores,
-    recall_skipped,
-    report_skipped,
-)
+from lightning_dws.inrs.preparation.parts import Part
+from lightning_dws.inrs.preparation.plan import Plan, Wanted, make_plan
+from lightning_dws.inrs.preparation.skipped import find_earlier_stores, report_skipped
 from lightning_dws.inrs.preparation.spec import INRDatasetSpec
 from lightning_dws.inrs.signals import SplitOrder
 from lightning_dws.inrs.store import (
-    INDEX_NAME,
     INRStore,
-    Shard,
     ShardRange,
-    StoreHeader,
     read_checked_shard,
     read_measures,
     read_object_ids,
-    write_index,
     write_shard,
 )
-from lightning_dws.inrs.store.locks import locked, wait_for_parts
-from lightning_dws.inrs.store.unfinished import (
-    covering,
-    find_listed,
-    find_superseded,
-    find_unlisted,
-    longest_prefix,
-)
+from lightning_dws.inrs.store.locks import locked, part_locked, wait_for_parts
+from lightning_dws.inrs.store.unfinished import UnfinishedStore
 from lightning_dws.progress import FittingProgress
 
 
@@ -71,184 +57,152 @@ def prepare_store(
         DataError: The signals cannot be stored, the folder holds a store of something else, a fit
             diverged, a shard is damaged, or the disk cannot be written.
     """
-    spec.check()
-    directory = make_directory(directory)
-    ranges = prepare_signals(directory, spec, wanted, show_progress)
-    with locked(directory) as writable:
-        if writable:
-            wait_for_parts(directory)
-        store = find_listed(directory, spec.header)
-        if store and check_listed:
-            _check_listed(store, spec)
-        listed = [shard.range for shard in store.listed] if store else []
-        existing = {shard.range: shard for shard in store.shards} if store else {}
-        existing |= find_unlisted(directory, spec.header, listed)
-        # a listed shard whose file is gone is fitted again, wanted now or not
-        needed = dict.fromkeys([*ranges, *listed])
-        plan = [where for where in needed if covering(where, existing) is None]
-        if plan and not writable:
-            raise DataError(f"{directory}: lacks {len(plan)} shards and cannot be written")
-        if writable:
-            fit_shards(directory, spec, plan, existing, device, chunk_size, show_progress)
-            _publish(directory, spec.header, existing, listed)
-            report_skipped(directory, spec.signals, wanted)
-    return INRStore(directory)
+    plan = make_plan(directory, spec, wanted, show_progress)
+    fitter = Fitter(plan, device=device, chunk_size=chunk_size, show_progress=show_progress)
+    return fitter.finish_store(check_listed)
 
 
-def prepare_signals(
-    directory: Path, spec: INRDatasetSpec, wanted: Wanted, show_progress: bool
-) -> list[ShardRange]:
-    """Make sure, before anything is fitted, that there is what is wanted; give its shards.
+class Fitter:
+    """Fits what the store of a plan lacks: all of it, or one of several parts.
 
-    Raises:
-        DataError: There is not, or the folder holds a store of something else.
+    Args:
+        plan: What the store is to hold.
+        device: As for ``prepare_store``.
+        chunk_size: Likewise.
+        show_progress: Likewise.
     """
-    store = find_listed(directory, spec.header)
-    if store:
-        recall_skipped(directory, spec.signals, store)
-    spec.signals.prepare(wanted.num_objects, show_progress)
-    ranges = wanted.ranges(spec.signals)
-    _check_labels(spec, ranges)
-    return ranges
 
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        device: torch.device | str = "cpu",
+        chunk_size: int | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self._plan = plan
+        self._device = device
+        self._chunk_size = chunk_size
+        self._show_progress = show_progress
 
-def _check_labels(spec: INRDatasetSpec, ranges: Iterable[ShardRange]) -> None:
-    """Make sure, before anything is fitted, that what is wanted has labels that can be stored.
+    def finish_store(self, check_listed: bool = True) -> INRStore:
+        """Fit all that is missing, once no part is being fitted any more, and publish the store.
 
-    Raises:
-        DataError: A label is none of the classes', or two objects have the same id.
-    """
-    num_labels = spec.header.num_labels
-    stops = {where.split: where.stop for where in ranges}  # the last of a split goes farthest
-    orders = {split: spec.signals.first(split, stop) for split, stop in stops.items()}
-    for split, order in orders.items():
-        wrong = ((order.label < 0) | (order.label >= num_labels)).nonzero()[:, 0].tolist()
-        for row in wrong[:1]:
-            raise DataError(
-                f"{spec.signals.name}: object_id {int(order.object_id[row])} of split {split!r} "
-                f"has label {int(order.label[row])}, expected 0 to {num_labels - 1} for the "
-                f"{len(spec.header.classes)} classes"
-            )
-    ids = torch.cat([order.object_id for order in orders.values()]) if orders else torch.empty(0)
-    if len(ids) and (len(ids.unique()) < len(ids) or ids.min() < 0):
-        raise DataError(f"{spec.signals.name}: object ids must be unique and not negative")
+        Raises:
+            DataError: See ``prepare_store``.
+        """
+        plan = self._plan
+        with locked(plan.directory) as writable:
+            if writable:
+                wait_for_parts(plan.directory)
+            store = UnfinishedStore(plan.directory, plan.header)
+            if check_listed:
+                self._check_listed(store)
+            # a listed shard whose file is gone is fitted again, wanted now or not
+            missing = store.missing([*plan.ranges, *store.listed])
+            if missing and not writable:
+                raise DataError(
+                    f"{plan.directory}: lacks {len(missing)} shards and cannot be written"
+                )
+            if writable:
+                self._fit_shards(store, missing)
+                store.publish()
+                report_skipped(plan.directory, plan.spec.signals, plan.wanted.num_objects)
+        return INRStore(plan.directory)
 
+    def fit_part(self, part: Part) -> None:
+        """Fit one of several disjoint parts of what is wanted; other processes fit the others.
 
-def _check_listed(store: INRStore, spec: INRDatasetSpec) -> None:
-    """Read all that a store holds, and compare its objects and labels with the signals'."""
-    for shard in store.shards:
-        batch, _ = read_checked_shard(store.directory, shard, store.header)
-        where = shard.range
-        order = spec.signals.first(where.split, where.stop)[where.start :]
-        if not torch.equal(batch.object_id, order.object_id):
-            raise _other_objects(store.directory, where, spec)
-        if not torch.equal(batch.label, order.label):
-            raise DataError(
-                f"{store.directory / where.file_name}: holds other labels than {spec.signals.name} "
-                "has there now; fit another store"
-            )
+        Parts may run at the same time, on several hosts that share the folder, or one after
+        another. When the plan ``is_finished``, ``finish_store`` publishes the store: the same
+        bytes as one that a single process fitted.
 
+        Raises:
+            DataError: See ``prepare_store``; or the folder cannot be written.
+        """
+        plan = self._plan
+        own = part.of(plan.ranges)
+        with part_locked(plan.directory, f"{part.index}-of-{part.count}"):
+            store = UnfinishedStore(plan.directory, plan.header, own)
+            self._fit_shards(store, store.missing(own))
 
-def _other_objects(directory: Path, where: ShardRange, spec: INRDatasetSpec) -> DataError:
-    return DataError(
-        f"{directory / where.file_name}: holds other objects than {spec.signals.name} has "
-        f"there now, e.g. since others of them cannot be used; fit another store"
-    )
+    def _check_listed(self, store: UnfinishedStore) -> None:
+        """Read all that a store lists, and compare its objects and labels with the signals'."""
+        for where in (where for where in store.listed if where in store.shards):
+            batch, _ = read_checked_shard(store.directory, store.shards[where], store.header)
+            objects = self._plan.objects(where)
+            if not torch.equal(batch.object_id, objects.object_id):
+                raise self._other_objects(where)
+            if not torch.equal(batch.label, objects.label):
+                raise DataError(
+                    f"{store.directory / where.file_name}: holds other labels than "
+                    f"{self._plan.spec.signals.name} has there now; fit another store"
+                )
 
+    def _other_objects(self, where: ShardRange) -> DataError:
+        return DataError(
+            f"{self._plan.directory / where.file_name}: holds other objects than "
+            f"{self._plan.spec.signals.name} has there now, e.g. since others of them cannot be "
+            "used; fit another store"
+        )
 
-def _publish(
-    directory: Path,
-    header: StoreHeader,
-    existing: dict[ShardRange, Shard],
-    listed: Collection[ShardRange],
-) -> None:
-    """List all shards that count, and delete what a killed run or longer shards left over."""
-    superseded = find_superseded(existing)
-    kept = {where: shard for where, shard in existing.items() if where not in superseded}
-    if kept.keys() != set(listed) or not (directory / INDEX_NAME).is_file():
-        write_index(directory, header, kept.values())
-    for leftover in [*directory.glob(".*.partial"), *(directory / w.file_name for w in superseded)]:
-        leftover.unlink()
+    def _fit_shards(self, store: UnfinishedStore, ranges: Sequence[ShardRange]) -> None:
+        """Fit shards, as far as no shorter one and no earlier store has their INRs."""
+        if not ranges:
+            return
+        header, signals = store.header, self._plan.spec.signals
+        for where in store.shards:  # the objects that come first, so that others can follow
+            found = read_object_ids(store.directory, where)
+            if not torch.equal(found, self._plan.objects(where).object_id):
+                raise self._other_objects(where)
+        known = KnownINRs(find_earlier_stores(store.directory, header, signals))
+        todo = []
+        for where in ranges:
+            prefix = store.longest_prefix(where)
+            objects = self._plan.objects(where)[len(prefix.range) if prefix else 0 :]
+            todo.append((where, prefix, objects, known.has(objects, where.view)))
+        num_known = sum(int(is_known.sum()) for *_, is_known in todo)
+        if num_known:
+            sys.stderr.write(f"{num_known} INRs are taken from an earlier store beside this one\n")
+        total = sum(len(is_known) for *_, is_known in todo) - num_known
+        with FittingProgress(total, signals.name, self._show_progress) as progress:
+            for where, prefix, objects, is_known in todo:
+                parts: list[FittedINRs] = []
+                if prefix:
+                    batch, psnr = read_checked_shard(store.directory, prefix, header)
+                    measures = read_measures(store.directory, prefix.range, header)
+                    parts.append(FittedINRs(batch, psnr, measures))
+                order = torch.cat([is_known.nonzero()[:, 0], (~is_known).nonzero()[:, 0]])
+                added = [known.read(objects[is_known], where.view)] if is_known.any() else []
+                new = objects[~is_known]
+                at_once = signals.objects_at_once or max(1, len(new))
+                for start in range(0, len(new), at_once):
+                    added.append(self._fit(new[start : start + at_once], where.view, progress))
+                parts.append(join(added)[order.argsort()])
+                inrs = join(parts)
+                store.shards[where] = write_shard(
+                    store.directory,
+                    where,
+                    inrs.batch,
+                    inrs.psnr,
+                    header.fingerprint,
+                    inrs.measures,
+                )
 
-
-def fit_shards(
-    directory: Path,
-    spec: INRDatasetSpec,
-    plan: list[ShardRange],
-    existing: dict[ShardRange, Shard],
-    device: torch.device | str,
-    chunk_size: int | None,
-    show_progress: bool,
-) -> None:
-    """Fit the shards of a plan and add them to those that exist."""
-    if not plan:
-        return
-    header = spec.header
-    _check_order(directory, spec, existing)
-    known = KnownINRs(find_earlier_stores(directory, header, spec.signals))
-    todo = []
-    for where in plan:
-        prefix = longest_prefix(where, existing)
-        first = prefix.stop if prefix else where.start
-        objects = spec.signals.first(where.split, where.stop)[first:]
-        todo.append((where, prefix, objects, known.has(objects, where.view)))
-    num_known = sum(int(is_known.sum()) for *_, is_known in todo)
-    if num_known:
-        sys.stderr.write(f"{num_known} INRs are taken from an earlier store beside this one\n")
-    total = sum(len(is_known) for *_, is_known in todo) - num_known
-    with FittingProgress(total, spec.signals.name, show_progress) as progress:
-        for where, prefix, objects, is_known in todo:
-            parts: list[FittedINRs] = []
-            if prefix:
-                batch, psnr = read_checked_shard(directory, existing[prefix], header)
-                parts.append(FittedINRs(batch, psnr, read_measures(directory, prefix, header)))
-            order = torch.cat([is_known.nonzero()[:, 0], (~is_known).nonzero()[:, 0]])
-            added = [known.read(objects[is_known], where.view)] if is_known.any() else []
-            new = objects[~is_known]
-            at_once = spec.signals.objects_at_once or max(1, len(new))
-            for start in range(0, len(new), at_once):
-                some = new[start : start + at_once]
-                added.append(_fit(spec, some, where.view, device, chunk_size, progress))
-            parts.append(join(added)[order.argsort()])
-            all_of_it = join(parts)
-            existing[where] = write_shard(
-                directory,
-                where,
-                all_of_it.batch,
-                all_of_it.psnr,
-                header.fingerprint,
-                all_of_it.measures,
-            )
-
-
-def _fit(
-    spec: INRDatasetSpec,
-    objects: SplitOrder,
-    view: int,
-    device: torch.device | str,
-    chunk_size: int | None,
-    progress: FittingProgress,
-) -> FittedINRs:
-    points, values = spec.signals.sample(objects.object_id)
-    batch, psnr = fit_inrs(
-        values.to(device),
-        points.to(device),
-        spec.architecture,
-        recipe=spec.recipe_settings,
-        seed=spec.seed,
-        object_id=objects.object_id.to(device),
-        view=torch.full_like(objects.object_id, view).to(device),
-        chunk_size=chunk_size,
-        progress=progress.advance,
-        on_refit=progress.count_refitted,
-    )
-    batch = batch.replace(label=objects.label.to(device))
-    return FittedINRs(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))
-
-
-def _check_order(directory: Path, spec: INRDatasetSpec, existing: Iterable[ShardRange]) -> None:
-    """Make sure that what is there are the objects that come first, so that others can follow."""
-    for where in existing:
-        expected = spec.signals.first(where.split, where.stop).object_id[where.start :]
-        if not torch.equal(read_object_ids(directory, where), expected):
-            raise _other_objects(directory, where, spec)
+    def _fit(self, objects: SplitOrder, view: int, progress: FittingProgress) -> FittedINRs:
+        spec, device = self._plan.spec, self._device
+        points, values = spec.signals.sample(objects.object_id)
+        batch, psnr = fit_inrs(
+            values.to(device),
+            points.to(device),
+            spec.architecture,
+            recipe=spec.recipe_settings,
+            seed=spec.seed,
+            object_id=objects.object_id.to(device),
+            view=torch.full_like(objects.object_id, view).to(device),
+            chunk_size=self._chunk_size,
+            progress=progress.advance,
+            on_refit=progress.count_refitted,
+        )
+        batch = batch.replace(label=objects.label.to(device))
+        return FittedINRs(batch.to("cpu"), psnr.cpu(), spec.signals.measure(batch))

@@ -10,24 +10,23 @@ are fitted. As an INR depends on its own object alone, the bytes are as if all w
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning_dws.errors import DataError
 from lightning_dws.files import check_regular, write_atomically
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.store import INRStore, StoreHeader
 
-if TYPE_CHECKING:
-    from lightning_dws.inrs.preparation.plan import Wanted
-
 REPORT_NAME = "skipped.json"
 OTHERS_NAME = "others.sha256"
 
 
-def report_skipped(directory: Path, signals: SignalDataset, wanted: "Wanted") -> None:
+def report_skipped(
+    directory: Path, signals: SignalDataset, num_objects: Mapping[str, int | None]
+) -> None:
     """Write every object that was left out, with the reason, beside the store, and print it.
 
     What the report holds already is kept, and not printed again.
@@ -35,7 +34,7 @@ def report_skipped(directory: Path, signals: SignalDataset, wanted: "Wanted") ->
     Raises:
         DataError: The report cannot be written.
     """
-    skipped = signals.skipped(wanted.num_objects)
+    skipped = signals.skipped(num_objects)
     if not skipped:
         return
     path = directory / REPORT_NAME

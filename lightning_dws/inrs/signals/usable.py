@@ -36,10 +36,13 @@ class UsableObjects:
         self._examine = examine
         self._describe = describe
         self.reasons: dict[int, str | None] = {}
+        self._rows: dict[str, list[int]] = {}  # of usable candidates, as far as they were looked at
+        self._looked: dict[str, int] = {}
 
     def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
         """Take over what an earlier run found out: ids that it used, names that it skipped."""
         self.reasons |= dict.fromkeys(usable)
+        self._rows, self._looked = {}, {}
         if not skipped:
             return
         for split in SPLITS:
@@ -64,25 +67,24 @@ class UsableObjects:
     def first(self, split: str, count: int | None) -> SplitOrder:
         """Give the first so many usable objects of a split; None for all."""
         order = self._candidates(split)
-        ids = order.object_id.tolist()
-        usable: list[int] = []
-        start = 0
-        while start < len(ids) and (count is None or len(usable) < count):
-            stop = len(ids) if count is None else min(len(ids), start + count - len(usable))
-            self.examine(ids[start:stop])
-            usable += [row for row in range(start, stop) if self.reasons[ids[row]] is None]
-            start = stop
-        return order[torch.tensor(usable[:count], dtype=torch.int64)]
+        rows, start = self._rows.setdefault(split, []), self._looked.get(split, 0)
+        while start < len(order) and (count is None or len(rows) < count):
+            stop = len(order) if count is None else min(len(order), start + count - len(rows))
+            ids = order.object_id[start:stop].tolist()
+            self.examine(ids)
+            rows += [start + n for n, index in enumerate(ids) if self.reasons[index] is None]
+            self._looked[split] = start = stop
+        return order[torch.tensor(rows[:count], dtype=torch.int64)]
 
     def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
         """Tell what is left out of the first so many objects of each split, and why, by name."""
         found = {}
         for split, count in num_objects.items():
-            chosen = self.first(split, count).object_id
-            ids = self._candidates(split).object_id.tolist()
+            chosen = self.first(split, count)
+            ids = self._candidates(split).object_id
             if count is not None and len(chosen) == count:
-                ids = ids[: ids.index(int(chosen[-1]))]
-            for index in ids:
+                ids = ids[: self._rows[split][count - 1]]
+            for index in ids.tolist():
                 reason = self.reasons[index]
                 if reason is not None:
                     found[self._describe(index)] = reason

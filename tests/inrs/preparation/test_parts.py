@@ -10,7 +10,8 @@ from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
 from lightning_dws.inrs.preparation import plan
-from lightning_dws.inrs.preparation.parts import Part, all_parts_finished, fit_part
+from lightning_dws.inrs.preparation.parts import Part
+from lightning_dws.inrs.preparation.prepare import Fitter
 from lightning_dws.inrs.store.locks import part_locked
 
 ROOT = Path(__file__).parents[3]
@@ -37,16 +38,17 @@ def straight(tmp_path, small_shards):
 
 
 def fit(directory, part, wanted=ALL):
-    fit_part(directory, tiny_spec(), wanted, Part.parse(part), show_progress=False)
+    planned = plan.make_plan(directory, tiny_spec(), wanted, show_progress=False)
+    Fitter(planned, show_progress=False).fit_part(Part.parse(part))
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
 def test_parts_make_the_store_that_one_process_makes(tmp_path, straight, count):
     directory = tmp_path / "parts"
     for index in range(count, 0, -1):
-        assert not all_parts_finished(directory, tiny_spec(), ALL)
+        assert not plan.Plan(directory, tiny_spec(), ALL).is_finished()
         fit(directory, f"{index}/{count}")
-    assert all_parts_finished(directory, tiny_spec(), ALL)
+    assert plan.Plan(directory, tiny_spec(), ALL).is_finished()
     with pytest.raises(DataError, match="unfinished store"):
         INRStore(directory)
     prepare_store(directory, tiny_spec(), ALL, show_progress=False)

@@ -14,7 +14,7 @@ from lightning_dws.inrs import INRStore, Recipe, Wanted, prepare_store
 from lightning_dws.inrs.preparation import plan
 from lightning_dws.inrs.preparation import prepare as preparation
 from lightning_dws.inrs.store import index as index_module
-from lightning_dws.inrs.store import locks
+from lightning_dws.inrs.store import locks, unfinished
 from lightning_dws.inrs.store import shards as shard_files
 
 ALL = Wanted(EVERYTHING, {"train": 2})
@@ -38,6 +38,16 @@ def prepare(directory, wanted=ALL, spec=None):
 def straight(tmp_path):
     prepare(tmp_path / "straight")
     return contents(tmp_path / "straight")
+
+
+def test_the_order_of_objects_is_found_out_once(tmp_path, monkeypatch):
+    asked = []
+    split = Blobs.split
+    monkeypatch.setattr(Blobs, "split", lambda own, name: asked.append(name) or split(own, name))
+    for wanted in (Wanted({"train": 7}, {}), ALL):  # fitted, then read, checked and extended
+        prepare(tmp_path / "store", wanted)
+        assert sorted(asked) == sorted(wanted.num_objects)
+        asked.clear()
 
 
 def test_what_is_there_is_not_fitted_again(tmp_path, straight, monkeypatch):
@@ -107,7 +117,7 @@ def test_a_kill_before_an_extension_is_listed_is_made_good(tmp_path, straight, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "write_index", stop)
+        patch.setattr(unfinished, "write_index", stop)
         with pytest.raises(KeyboardInterrupt):
             prepare(directory)
     assert INRStore(directory).num_views("train") == 1

@@ -28,7 +28,9 @@ from lightning_dws.inrs import (
 )
 from lightning_dws.inrs.preparation import plan
 from lightning_dws.inrs.preparation import prepare as preparation
-from lightning_dws.inrs.preparation.parts import Part, all_parts_finished, fit_part
+from lightning_dws.inrs.preparation.parts import Part
+from lightning_dws.inrs.preparation.plan import make_plan
+from lightning_dws.inrs.preparation.prepare import Fitter
 from lightning_dws.inrs.shapes import cache as shape_cache
 from lightning_dws.inrs.shapes import modelnet
 from lightning_dws.inrs.shapes.meshes import Mesh, normalise
@@ -287,9 +289,10 @@ def test_a_store_grown_in_steps_equals_one_fitted_at_once(sound, cache, tmp_path
 def test_parts_give_the_same_bytes(dirty, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "SHARD_SIZE", 5)
     spec = make_spec(make_folder(dirty, tmp_path / "a"))
+    planned = make_plan(tmp_path / "parts", spec, ALL, show_progress=False)
     for index in (2, 1):
-        fit_part(tmp_path / "parts", spec, ALL, Part(index, 2), show_progress=False)
-    assert all_parts_finished(tmp_path / "parts", spec, ALL)
+        Fitter(planned, show_progress=False).fit_part(Part(index, 2))
+    assert planned.is_finished()
     prepare(tmp_path / "parts", spec.signals)
     prepare(tmp_path / "straight", make_folder(dirty, tmp_path / "b"))
     assert contents(tmp_path / "parts") == contents(tmp_path / "straight")
@@ -493,7 +496,8 @@ def test_a_store_is_not_extended_where_other_objects_come_first(
     prepare(tmp_path / "store", make_folder(sound, cache), first)
     data = make_folder(sound, cache)
     data.prepare({"train": 6}, show_progress=False)
-    data._usable.reasons[int(data.candidates("train").object_id[1])] = "cannot be used any more"
+    name = data.describe(int(data.candidates("train").object_id[1]))
+    data._usable.recall((), {name: "cannot be used any more"})
     with pytest.raises(DataError, match=r"train-.*: holds other objects than .* has there now"):
         prepare(tmp_path / "store", data, Wanted({"train": 10}, {}))
     prepare(tmp_path / "store", make_folder(sound, cache), Wanted({"train": 10}, {}))
