@@ -16,10 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_dws.config_files import Settings, list_files, own_settings
 from lightning_dws.errors import DataError
 from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
+from lightning_dws.table.published import Claim, PosterFigures, read_claims
 
 _ROWS = ("augmentations", "models", "datasets")
 _REQUIRED = ("name", "seeds", "views", *_ROWS)
-_OPTIONAL = ("common", "order", "poster")
+_OPTIONAL = ("common", "order", "poster", "poster_figures", "claims")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class TableConfig:
         common: Pieces that every run has.
         order: Rows that come first, with all their seeds.
         poster: The poster's dataset to compare with, by the table's dataset.
+        poster_figures: What the poster found.
+        claims: What is claimed of the rows.
     """
 
     name: str
@@ -114,6 +117,8 @@ class TableConfig:
     common: list[Piece]
     order: tuple[str, ...]
     poster: dict[str, str]
+    poster_figures: PosterFigures
+    claims: tuple[Claim, ...]
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -259,6 +264,13 @@ def _check(content: Settings, where: str) -> TableConfig:
     strangers = [name for name in poster if name not in rows["datasets"]]
     if strangers:
         raise DataError(f"{where}: poster names {', '.join(strangers)}, which is no dataset")
+    figures = PosterFigures(content.get("poster_figures") or {}, content["augmentations"], where)
+    strangers = [name for name in poster.values() if name not in figures.datasets]
+    if strangers:
+        raise DataError(
+            f"{where}: poster names {', '.join(strangers)}, of which there are no poster_figures; "
+            "those of the poster are in conf/table/poster.yaml"
+        )
     return TableConfig(
         name=str(content["name"]),
         seeds=tuple(content["seeds"]),
@@ -266,6 +278,8 @@ def _check(content: Settings, where: str) -> TableConfig:
         common=_pieces(content.get("common") or [], f"{where}: common"),
         order=tuple(order),
         poster=poster,
+        poster_figures=figures,
+        claims=read_claims(content.get("claims") or [], content["augmentations"], where),
         **rows,
     )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_dws.table.cells import CellStore, Record
 from lightning_dws.table.grid import Coordinates, TableConfig
-from lightning_dws.table.poster import Figure, poster_figure
+from lightning_dws.table.published import Figure
 from lightning_dws.table.recorder import unpack_bits
 from lightning_dws.table.statistics import Estimate, mean_and_std, paired_bootstrap
 
@@ -88,7 +88,8 @@ class Results:
     def poster(self, entry: Entry) -> Figure | None:
         """Give the poster's figure for an entry, if it has one."""
         dataset = self.table.poster.get(entry.dataset, "")
-        return poster_figure(entry.augmentation, entry.model, dataset, entry.views)
+        figures = self.table.poster_figures
+        return figures.find(dataset, entry.model, entry.augmentation, entry.views)
 
     def gain(self, entry: Entry) -> Estimate | None:
         """Estimate an entry's gain over no augmentation, in points."""
