@@ -1,5 +1,6 @@
 """The command line: what ``python main.py`` says and runs."""
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -8,7 +9,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_dws.commands.inrs import run_inrs
 from lightning_dws.config_files import expand_includes
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.fitting.recipes import expand_recipe_settings
 from lightning_dws.lightning_cli import in_one_line, run_lightning
 from lightning_dws.saved_settings import with_saved_settings
 
@@ -39,6 +39,7 @@ Options of three parts can be set in files and on the command line: --data.*, --
 
 
 COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table")
+_SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -66,3 +67,16 @@ def main(args: Sequence[str] | None = None) -> None:
     except (DataError, OSError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)
+
+
+def expand_recipe_settings(words: Sequence[str]) -> list[str]:
+    """Let single settings on a command line be changes on top of the recipe that is chosen.
+
+    A recipe's name has no settings that jsonargparse could change.
+
+    Example:
+        >>> expand_recipe_settings(["--recipe", "sharp", "--recipe.steps=20"])
+        ['--recipe', 'sharp', '--recipe_changes.steps=20']
+    """
+    matches = [(word, _SETTING.fullmatch(word)) for word in words]
+    return [f"{m[1]}_changes.{m[2]}" if m else word for word, m in matches]

@@ -4,6 +4,7 @@ An import counts wherever it stands: in a function or for type checkers alone, t
 """
 
 import ast
+from collections import Counter
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -33,6 +34,9 @@ LAYERS = (
     "cli",
 )
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in layer.split()}
+
+# A room's door, what its others derive from, and how what it has is drawn.
+SAME_FOR_EACH = {"__init__.py", "base.py", "pictures.py"}
 
 Graph = dict[str, set[str]]
 
@@ -142,6 +146,11 @@ def test_a_circle_put_into_this_package_is_found():
     line = "def later():\n    from lightning_dws.cli import main\n"
     graph = read_imports(sources | {"table.worker": f"{sources['table.worker']}\n{line}"})
     assert {"cli", "table.worker"} <= set(find_circle(graph))
+
+
+def test_a_name_means_one_thing():
+    names = Counter(path.name for path in FOLDER.rglob("*.py"))
+    assert {name for name, count in names.items() if count > 1} <= SAME_FOR_EACH
 
 
 def test_rooms_have_few_entries():

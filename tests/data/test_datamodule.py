@@ -5,7 +5,7 @@ from tiny import EVERYTHING, AddNoise, FlatMLP, tiny_spec
 
 from lightning_dws.data import INRDataModule
 from lightning_dws.data import datamodule as datamodule_module
-from lightning_dws.data.table import DeviceTable, MappedTable
+from lightning_dws.data.placement import DeviceTable, MappedTable
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import prepare_store
 from lightning_dws.inrs.preparation import plan

@@ -10,9 +10,9 @@ from table_command import MIXUP, NOISE
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore
+from lightning_dws.table.forecast import forecast
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.pieces import merge_pieces, settings_hash, words_of
-from lightning_dws.table.progress import forecast
 
 ROOT = Path(__file__).parents[2]
 CLAIM = {"text": "x", "first": "MixUp", "second": "none"}

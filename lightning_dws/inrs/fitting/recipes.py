@@ -1,8 +1,6 @@
 """How an INR is fitted, as plain data, and the recipes that we ship."""
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypedDict
 
@@ -185,22 +183,6 @@ def highest_rate(architecture: INRArchitecture) -> float:
 
 
 _HIGHEST_RATE = 0.012  # of two hidden layers of up to 32 neurons
-
-
-_SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
-
-
-def expand_recipe_settings(words: Sequence[str]) -> list[str]:
-    """Let single settings on a command line be changes on top of the recipe that is chosen.
-
-    A recipe's name has no settings that jsonargparse could change.
-
-    Example:
-        >>> expand_recipe_settings(["--recipe", "sharp", "--recipe.steps=20"])
-        ['--recipe', 'sharp', '--recipe_changes.steps=20']
-    """
-    matches = [(word, _SETTING.fullmatch(word)) for word in words]
-    return [f"{m[1]}_changes.{m[2]}" if m else word for word, m in matches]
 
 
 RECIPES = {
