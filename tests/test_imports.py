@@ -4,6 +4,7 @@ An import counts wherever it stands: in a function or for type checkers alone, t
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
@@ -146,6 +147,14 @@ def test_a_circle_put_into_this_package_is_found():
     line = "def later():\n    from lightning_dws.cli import main\n"
     graph = read_imports(sources | {"table.worker": f"{sources['table.worker']}\n{line}"})
     assert {"cli", "table.worker"} <= set(find_circle(graph))
+
+
+def test_the_map_of_contributing_shows_every_room_in_its_layer():
+    text = (FOLDER.parent / "CONTRIBUTING.md").read_text()
+    [shown] = re.findall(r"## The map\n.*?```\n(.*?)```", text, re.DOTALL)
+    rooms = [room for line in shown.splitlines() for room in re.split("  |: ", line)[0].split(", ")]
+    assert sorted(rooms) == sorted(LAYER_OF)
+    assert rooms == sorted(rooms, key=LAYER_OF.__getitem__)
 
 
 def test_a_name_means_one_thing():

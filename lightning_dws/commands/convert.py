@@ -1,7 +1,7 @@
 """The commands ``inrs import`` and ``inrs export``."""
 
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
@@ -11,16 +11,15 @@ from lightning_dws.inrs.formats import (
     LAYOUTS,
     WRITABLE,
     INR2Vec,
+    Layout,
+    WritableLayout,
     describe_bad,
     export_inrs,
     import_inrs,
 )
 from lightning_dws.parse_errors import ArgumentParser
 
-ImportFormat = Literal[
-    "dwsnets-mnist", "dwsnets-fmnist", "multiview", "nfn", "inr2vec", "state-dicts"
-]
-ExportFormat = Literal["dwsnets-mnist", "dwsnets-fmnist", "multiview", "nfn", "state-dicts"]
+_OneOf: Any = Literal  # of names that are known when this runs
 
 
 def import_parser() -> ArgumentParser:
@@ -30,7 +29,12 @@ def import_parser() -> ArgumentParser:
         description="Import a published dataset of INRs into a store; run it again to resume. "
         "Layouts: " + "; ".join(f"{name}: {kind.example}" for name, kind in LAYOUTS.items()),
     )
-    parser.add_argument("--format", type=ImportFormat, required=True, help="the source's layout")
+    parser.add_argument(
+        "--format",
+        type=_OneOf[tuple(LAYOUTS)] | Layout,
+        required=True,
+        help="the source's layout, or the class path of another",
+    )
     parser.add_argument("--source", type=str, required=True, help="the published folder")
     parser.add_argument("--output", type=str, required=True, help="the store's folder")
     parser.add_argument(
@@ -70,7 +74,12 @@ def export_parser() -> ArgumentParser:
     parser = ArgumentParser(
         allow_abbrev=False, description="Write a store as the files of a published layout."
     )
-    parser.add_argument("--format", type=ExportFormat, required=True, help="the layout")
+    parser.add_argument(
+        "--format",
+        type=_OneOf[tuple(WRITABLE)] | WritableLayout,
+        required=True,
+        help="the layout, or the class path of another",
+    )
     parser.add_argument("--source", type=str, required=True, help="the store's folder")
     parser.add_argument("--output", type=str, required=True, help="a new or empty folder")
     return parser
@@ -82,16 +91,18 @@ def run_import(options: Namespace) -> None:
     Raises:
         DataError: Nothing was published; the message says why.
     """
-    if options.widths is not None and options.format != INR2Vec.name:
-        raise DataError(
-            f"widths are read from the files of {options.format}; only inr2vec's need it"
-        )
+    layout: Layout | str = options.format
     try:
-        layout = INR2Vec(tuple(options.widths)) if options.widths else LAYOUTS[options.format]()
+        if options.widths is not None and layout == INR2Vec.name:
+            layout = INR2Vec(tuple(options.widths))
+        elif isinstance(layout, str):
+            layout = LAYOUTS[layout]()
     except DataError:
         raise
     except ValueError as error:
         raise DataError(str(error)) from error
+    if options.widths is not None and not isinstance(layout, INR2Vec):
+        raise DataError(f"widths are read from the files of {layout.name}; only inr2vec's need it")
     report = import_inrs(
         layout,
         options.source,
@@ -116,7 +127,9 @@ def run_export(options: Namespace) -> None:
     Raises:
         DataError: Nothing was written; the message says why.
     """
-    report = export_inrs(WRITABLE[options.format](), options.source, options.output)
+    layout: WritableLayout | str = options.format
+    layout = WRITABLE[layout]() if isinstance(layout, str) else layout
+    report = export_inrs(layout, options.source, options.output)
     for note in report.notes:
         sys.stderr.write(f"note: {note}\n")
     sys.stderr.write(f"{report.num_files} files, {report.files_per_second:.0f} files/s\n")
