@@ -49,6 +49,11 @@ class WorkProgress:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        self.on_end()
+
+    def on_end(self) -> None:
+        """Say what the bar cannot."""
+        return
 
     @property
     def elapsed(self) -> float:
@@ -76,13 +81,8 @@ class FittingProgress(WorkProgress):
         self._num_refitted = 0
         self._psnr_sum = 0.0
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(error_type, error, traceback)
+    def on_end(self) -> None:
+        """Tell how many INRs were fitted again."""
         if self._num_refitted and not self._bar.disable:
             self._bar.console.print(
                 f"{self._num_refitted} of {self._count} INRs failed at the recipe's learning rate "

@@ -12,28 +12,9 @@ from lightning_dws.callbacks import flatten
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.errors import DataError
 from lightning_dws.files import write_atomically
-from lightning_dws.runs import CONFIG_NAME, Run, run_folder_of
+from lightning_dws.runs import CONFIG_NAME, WITHOUT_EFFECT, Run, run_folder_of
 
-# Where files are and what is shown: nothing that decides how training goes on.
-_NOT_TOLD = (
-    "checkpoint.dirpath",
-    "ckpt_path",
-    "config",
-    "data.root",
-    "init_from",
-    "name",
-    "pictures",
-    "predictions",
-    "test_after_fit",
-    "trainer.default_root_dir",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.logger",
-    "trainer.num_sanity_val_steps",
-    "trainer.profiler",
-    "weights_only",
-)
+_NOT_TOLD = (*WITHOUT_EFFECT, "ckpt_path", "config", "init_from", "weights_only")
 
 
 def tell_what_differs(

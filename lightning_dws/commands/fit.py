@@ -12,11 +12,10 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from lightning_dws.devices import find_device
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted
-from lightning_dws.inrs.preparation.parts import Part
-from lightning_dws.inrs.preparation.plan import make_plan
+from lightning_dws.inrs.preparation.plan import Part, make_plan
 from lightning_dws.inrs.preparation.prepare import Fitter
 from lightning_dws.inrs.store import INDEX_NAME, INRStore
-from lightning_dws.inrs.store.quality import describe_low
+from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
 
 _SPLITS = {f"num_{split}_objects": split for split in ("train", "val", "test")}

@@ -16,7 +16,7 @@ from lightning_dws.inrs.pictures import draw_reconstructions, draw_shapes, forma
 from lightning_dws.inrs.shapes import ShapeSignals
 from lightning_dws.inrs.shapes.rendering import evaluate_on_grid, extract_surface, write_mesh
 from lightning_dws.inrs.store import INRStore
-from lightning_dws.inrs.store.quality import describe_low
+from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
 
 _MESH_GRID_SIZE = 128

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lightning_dws.table.grid import format_views
 from lightning_dws.table.published import Claim
 from lightning_dws.table.results import Entry, Results
 from lightning_dws.table.statistics import Estimate
@@ -74,13 +75,3 @@ def _pairs(claim: Claim, dataset: str, results: Results) -> dict[str, tuple[Entr
                 name = model if claim.first_views else f"{model}, {format_views(views)}"
                 pairs[name] = pair
     return pairs
-
-
-def format_views(views: int) -> str:
-    """Write a number of views.
-
-    Example:
-        >>> format_views(1), format_views(10)
-        ('1 view', '10 views')
-    """
-    return f"{views} view" if views == 1 else f"{views} views"

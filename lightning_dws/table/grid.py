@@ -23,6 +23,16 @@ _REQUIRED = ("name", "seeds", "views", *_ROWS)
 _OPTIONAL = ("common", "order", "poster", "poster_figures", "claims")
 
 
+def format_views(views: int) -> str:
+    """Write a number of views.
+
+    Example:
+        >>> format_views(1), format_views(10)
+        ('1 view', '10 views')
+    """
+    return f"{views} view" if views == 1 else f"{views} views"
+
+
 @dataclass(frozen=True)
 class Coordinates:
     """Where a cell is in its table.
@@ -42,8 +52,8 @@ class Coordinates:
     seed: int
 
     def __str__(self) -> str:
-        views = "1 view" if self.views == 1 else f"{self.views} views"
-        place = (self.augmentation, self.model, self.dataset, views, f"seed {self.seed}")
+        views, seed = format_views(self.views), f"seed {self.seed}"
+        place = (self.augmentation, self.model, self.dataset, views, seed)
         return " | ".join(place)
 
 
@@ -258,12 +268,10 @@ def _check(content: Settings, where: str) -> TableConfig:
         for kind in _ROWS
     }
     order, poster = content.get("order") or [], content.get("poster") or {}
-    strangers = [name for name in order if name not in rows["augmentations"]]
-    if strangers:
-        raise DataError(f"{where}: order names {', '.join(strangers)}, which is no augmentation")
-    strangers = [name for name in poster if name not in rows["datasets"]]
-    if strangers:
-        raise DataError(f"{where}: poster names {', '.join(strangers)}, which is no dataset")
+    for setting, kind in (("order", "augmentation"), ("poster", "dataset")):
+        strangers = [n for n in content.get(setting) or () if n not in rows[f"{kind}s"]]
+        if strangers:
+            raise DataError(f"{where}: {setting} names {', '.join(strangers)}, which is no {kind}")
     figures = PosterFigures(content.get("poster_figures") or {}, content["augmentations"], where)
     strangers = [name for name in poster.values() if name not in figures.datasets]
     if strangers:

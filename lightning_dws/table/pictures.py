@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_dws.figures import save_figure
-from lightning_dws.table.claims import format_views
+from lightning_dws.table.grid import format_views
 from lightning_dws.table.results import BASELINE, Entry, Results
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 
 from lightning_dws.files import write_atomically
 from lightning_dws.table.cells import CellStore
-from lightning_dws.table.claims import MARGIN, examine_claims, format_views
-from lightning_dws.table.grid import Coordinates, TableConfig
+from lightning_dws.table.claims import MARGIN, examine_claims
+from lightning_dws.table.grid import Coordinates, TableConfig, format_views
 from lightning_dws.table.results import Entry, Results
 from lightning_dws.table.statistics import NUM_RESAMPLES, Estimate, rank_correlation
 

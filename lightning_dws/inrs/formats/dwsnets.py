@@ -109,11 +109,7 @@ class DWSNetsFMNIST(WritableLayout):
 
 class _MultiviewNamer(_FMNISTNamer):
     def path(self, name: INRName) -> str:
-        views = self.store.header.recipe.get("views")
-        own = self.store.header.recipe.get("imported") == Multiview.name
-        known = own and isinstance(views, list) and name.view < len(views)
-        view = str(views[name.view]) if known and views else f"view_{name.view}"
-        return f"{view}/{super().path(name)}"
+        return f"{self.view_name(name.view, f'view_{name.view}')}/{super().path(name)}"
 
 
 class Multiview(WritableLayout):

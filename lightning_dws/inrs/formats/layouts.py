@@ -130,13 +130,19 @@ class PathNamer(ABC):
         notes = store.header.recipe
         own = notes.get("imported") == layout.name
         offsets = notes.get("id_offsets") if own else None
+        views = notes.get("views") if own else None
         self.offsets: dict[str, Any] = offsets if isinstance(offsets, dict) else {}
+        self.views: list[Any] = views if isinstance(views, list) else []
         self.store = store
 
     def number(self, name: INRName, folder: str) -> int:
         """Give the number that tells an object from the others of its folder."""
         offset = self.offsets.get(folder, 0)
         return name.object_id - (offset if isinstance(offset, int) else 0)
+
+    def view_name(self, view: int, otherwise: str) -> str:
+        """Give the name that a view had where an import into this layout's store found it."""
+        return str(self.views[view]) if view < len(self.views) else otherwise
 
     @abstractmethod
     def path(self, name: INRName) -> str:

@@ -42,10 +42,7 @@ class _NFNNamer(PathNamer):
         return True
 
     def path(self, name: INRName) -> str:
-        views = self.store.header.recipe.get("views")
-        own = self.store.header.recipe.get("imported") == NFN.name
-        known = own and isinstance(views, list) and name.view < len(views)
-        view = views[name.view] if known and views else (f"aug{name.view - 1}" if name.view else "")
+        view = self.view_name(name.view, f"aug{name.view - 1}" if name.view else "")
         index = name.object_id if self._by_id else _NFN_SPLITS[name.split][0] + name.position
         prefix = f"randinit_smaller_{view}_" if view else "randinit_smaller_"
         return f"{prefix}{name.label}s/net{index}.pth"

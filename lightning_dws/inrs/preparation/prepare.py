@@ -9,8 +9,7 @@ import torch
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
 from lightning_dws.inrs.preparation.known_inrs import FittedINRs, KnownINRs, join
-from lightning_dws.inrs.preparation.parts import Part
-from lightning_dws.inrs.preparation.plan import Plan, Wanted, make_plan
+from lightning_dws.inrs.preparation.plan import Part, Plan, Wanted, make_plan
 from lightning_dws.inrs.preparation.skipped import find_earlier_stores, report_skipped
 from lightning_dws.inrs.preparation.spec import INRDatasetSpec
 from lightning_dws.inrs.signals import SplitOrder

@@ -1,7 +1,7 @@
 """Shapes as signals: signed distances to meshes, by class, each shape at points of its own."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -79,24 +79,18 @@ class ShapeSignals(SignalDataset):
         return SampleCache(Path(root) / self.name, self.load_mesh, self.sampling)
 
     @cached_property
-    def _usable(self) -> UsableObjects:
+    def usable(self) -> UsableObjects:
         return UsableObjects(self.candidates, self._examine, self.describe)
 
     def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
         count = num_cores() if self.num_processes is None else self.num_processes
         return self._cache.examine(object_ids, self.name, count, show_progress)
 
-    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
-        self._usable.prepare(num_objects, show_progress)
-
     def split(self, name: str) -> SplitOrder:
-        return self.first(name, None)
+        return self.usable.first(name, None)
 
-    def first(self, split: str, count: int | None) -> SplitOrder:
-        return self._usable.first(split, count)
-
-    def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
-        return self._usable.skipped(num_objects)
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        """Take over nothing: the cache knows."""
 
     @property
     def coordinates(self) -> Tensor:

@@ -1,7 +1,5 @@
 """A folder of meshes by class."""
 
-import hashlib
-import json
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -9,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import json_sha256
 from lightning_dws.inrs.shapes.base import ShapeSignals
 from lightning_dws.inrs.shapes.mesh_files import READING_VERSION
 from lightning_dws.inrs.shapes.mesh_listing import list_meshes
@@ -97,8 +96,7 @@ class MeshFolder(ShapeSignals):
             "test_share": self.test_share if POOL in parts else None,
             "reading": READING_VERSION,
         }
-        identity = json.dumps([files, options], sort_keys=True)
-        return hashlib.sha256(identity.encode()).hexdigest()
+        return json_sha256([files, options])
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]

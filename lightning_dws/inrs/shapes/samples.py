@@ -1,6 +1,5 @@
 """What INRs of shapes are fitted to and compared with: signed distances at points, and a grid."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import check_regular, payload_sha256, write_atomically
+from lightning_dws.files import check_regular, json_sha256, payload_sha256, write_atomically
 from lightning_dws.inrs.shapes.mesh_files.polygons import Floats
 from lightning_dws.inrs.shapes.meshes import Mesh, normalise
 from lightning_dws.inrs.shapes.signed_distance import SignedDistance
@@ -62,8 +61,7 @@ class Sampling:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the samples of a mesh."""
-        plain = {**asdict(self), "version": VERSION}
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+        return json_sha256({**asdict(self), "version": VERSION})
 
 
 @dataclass(frozen=True, eq=False)

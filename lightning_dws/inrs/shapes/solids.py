@@ -1,19 +1,17 @@
 """An embedded dataset of 3-D shapes: solids of 14 classes, built when they are asked for."""
 
-import hashlib
-import json
 from dataclasses import asdict
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from lightning_dws.files import json_sha256
 from lightning_dws.inrs.shapes.base import ShapeSignals
 from lightning_dws.inrs.shapes.meshes import Mesh, clean
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.shapes.solid_classes import BUILDERS
-from lightning_dws.inrs.signals import SPLITS, SplitOrder
-from lightning_dws.inrs.signals.base import stratified_order
+from lightning_dws.inrs.signals import SPLITS, SplitOrder, stratified_order
 from lightning_dws.randomness import stream_seed
 
 _VERSION = 1  # of what is built: another version is another dataset
@@ -76,7 +74,7 @@ class Solids(ShapeSignals):
             asdict(self.sampling),
             self.sampling.fingerprint,
         ]
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        digest = json_sha256(identity)
         return f"solids-{digest[:12]}"
 
     def candidates(self, split: str) -> SplitOrder:

@@ -1,9 +1,10 @@
 """What INRs are fitted to: images and other labelled signals."""
 
-from lightning_dws.inrs.signals.base import SPLITS, ImageSignals, SignalDataset, SplitOrder
+from lightning_dws.inrs.signals.base import ImageSignals, SignalDataset
 from lightning_dws.inrs.signals.cifar import CIFAR10
 from lightning_dws.inrs.signals.image_folder import ImageFolder
 from lightning_dws.inrs.signals.images import MNIST, Digits, FashionMNIST
+from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, stratified_order
 
 __all__ = [
     "CIFAR10",
@@ -15,4 +16,5 @@ __all__ = [
     "ImageSignals",
     "SignalDataset",
     "SplitOrder",
+    "stratified_order",
 ]

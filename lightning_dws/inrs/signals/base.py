@@ -3,35 +3,15 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.signals.splits import SplitOrder
+from lightning_dws.inrs.signals.usable import UsableObjects
 from lightning_dws.weight_space import WeightBatch
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class SplitOrder:
-    """The objects of one split in their fixed order: a run that wants n takes the first n.
-
-    Attributes:
-        object_id: (n,) int64, unique over all splits of the dataset.
-        label: (n,) int64, the class of each; 0 where there are no classes.
-    """
-
-    object_id: Tensor
-    label: Tensor
-
-    def __len__(self) -> int:
-        return len(self.object_id)
-
-    def __getitem__(self, index: slice | Tensor) -> "SplitOrder":
-        return SplitOrder(self.object_id[index], self.label[index])
 
 
 class SignalDataset(ABC):
@@ -60,6 +40,11 @@ class SignalDataset(ABC):
     def coordinates(self) -> Tensor:
         """(N, d) float32 points at which every signal is sampled."""
 
+    @property
+    def usable(self) -> UsableObjects | None:
+        """Which objects can be used, where some may be damaged. Default: None, all can."""
+        return None
+
     @abstractmethod
     def split(self, name: str) -> SplitOrder:
         """Give the objects of ``"train"``, ``"val"`` or ``"test"`` in their fixed order."""
@@ -79,15 +64,16 @@ class SignalDataset(ABC):
 
     def first(self, split: str, count: int | None) -> SplitOrder:
         """Give the first so many objects of a split, or fewer where it has fewer; None for all."""
-        return self.split(split)[:count]
+        return self.usable.first(split, count) if self.usable else self.split(split)[:count]
 
     def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
         """Do what takes long before so many objects of each split can be asked for."""
-        return
+        if self.usable:
+            self.usable.prepare(num_objects, show_progress)
 
     def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
         """Tell what had to be left out for the first so many objects of each split, and why."""
-        return {}
+        return self.usable.skipped(num_objects) if self.usable else {}
 
     def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
         """Take over what a store tells, so that it need not be found out again.
@@ -96,7 +82,8 @@ class SignalDataset(ABC):
             usable: Object ids of its INRs.
             skipped: What was ``skipped`` when they were fitted.
         """
-        return
+        if self.usable:
+            self.usable.recall(usable, skipped)
 
     def identity_without(self, names: Collection[str]) -> str | None:
         """Name the dataset so that some objects, named as ``skipped`` does, do not count.
@@ -126,30 +113,6 @@ def check_grid(signals: SignalDataset) -> None:
             f"{signals.name}: {count} coordinates, expected {math.prod(shape)} for the grid_shape "
             f"{shape}"
         )
-
-
-def stratified_order(label: Tensor, seed: int) -> Tensor:
-    """Shuffle so that every prefix holds the classes in the proportions of the whole.
-
-    Args:
-        label: (n,) int64.
-        seed: The order depends on it and on the labels alone.
-
-    Returns:
-        (n,) int64 indices: a permutation.
-
-    Example:
-        >>> label = torch.tensor([0, 0, 0, 0, 1, 1])
-        >>> label[stratified_order(label, seed=0)][:3].sort().values
-        tensor([0, 0, 1])
-    """
-    shuffled = torch.randperm(len(label), generator=torch.Generator().manual_seed(seed))
-    position = torch.empty(len(label), dtype=torch.float64)
-    for value in label.unique():
-        members = shuffled[label[shuffled] == value]
-        ranks = torch.arange(len(members), dtype=torch.float64)
-        position[members] = (ranks + 0.5) / len(members)
-    return shuffled[torch.argsort(position[shuffled], stable=True)]
 
 
 def pixel_coordinates(height: int, width: int) -> Tensor:

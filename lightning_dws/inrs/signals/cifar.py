@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.base import ImageSignals, SplitOrder
+from lightning_dws.inrs.signals.base import ImageSignals
 from lightning_dws.inrs.signals.downloads import download
-from lightning_dws.inrs.signals.splits import cut_official
+from lightning_dws.inrs.signals.splits import SplitOrder, cut_official
 
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"

@@ -1,10 +1,8 @@
 """Any folder of images by class as signals."""
 
-import hashlib
-import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,11 +11,12 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.base import SPLITS, SignalDataset, SplitOrder, pixel_coordinates
+from lightning_dws.files import json_sha256
+from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
 from lightning_dws.inrs.signals.file_listing import FileListing
 from lightning_dws.inrs.signals.image_files import ImageProperties, read_image, read_properties
 from lightning_dws.inrs.signals.image_listing import list_images
-from lightning_dws.inrs.signals.splits import cut_stratified
+from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
 from lightning_dws.inrs.signals.usable import UsableObjects
 
 _MODES = ("auto", "grey", "colour")
@@ -100,8 +99,7 @@ class ImageFolder(SignalDataset):
             "val_share": None if "val" in self._listing.parts else self.val_share,
             "test_share": None if self._listing.has_splits else self.test_share,
         }
-        identity = json.dumps([files, options], sort_keys=True)
-        return hashlib.sha256(identity.encode()).hexdigest()
+        return json_sha256([files, options])
 
     @cached_property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -130,7 +128,7 @@ class ImageFolder(SignalDataset):
         return pixel_coordinates(*self.grid_shape)
 
     @cached_property
-    def _usable(self) -> UsableObjects:
+    def usable(self) -> UsableObjects:
         return UsableObjects(self._splits.__getitem__, self._examine, self._listing.describe)
 
     def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
@@ -145,20 +143,8 @@ class ImageFolder(SignalDataset):
                 reasons[index] = " ".join(reason.split())
         return reasons
 
-    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
-        self._usable.recall(usable, skipped)
-
-    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
-        self._usable.prepare(num_objects, show_progress)
-
     def split(self, name: str) -> SplitOrder:
-        return self.first(name, None)
-
-    def first(self, split: str, count: int | None) -> SplitOrder:
-        return self._usable.first(split, count)
-
-    def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
-        return self._usable.skipped(num_objects)
+        return self.usable.first(name, None)
 
     def values(self, object_id: Tensor) -> Tensor:
         images = torch.empty(len(object_id), *self.grid_shape, self.channels)

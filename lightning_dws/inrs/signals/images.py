@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.base import ImageSignals, SplitOrder
+from lightning_dws.inrs.signals.base import ImageSignals
 from lightning_dws.inrs.signals.downloads import download
-from lightning_dws.inrs.signals.splits import cut_official, cut_stratified
+from lightning_dws.inrs.signals.splits import SplitOrder, cut_official, cut_stratified
 
 
 class Digits(ImageSignals):
@@ -35,6 +35,17 @@ class Digits(ImageSignals):
 
     def split(self, name: str) -> SplitOrder:
         return cut_stratified(self.label, 0, {"train": 1260, "val": 177, "test": 360})[name]
+
+
+_FILES = tuple(
+    f"{part}-{kind}-ubyte.gz"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+)
+
+
+def _sums(*sha256: str) -> dict[str, str]:
+    return dict(zip(_FILES, sha256, strict=True))
 
 
 class IdxImages(ImageSignals):
@@ -123,20 +134,12 @@ class MNIST(IdxImages):
     _title = "MNIST"
     _base_url = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     _cache_folder = "mnist"
-    _sha256: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": (
-            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
-        ),
-    }
+    _sha256: ClassVar[dict[str, str]] = _sums(
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    )
 
 
 class FashionMNIST(IdxImages):
@@ -169,20 +172,12 @@ class FashionMNIST(IdxImages):
     _cache_folder = "fashion-mnist"
     _debian_root = Path("/usr/share/datasets/fashion-mnist")
     _debian_hint = ", or install Debian's dataset-fashion-mnist"
-    _sha256: ClassVar[dict[str, str]] = {
-        "train-images-idx3-ubyte.gz": (
-            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
-        ),
-        "train-labels-idx1-ubyte.gz": (
-            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
-        ),
-        "t10k-images-idx3-ubyte.gz": (
-            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
-        ),
-        "t10k-labels-idx1-ubyte.gz": (
-            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
-        ),
-    }
+    _sha256: ClassVar[dict[str, str]] = _sums(
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    )
 
 
 def read_idx(path: Path) -> Tensor:

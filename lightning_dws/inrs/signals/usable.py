@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-from lightning_dws.inrs.signals.base import SPLITS, SplitOrder
+from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder
 
 Examine = Callable[[list[int], bool], Mapping[int, str | None]]
 

@@ -1,6 +1,5 @@
 """What all INRs of a store share, as ``dataset.json`` tells it."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import json_sha256
 from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.weight_space import INRArchitecture
 
@@ -125,4 +125,4 @@ class StoreHeader:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the INRs are."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        return json_sha256(self.to_dict())

@@ -5,7 +5,6 @@ was changed is told wherever the store is opened. Version 1 had none and is stil
 a shard says of itself tells other classes or settings than it was written with.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import check_regular, write_atomically
+from lightning_dws.files import check_regular, json_sha256, write_atomically
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.header import UNREADABLE, StoreHeader
 from lightning_dws.inrs.store.shards import INDEX_NAME, Shard, ShardRange
@@ -88,8 +87,7 @@ def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -
 
 def _sum_of(plain: dict[str, Any]) -> str:
     """Give the SHA-256 of an index's content, but for the sum itself."""
-    content = {name: value for name, value in plain.items() if name != _SUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_sha256({name: value for name, value in plain.items() if name != _SUM})
 
 
 def _check_sum(path: Path, expected: Any, found: str) -> None:

@@ -1,4 +1,4 @@
-"""Check everything about a store that can be checked: ``inrs verify``."""
+"""Check all that can be checked about a store, and tell how good its INRs are."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +14,16 @@ from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.inrs.store.header import StoreHeader
 from lightning_dws.inrs.store.index import StoreIndex, read_index
 from lightning_dws.inrs.store.shards import INDEX_NAME, Shard, read_checked_shard, read_measures
+from lightning_dws.inrs.store.store import INRStore
 from lightning_dws.weight_space import WeightBatch
 
 PSNR_TOLERANCE = 0.05  # dB, between devices that round differently
 MEASURE_TOLERANCE = 1e-3
 _MAX_PSNR = 150.0
 _DIGEST_SEED = 0
+_FAR_BELOW = 10.0  # dB under the median
+_GOOD = 25.0  # dB; enough, however good the others are
+_LITTLE = 12.0  # dB; many images have as much as one colour
 
 
 @dataclass
@@ -230,4 +234,21 @@ def _compare_measures(
                 f"{shard.range.file_name}: object_id {int(batch.object_id[row])}, view "
                 f"{int(batch.view[row])} has {name} {float(found[row]):.4f}, "
                 f"{float(known[name][row]):.4f} is recorded"
+            )
+
+
+def describe_low(store: INRStore) -> Iterator[str]:
+    """Give a line for every split with INRs far below the others, such as diverged ones."""
+    for split in store.splits:
+        psnr = store.psnr(split)
+        psnr = psnr[psnr.isfinite()]
+        if len(psnr) == 0:
+            continue
+        lowest, median = float(psnr.min()), float(psnr.median())
+        least = max(min(median - _FAR_BELOW, _GOOD), _LITTLE)
+        count = int((psnr < least).sum())
+        if count:
+            yield (
+                f"{count} of {len(psnr)} INRs in split {split!r} have less than {least:.1f} dB, "
+                f"far below a good fit; median {median:.1f} dB, lowest {lowest:.1f} dB"
             )

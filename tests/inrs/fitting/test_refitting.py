@@ -14,7 +14,7 @@ from lightning_dws.inrs import RECIPES, INRStore, Recipe, Wanted, fit_inrs, prep
 from lightning_dws.inrs.fitting.recipes import find_recipe, highest_rate
 from lightning_dws.inrs.fitting.refitting import fit_again_where_failed
 from lightning_dws.inrs.signals.base import pixel_coordinates
-from lightning_dws.inrs.store.quality import describe_low
+from lightning_dws.inrs.store.verification import describe_low
 
 DEEP = INRArchitecture((2, 24, 24, 24, 24, 1))
 POINTS = pixel_coordinates(12, 12)

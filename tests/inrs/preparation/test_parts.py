@@ -10,7 +10,7 @@ from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
 from lightning_dws.inrs.preparation import plan
-from lightning_dws.inrs.preparation.parts import Part
+from lightning_dws.inrs.preparation.plan import Part
 from lightning_dws.inrs.preparation.prepare import Fitter
 from lightning_dws.inrs.store.locks import part_locked
 

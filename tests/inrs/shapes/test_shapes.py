@@ -28,8 +28,7 @@ from lightning_dws.inrs import (
 )
 from lightning_dws.inrs.preparation import plan
 from lightning_dws.inrs.preparation import prepare as preparation
-from lightning_dws.inrs.preparation.parts import Part
-from lightning_dws.inrs.preparation.plan import make_plan
+from lightning_dws.inrs.preparation.plan import Part, make_plan
 from lightning_dws.inrs.preparation.prepare import Fitter
 from lightning_dws.inrs.shapes import cache as shape_cache
 from lightning_dws.inrs.shapes import modelnet
@@ -497,7 +496,7 @@ def test_a_store_is_not_extended_where_other_objects_come_first(
     data = make_folder(sound, cache)
     data.prepare({"train": 6}, show_progress=False)
     name = data.describe(int(data.candidates("train").object_id[1]))
-    data._usable.recall((), {name: "cannot be used any more"})
+    data.usable.recall((), {name: "cannot be used any more"})
     with pytest.raises(DataError, match=r"train-.*: holds other objects than .* has there now"):
         prepare(tmp_path / "store", data, Wanted({"train": 10}, {}))
     prepare(tmp_path / "store", make_folder(sound, cache), Wanted({"train": 10}, {}))
