@@ -14,7 +14,8 @@ from lightning_dws.devices import find_device
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted
 from lightning_dws.inrs.preparation.plan import Part, make_plan
 from lightning_dws.inrs.preparation.prepare import Fitter
-from lightning_dws.inrs.store import INDEX_NAME, INRStore
+from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
 
@@ -36,10 +37,7 @@ def fit_parser() -> ArgumentParser:
     )
     for name, split in _SPLITS.items():
         parser.add_argument(
-            f"--{name}",
-            type=PositiveInt | None,
-            default=None,
-            help=f"only so many {split} objects",
+            f"--{name}", type=PositiveInt | None, default=None, help=f"only so many {split} objects"
         )
     parser.add_argument(
         "--device", type=str, default="auto", help="where to fit: cpu, cuda, cuda:1, auto"
@@ -76,11 +74,7 @@ def run_fit(options: Namespace) -> None:
         ValueError: An option that is wrong.
     """
     spec = INRDatasetSpec(
-        options.signals,
-        options.architecture,
-        options.recipe,
-        options.seed,
-        options.recipe_changes,
+        options.signals, options.architecture, options.recipe, options.seed, options.recipe_changes
     )
     directory = Path(options.root) / (options.store or spec.store_name)
     wanted = Wanted(

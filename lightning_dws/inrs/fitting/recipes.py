@@ -216,11 +216,7 @@ RECIPES = {
         first_layer_bound=0.5,
     ),
     "exact": Recipe(
-        steps=40,
-        learning_rate=1.0,
-        optimizer="kfac",
-        damping=1e-2,
-        first_layer_bound=0.5,
+        steps=40, learning_rate=1.0, optimizer="kfac", damping=1e-2, first_layer_bound=0.5
     ),
 }
 """The recipes that can be named, with what they reach on Fashion-MNIST with 2-32-32-1.

@@ -39,11 +39,7 @@ class ExportReport:
 
 
 def export_inrs(
-    layout: WritableLayout,
-    source: str | Path,
-    output: str | Path,
-    *,
-    show_progress: bool = True,
+    layout: WritableLayout, source: str | Path, output: str | Path, *, show_progress: bool = True
 ) -> ExportReport:
     """Write the INRs of a store as the files of a published layout.
 

@@ -13,8 +13,9 @@ from lightning_dws.inrs.formats.listing import ListedObject, Listing
 from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
 from lightning_dws.inrs.signals import SPLITS
-from lightning_dws.inrs.store import INRStore, ShardRange, StoreHeader, read_shard
+from lightning_dws.inrs.store import INRStore, ShardRange, StoreHeader
 from lightning_dws.inrs.store.locks import locked
+from lightning_dws.inrs.store.shards import read_shard
 from lightning_dws.inrs.store.unfinished import OtherStoreError, UnfinishedStore
 from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import INRArchitecture
@@ -211,12 +212,7 @@ def _make_header(
         classes=listing.classes,
         signals=layout.name,
         grid_shape=choose_grid(architecture),
-        recipe={
-            "imported": layout.name,
-            "listing_sha256": listing.sha256,
-            **w0,
-            **listing.notes,
-        },
+        recipe={"imported": layout.name, "listing_sha256": listing.sha256, **w0, **listing.notes},
         seed=0,
         convention=layout.convention,
     )

@@ -148,10 +148,7 @@ def number_objects(
 
 
 def finish_listing(
-    source: Source,
-    found: Iterable[FoundObject],
-    classes: tuple[str, ...],
-    bad: list[BadFile],
+    source: Source, found: Iterable[FoundObject], classes: tuple[str, ...], bad: list[BadFile]
 ) -> Listing:
     """Number the objects that were found, and leave out those without a file in every view."""
     found = list(found)

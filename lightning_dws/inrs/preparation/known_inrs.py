@@ -10,7 +10,8 @@ from torch import Tensor
 from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals import SplitOrder
-from lightning_dws.inrs.store import INRStore, read_checked_shard, read_measures
+from lightning_dws.inrs.store import INRStore, read_checked_shard
+from lightning_dws.inrs.store.shards import read_measures
 from lightning_dws.weight_space import WeightBatch
 
 

@@ -13,15 +13,9 @@ from lightning_dws.inrs.preparation.plan import Part, Plan, Wanted, make_plan
 from lightning_dws.inrs.preparation.skipped import find_earlier_stores, report_skipped
 from lightning_dws.inrs.preparation.spec import INRDatasetSpec
 from lightning_dws.inrs.signals import SplitOrder
-from lightning_dws.inrs.store import (
-    INRStore,
-    ShardRange,
-    read_checked_shard,
-    read_measures,
-    read_object_ids,
-    write_shard,
-)
+from lightning_dws.inrs.store import INRStore, ShardRange, read_checked_shard, write_shard
 from lightning_dws.inrs.store.locks import locked, part_locked, wait_for_parts
+from lightning_dws.inrs.store.shards import read_measures, read_object_ids
 from lightning_dws.inrs.store.unfinished import UnfinishedStore
 from lightning_dws.progress import FittingProgress
 
@@ -180,12 +174,7 @@ class Fitter:
                 parts.append(join(added)[order.argsort()])
                 inrs = join(parts)
                 store.shards[where] = write_shard(
-                    store.directory,
-                    where,
-                    inrs.batch,
-                    inrs.psnr,
-                    header.fingerprint,
-                    inrs.measures,
+                    store.directory, where, inrs.batch, inrs.psnr, header.fingerprint, inrs.measures
                 )
 
     def _fit(self, objects: SplitOrder, view: int, progress: FittingProgress) -> FittedINRs:

@@ -2,30 +2,14 @@
 
 from lightning_dws.inrs.store.header import StoreHeader
 from lightning_dws.inrs.store.index import write_index
-from lightning_dws.inrs.store.shards import (
-    INDEX_NAME,
-    Shard,
-    ShardRange,
-    read_checked_shard,
-    read_measures,
-    read_object_ids,
-    read_shard,
-    read_unlisted_shard,
-    write_shard,
-)
+from lightning_dws.inrs.store.shards import ShardRange, read_checked_shard, write_shard
 from lightning_dws.inrs.store.store import INRStore
 
 __all__ = [
-    "INDEX_NAME",
     "INRStore",
-    "Shard",
     "ShardRange",
     "StoreHeader",
     "read_checked_shard",
-    "read_measures",
-    "read_object_ids",
-    "read_shard",
-    "read_unlisted_shard",
     "write_index",
     "write_shard",
 ]

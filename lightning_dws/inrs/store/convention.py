@@ -51,10 +51,7 @@ DEFAULT = ImageConvention()
 
 
 def convert_exactly(
-    batch: WeightBatch,
-    found: ImageConvention,
-    wanted: ImageConvention,
-    output_offset: float,
+    batch: WeightBatch, found: ImageConvention, wanted: ImageConvention, output_offset: float
 ) -> WeightBatch | None:
     """Rewrite INRs for another convention, if that changes no bit that cannot be changed back.
 

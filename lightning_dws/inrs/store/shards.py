@@ -70,11 +70,7 @@ def write_shard(
         **(measures or {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    note = {
-        **asdict(where),
-        "fingerprint": fingerprint,
-        "payload_sha256": payload_sha256(tensors),
-    }
+    note = {**asdict(where), "fingerprint": fingerprint, "payload_sha256": payload_sha256(tensors)}
     content = serialise(tensors, {_METADATA_KEY: json.dumps(note, sort_keys=True)})
     write_atomically(directory / where.file_name, content)
     return Shard(where, len(content), hashlib.sha256(content).hexdigest())
