@@ -57,10 +57,7 @@ from lightning_dws.weight_space import INRArchitecture
 
 
 class Parser(ArgumentParser, LightningArgumentParser):
-    """Lightning's parser without abbreviations, so that a misspelt option fails."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+    """Lightning's parser, with what ours says."""
 
 
 class WeightSpaceCLI(LightningCLI):

@@ -26,8 +26,7 @@ from lightning_dws.weight_space import WeightBatch
 def augment_parser() -> ArgumentParser:
     """Make the parser of ``inrs augment``."""
     parser = ArgumentParser(
-        allow_abbrev=False,
-        description="Draw INRs after augmentation, one column a config, and MixUp between two.",
+        description="Draw INRs after augmentation, one column a config, and MixUp between two."
     )
     parser.add_argument("directory", type=str, help="the store's folder")
     parser.add_argument(
@@ -46,9 +45,6 @@ def augment_parser() -> ArgumentParser:
 
 def run_augment(options: Namespace) -> None:
     """Draw INRs after augmentation, and what MixUp walks through between two.
-
-    Args:
-        options: Of ``augment_parser``.
 
     Raises:
         DataError: A store or a config cannot be read, or a picture cannot be written.
@@ -89,7 +85,7 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
     content = read_settings(path)
     chosen = _part(content, "data", path).get("augmentations") or []
     callbacks = _part(content, "trainer", path).get("callbacks") or []
-    parser = ArgumentParser(allow_abbrev=False, exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--augmentations", type=list[Augmentation])
     parser.add_argument("--callbacks", type=list[Callback])
     try:

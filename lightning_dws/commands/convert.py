@@ -25,9 +25,8 @@ _OneOf: Any = Literal  # of names that are known when this runs
 def import_parser() -> ArgumentParser:
     """Make the parser of ``inrs import``."""
     parser = ArgumentParser(
-        allow_abbrev=False,
         description="Import a published dataset of INRs into a store; run it again to resume. "
-        "Layouts: " + "; ".join(f"{name}: {kind.example}" for name, kind in LAYOUTS.items()),
+        "Layouts: " + "; ".join(f"{name}: {kind.example}" for name, kind in LAYOUTS.items())
     )
     parser.add_argument(
         "--format",
@@ -71,9 +70,7 @@ def import_parser() -> ArgumentParser:
 
 def export_parser() -> ArgumentParser:
     """Make the parser of ``inrs export``."""
-    parser = ArgumentParser(
-        allow_abbrev=False, description="Write a store as the files of a published layout."
-    )
+    parser = ArgumentParser(description="Write a store as the files of a published layout.")
     parser.add_argument(
         "--format",
         type=_OneOf[tuple(WRITABLE)] | WritableLayout,
@@ -115,9 +112,8 @@ def run_import(options: Namespace) -> None:
     )
     if report.bad:
         sys.stderr.write(f"left out {len(report.bad)}:\n{describe_bad(report.bad)}\n")
-    for note in report.notes:
-        sys.stderr.write(f"note: {note}\n")
-    sys.stderr.write(f"{report.files_per_second:.0f} files/s\n")
+    notes = [*(f"note: {note}" for note in report.notes), f"{report.files_per_second:.0f} files/s"]
+    sys.stderr.write("\n".join(notes) + "\n")
     sys.stdout.write(f"{report.store.directory}\n")
 
 

@@ -25,9 +25,7 @@ _LONGEST_FIT = timedelta(days=30)  # that a process which is ready waits for the
 
 def fit_parser() -> ArgumentParser:
     """Make the parser of ``inrs fit``."""
-    parser = ArgumentParser(
-        allow_abbrev=False, description="Fit a dataset of INRs; what is fitted already is kept."
-    )
+    parser = ArgumentParser(description="Fit a dataset of INRs; what is fitted already is kept.")
     parser.add_argument("--config", action="config", help="a file such as conf/inrs/digits.yaml")
     parser.add_class_arguments(INRDatasetSpec)
     parser.add_argument("--root", type=str, default="data", help="folder under which stores live")

@@ -29,7 +29,6 @@ def run_inrs(args: Sequence[str]) -> None:
     parser = ArgumentParser(
         prog="main.py inrs",
         description="Datasets of INRs: fit, import, export, verify, show and augment them.",
-        allow_abbrev=False,
     )
     subcommands = parser.add_subcommands(required=True)
     for name, (make_parser, _, text) in _COMMANDS.items():

@@ -10,13 +10,8 @@ from lightning_dws.inrs.signals import CIFAR10, MNIST, Digits, FashionMNIST, Sig
 from lightning_dws.inrs.store import StoreHeader
 from lightning_dws.parse_errors import ArgumentParser
 
-_KNOWN_SIGNALS: tuple[Callable[[], SignalDataset], ...] = (
-    Digits,
-    FashionMNIST,
-    MNIST,
-    CIFAR10,
-    Solids,
-)
+_Known = tuple[Callable[[], SignalDataset], ...]
+_KNOWN_SIGNALS: _Known = (Digits, FashionMNIST, MNIST, CIFAR10, Solids)
 
 
 def add_signals(parser: ArgumentParser) -> None:

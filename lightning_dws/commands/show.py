@@ -27,7 +27,7 @@ _QUANTILES = {"min dB": 0.0, "5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
 
 def show_parser() -> ArgumentParser:
     """Make the parser of ``inrs show``."""
-    parser = ArgumentParser(allow_abbrev=False, description="Show what a dataset of INRs holds.")
+    parser = ArgumentParser(description="Show what a dataset of INRs holds.")
     parser.add_argument("directory", type=str, help="the store's folder")
     parser.add_argument(
         "--output", type=str | None, default=None, help="the picture (default: DIR/inrs.png)"
@@ -46,9 +46,6 @@ def show_parser() -> ArgumentParser:
 
 def run_show(options: Namespace) -> None:
     """Print what a store holds, and draw a picture of it.
-
-    Args:
-        options: Of ``show_parser``, instantiated.
 
     Raises:
         DataError: The store cannot be read, or a file cannot be written.

@@ -16,9 +16,8 @@ from lightning_dws.parse_errors import ArgumentParser
 def verify_parser() -> ArgumentParser:
     """Make the parser of ``inrs verify``."""
     parser = ArgumentParser(
-        allow_abbrev=False,
         description="Check sums, shapes, finiteness, labels, duplicates; where the signals are at "
-        "hand, compare objects, labels and classes with theirs, and render a sample.",
+        "hand, compare objects, labels and classes with theirs, and render a sample."
     )
     parser.add_argument("directory", type=str, help="the store's folder")
     parser.add_argument(
@@ -30,9 +29,6 @@ def verify_parser() -> ArgumentParser:
 
 def run_verify(options: Namespace) -> None:
     """Check a store.
-
-    Args:
-        options: Of ``verify_parser``, instantiated.
 
     Raises:
         DataError: Something is wrong with it; what, was written to standard error.

@@ -49,7 +49,6 @@ def run_table(args: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="main.py table",
-        allow_abbrev=False,
         description="Run what is left of a table of experiments, and write its report.",
     )
     parser.add_argument(

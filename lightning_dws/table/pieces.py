@@ -18,12 +18,7 @@ from lightning_dws.runs import WITHOUT_EFFECT
 Piece = str | Settings
 
 # Nor does it decide a run's figures (to rounding) where it runs, and where its INRs are fitted.
-_NO_PART_OF_THE_RESULT = {
-    *WITHOUT_EFFECT,
-    "data.fitting_device",
-    "data.table",
-    "trainer.accelerator",
-}
+_ELSEWHERE = ("data.fitting_device", "data.table", "trainer.accelerator")
 
 
 def merge_pieces(pieces: Sequence[Piece]) -> Settings:
@@ -57,7 +52,7 @@ def _deciding(value: Any, place: str = "") -> Any:
     kept = {
         name: _deciding(content, f"{place}{name}.")
         for name, content in value.items()
-        if f"{place}{name}" not in _NO_PART_OF_THE_RESULT
+        if f"{place}{name}" not in (*WITHOUT_EFFECT, *_ELSEWHERE)
     }
     return {name: content for name, content in kept.items() if content != {}}
 

@@ -1,6 +1,5 @@
 """A folder of meshes by class."""
 
-import re
 import sys
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -14,7 +13,12 @@ from lightning_dws.inrs.shapes.mesh_listing import list_meshes
 from lightning_dws.inrs.shapes.meshes import Mesh, clean, orient, read_mesh
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.signals import SPLITS, SplitOrder
-from lightning_dws.inrs.signals.file_listing import POOL, FileListing
+from lightning_dws.inrs.signals.file_listing import (
+    POOL,
+    FileListing,
+    check_folder_options,
+    name_dataset,
+)
 from lightning_dws.inrs.signals.splits import cut_stratified
 
 
@@ -34,12 +38,9 @@ class MeshFolder(ShapeSignals):
 
     Args:
         root: The folder. Links that leave it are refused.
-        val_share: Share for validation: of the pool, or of training where validation is not given.
-        test_share: Share of the pool for test; of no effect where splits are given.
-        name: The readable part of the dataset's name, letters, digits, ``-`` and ``_``. Default:
-            the folder's. Behind it comes a hash of the options and of the files (their places,
-            sizes, and first and last 32 KiB), and of how meshes are read, so that other options,
-            files or readings get another store.
+        val_share: As in ``ImageFolder``.
+        test_share: Likewise.
+        name: Likewise; behind it comes also how meshes are read.
         sampling: As in ``ShapeSignals``.
         cache: Likewise.
         num_processes: Likewise.
@@ -61,13 +62,7 @@ class MeshFolder(ShapeSignals):
         num_processes: int | None = None,
     ) -> None:
         super().__init__(sampling, cache, num_processes)
-        if not (val_share > 0 and test_share > 0 and val_share + test_share < 1):
-            raise ValueError(
-                f"val_share and test_share must be positive and add up to less than 1, "
-                f"got {val_share} and {test_share}"
-            )
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise ValueError(f"name must consist of letters, digits, - and _, got {name!r}")
+        check_folder_options(val_share, test_share, name)
         self.root: str | None = root
         self.val_share = val_share
         self.test_share = test_share
@@ -81,9 +76,7 @@ class MeshFolder(ShapeSignals):
     @cached_property
     def name(self) -> str:  # type: ignore[override]
         identity = self._identify(self._listing.fingerprint)
-        own_name = re.sub(r"[^A-Za-z0-9]+", "_", self._listing.root.resolve().name)
-        readable = self._readable_name or own_name or "meshes"
-        return f"{readable[:40]}-{identity[:12]}"
+        return name_dataset(self._readable_name, self._listing.root, "meshes", identity)
 
     def identity_without(self, names: Collection[str]) -> str:
         return self._identify(self._listing.fingerprint_without(names))
@@ -122,23 +115,12 @@ class MeshFolder(ShapeSignals):
 
     @cached_property
     def _candidates(self) -> dict[str, SplitOrder]:
-        label = self._listing.label
         splits: dict[str, SplitOrder] = {}
-        start = 0
-        for name, files in self._listing.parts.items():
-            count = len(files)
-            val, test = (round(share * count) for share in (self.val_share, self.test_share))
-            if name == POOL:
-                sizes = {"train": count - val - test, "val": val, "test": test}
-            elif name == "train" and "val" not in self._listing.parts:
-                sizes = {"train": count - val, "val": val}
-            else:
-                sizes = {name: count}
+        for first, label, sizes in self._listing.cut(self.val_share, self.test_share, least=0):
             empty = [split for split, size in sizes.items() if size < 1]
             if empty:
                 raise DataError(
-                    f"{self._listing.root}: {count} meshes, too few: no {empty[0]} split"
+                    f"{self._listing.root}: {len(label)} meshes, too few: no {empty[0]} split"
                 )
-            splits |= cut_stratified(label[start : start + count], start, sizes)
-            start += count
+            splits |= cut_stratified(label, first, sizes)
         return {name: splits[name] for name in SPLITS}

@@ -1,8 +1,7 @@
 """What INRs are fitted to: images and other labelled signals."""
 
-from lightning_dws.inrs.signals.base import ImageSignals, SignalDataset
+from lightning_dws.inrs.signals.base import SignalDataset
 from lightning_dws.inrs.signals.cifar import CIFAR10
-from lightning_dws.inrs.signals.image_folder import ImageFolder
 from lightning_dws.inrs.signals.images import MNIST, Digits, FashionMNIST
 from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, stratified_order
 
@@ -12,8 +11,6 @@ __all__ = [
     "SPLITS",
     "Digits",
     "FashionMNIST",
-    "ImageFolder",
-    "ImageSignals",
     "SignalDataset",
     "SplitOrder",
     "stratified_order",

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,33 @@ class FileListing:
         """(n,) int64, by object id."""
         return torch.tensor([label for files in self.parts.values() for _, label in files])
 
+    def cut(
+        self, val_share: float, test_share: float, least: int
+    ) -> Iterator[tuple[int, Tensor, dict[str, int]]]:
+        """Share the files out: the pool, or training where validation is not given.
+
+        Args:
+            val_share: For validation.
+            test_share: Of the pool, for test.
+            least: Files that a share is at least.
+
+        Yields:
+            Of each part the first object id, the labels, and the sizes of the splits in it, which
+            may be too small.
+        """
+        start = 0
+        for name, files in self.parts.items():
+            count = len(files)
+            val, test = (max(least, round(share * count)) for share in (val_share, test_share))
+            if name == POOL:
+                sizes = {"train": count - val - test, "val": val, "test": test}
+            elif name == "train" and "val" not in self.parts:
+                sizes = {"train": count - val, "val": val}
+            else:
+                sizes = {name: count}
+            yield start, self.label[start : start + count], sizes
+            start += count
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all files' places, sizes and first and last 32 KiB, wherever the folder is.
@@ -79,6 +107,27 @@ class FileListing:
     def _contents(self) -> list[tuple[int, bytes]]:
         """The size and the SHA-256 of both ends of every file; -1 where it cannot be read."""
         return [_read_ends(path) for path in self.paths]
+
+
+def check_folder_options(val_share: float, test_share: float, name: str | None) -> None:
+    """Check what a dataset of a folder may be given.
+
+    Raises:
+        ValueError: Shares that leave nothing for training, or a name that is none for a folder.
+    """
+    if not (val_share > 0 and test_share > 0 and val_share + test_share < 1):
+        raise ValueError(
+            f"val_share and test_share must be positive and add up to less than 1, "
+            f"got {val_share} and {test_share}"
+        )
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ValueError(f"name must consist of letters, digits, - and _, got {name!r}")
+
+
+def name_dataset(name: str | None, folder: Path, default: str, identity: str) -> str:
+    """Give a dataset's name: readable, the folder's where none is given, then its identity."""
+    readable = name or re.sub(r"[^A-Za-z0-9]+", "_", folder.resolve().name) or default
+    return f"{readable[:40]}-{identity[:12]}"
 
 
 def _read_ends(path: Path) -> tuple[int, bytes]:

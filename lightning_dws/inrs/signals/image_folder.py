@@ -1,6 +1,5 @@
 """Any folder of images by class as signals."""
 
-import re
 from collections import Counter
 from collections.abc import Collection
 from functools import cached_property
@@ -13,7 +12,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.files import json_sha256
 from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
-from lightning_dws.inrs.signals.file_listing import FileListing
+from lightning_dws.inrs.signals.file_listing import FileListing, check_folder_options, name_dataset
 from lightning_dws.inrs.signals.image_files import ImageProperties, read_image, read_properties
 from lightning_dws.inrs.signals.image_listing import list_images
 from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
@@ -66,13 +65,7 @@ class ImageFolder(SignalDataset):
             raise ValueError(f"size must be (height, width) of at least 1, got {size}")
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
-        if not (val_share > 0 and test_share > 0 and val_share + test_share < 1):
-            raise ValueError(
-                f"val_share and test_share must be positive and add up to less than 1, "
-                f"got {val_share} and {test_share}"
-            )
-        if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise ValueError(f"name must consist of letters, digits, - and _, got {name!r}")
+        check_folder_options(val_share, test_share, name)
         self.root = Path(root)
         self.size = size
         self.mode = mode
@@ -85,9 +78,7 @@ class ImageFolder(SignalDataset):
     @cached_property
     def name(self) -> str:  # type: ignore[override]
         identity = self._identify(self._listing.fingerprint)
-        own_name = re.sub(r"[^A-Za-z0-9]+", "_", self.root.resolve().name)
-        readable = self._readable_name or own_name or "images"
-        return f"{readable[:40]}-{identity[:12]}"
+        return name_dataset(self._readable_name, self.root, "images", identity)
 
     def identity_without(self, names: Collection[str]) -> str:
         return self._identify(self._listing.fingerprint_without(names))
@@ -180,28 +171,15 @@ class ImageFolder(SignalDataset):
 
     @cached_property
     def _splits(self) -> dict[str, SplitOrder]:
-        label = self._listing.label
-        if not self._listing.has_splits:
-            num_val, num_test = (
-                max(1, round(share * len(label))) for share in (self.val_share, self.test_share)
-            )
-            sizes = {"train": len(label) - num_val - num_test, "val": num_val, "test": num_test}
-            return self._cut(label, sizes)
-        counts = {name: len(files) for name, files in self._listing.parts.items()}
         splits: dict[str, SplitOrder] = {}
-        first_id = 0
-        for name, count in counts.items():
-            part = label[first_id : first_id + count]
-            if name == "train" and "val" not in counts:
-                num_val = max(1, round(self.val_share * count))
-                splits |= self._cut(part, {"train": count - num_val, "val": num_val})
-            else:
-                splits |= cut_stratified(part, first_id, {name: count})
-            first_id += count
+        for first, label, sizes in self._listing.cut(self.val_share, self.test_share, least=1):
+            if len(sizes) > 1:
+                self._check_classes(label, sizes)
+            splits |= cut_stratified(label, first, sizes)
         return {name: splits[name] for name in SPLITS}
 
-    def _cut(self, label: Tensor, sizes: dict[str, int]) -> dict[str, SplitOrder]:
-        """Cut the first objects into splits, and check that each holds every class."""
+    def _check_classes(self, label: Tensor, sizes: dict[str, int]) -> None:
+        """Make sure that each split that objects are cut into holds every class."""
         total = torch.bincount(label, minlength=len(self.classes))
         splits = cut_stratified(label, 0, sizes) if min(sizes.values()) > 0 else {}
         for name in sizes:
@@ -213,4 +191,3 @@ class ImageFolder(SignalDataset):
                     f"too few: its part of split {name!r} is empty (val_share {self.val_share:g}, "
                     f"test_share {self.test_share:g})"
                 )
-        return splits
