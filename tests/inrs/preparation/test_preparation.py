@@ -107,6 +107,21 @@ def test_a_kill_before_old_shards_are_deleted_leaves_nothing_over(tmp_path, stra
     assert contents(directory) == straight
 
 
+def test_a_lost_shard_that_is_fitted_to_other_bits_is_listed_anew(tmp_path, straight, monkeypatch):
+    """As on another kind of processor."""
+    fit = preparation.fit_inrs
+
+    def round_otherwise(*arguments, **options):
+        batch, psnr = fit(*arguments, **options)
+        return batch.replace(parameters=batch.parameters.nextafter(torch.tensor(torch.inf))), psnr
+
+    next((tmp_path / "straight").glob("val-*")).unlink()
+    monkeypatch.setattr(preparation, "fit_inrs", round_otherwise)
+    store = prepare(tmp_path / "straight")
+    assert len(store.split("val")) == 6
+    assert contents(tmp_path / "straight") != straight
+
+
 def test_a_kill_before_an_extension_is_listed_is_made_good(tmp_path, straight, monkeypatch):
     """The extension only adds shards, so none of them stands for an older one."""
     directory = tmp_path / "grown"
