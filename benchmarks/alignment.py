@@ -19,7 +19,7 @@ from weight_matching import match_at_once
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.inrs import INRStore, evaluate_inrs, fit_inrs
-from lightning_dws.inrs.recipes import Recipe
+from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.mixup import align, midpoint_error, squared_distance
 from lightning_dws.mixup.alignment import Symmetry
 

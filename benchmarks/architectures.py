@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lightning_dws import INRArchitecture
 from lightning_dws.inrs import FashionMNIST, Solids, fit_inrs
-from lightning_dws.inrs.recipes import find_recipe
-from lightning_dws.inrs.signals import pixel_coordinates
+from lightning_dws.inrs.fitting.recipes import find_recipe
+from lightning_dws.inrs.signals.base import pixel_coordinates
 
 SIDE = 32  # pixels of a crop
 WIDTHS = (16, 32, 64, 128)

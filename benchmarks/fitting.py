@@ -18,9 +18,8 @@ import torch
 from machine import matmul_gflops
 from torch import Tensor, nn
 
-from lightning_dws.inrs.fitting import fit_inrs
-from lightning_dws.inrs.images import FashionMNIST
-from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs
+from lightning_dws.inrs.signals import FashionMNIST
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 ARCHITECTURE = INRArchitecture((2, 32, 32, 1))

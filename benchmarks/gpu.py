@@ -29,7 +29,7 @@ from training_steps import count_flops, random_batch
 
 from lightning_dws import INRArchitecture
 from lightning_dws.inrs import FashionMNIST, INRStore, fit_inrs
-from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.fitting.recipes import RECIPES, Recipe
 from lightning_dws.mixup import align
 from lightning_dws.models import DWSNet, NeuralGraphGNN, NeuralGraphTransformer
 from lightning_dws.tasks.compiling import GraphedNetwork

@@ -20,8 +20,8 @@ import torch
 from curves import TEST, read_runs
 
 from lightning_dws.inrs import INRStore, fit_inrs
-from lightning_dws.inrs.images import FashionMNIST
-from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.fitting import RECIPES, Recipe
+from lightning_dws.inrs.signals import FashionMNIST
 from lightning_dws.weight_space import INRArchitecture
 
 ROOT = Path(__file__).parents[1]

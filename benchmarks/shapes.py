@@ -21,9 +21,9 @@ from fitting import matmul_flops_per_step
 from machine import matmul_gflops, memory_gbps
 
 from lightning_dws.inrs import Recipe, Sampling, Solids, fit_inrs
-from lightning_dws.inrs.meshes import normalise
-from lightning_dws.inrs.shape_samples import _draw_points, grid_points
-from lightning_dws.inrs.signed_distance import SignedDistance
+from lightning_dws.inrs.shapes.meshes import normalise
+from lightning_dws.inrs.shapes.samples import _draw_points, grid_points
+from lightning_dws.inrs.shapes.signed_distance import SignedDistance
 from lightning_dws.weight_space import INRArchitecture
 
 CONFIG = Path(__file__).parents[1] / "conf" / "inrs" / "shapes.yaml"

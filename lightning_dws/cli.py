@@ -1,69 +1,16 @@
-"""The command line: Lightning's commands, and those that need no model."""
+"""The command line: what ``python main.py`` says and runs."""
 
-import logging
+import re
 import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TypeVar
 
-import yaml
-from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ModelSummary
-from pytorch_lightning.cli import (
-    ArgsType,
-    LightningArgumentParser,
-    LightningCLI,
-    SaveConfigCallback,
-)
-from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
-from rich.console import Console
-from torch import nn
 
-from lightning_dws import commands
-from lightning_dws.callbacks import (
-    CALLBACK_METRICS,
-    BestCheckpoints,
-    EmbeddingProjector,
-    GradientNorm,
-    ParameterSummary,
-    Pictures,
-    PredictionFile,
-    RunRecord,
-    Throughput,
-    flatten,
-    guard_logger,
-    run_folder,
-)
-from lightning_dws.checkpoints import (
-    CHECKPOINT_KEY,
-    CheckpointFiles,
-    find_readable,
-    load_checkpoint,
-)
+from lightning_dws.commands.inrs import run_inrs
 from lightning_dws.config_files import expand_includes
-from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.recipes import expand_recipe_settings
-from lightning_dws.option_checks import check_monitors, check_optimizer, check_options, seed_of
-from lightning_dws.parse_errors import ArgumentParser
-from lightning_dws.processes import SyncBatchNorm, ending_together
-from lightning_dws.resuming import check_what_is_left, tell_what_differs
-from lightning_dws.runs import (
-    ROOT_DIR,
-    TENSORBOARD,
-    Run,
-    is_first_process,
-    place_loggers,
-    place_run,
-)
-from lightning_dws.saved_settings import measured_part, with_saved_settings
-from lightning_dws.tasks import ClassificationTask
-from lightning_dws.tasks.restoring import make_with_architecture, naming_checkpoint
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.lightning_cli import in_one_line, run_lightning
+from lightning_dws.saved_settings import with_saved_settings
 
 HELP = """\
 Learning in deep weight spaces: networks that take other networks' weights as their input.
@@ -92,273 +39,7 @@ Options of three parts can be set in files and on the command line: --data.*, --
 
 
 COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table")
-
-
-class Parser(ArgumentParser, LightningArgumentParser):
-    """Lightning's parser without abbreviations, so that a misspelt option fails."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-
-
-class WeightSpaceCLI(LightningCLI):
-    """Lightning's command line over an ``INRDataModule`` and a ``ClassificationTask``."""
-
-    _run: Run | None = None
-    _checkpoint: dict[str, Any] | None = None
-    _checkpoint_path: str | None = None  # of what is continued or measured
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super().__init__(*args, **kwargs)
-        finally:
-            if self._run is not None:
-                self._run.give_back()
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--test_after_fit",
-            type=bool,
-            default=True,
-            help="After 'fit', measure the best checkpoint on the test split, once.",
-        )
-        parser.add_argument(
-            "--name",
-            type=str | None,
-            default=None,
-            help="Names the run's folder and its curves. Default: run; with --ckpt_path, that run.",
-        )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(Pictures, "pictures")
-        parser.add_lightning_class_args(PredictionFile, "predictions")
-        parser.set_defaults(
-            {
-                "trainer.logger": {  # of another class that is given, save_dir is kept
-                    "class_path": TENSORBOARD,
-                    "init_args": {"save_dir": ROOT_DIR, "default_hp_metric": False},
-                },
-                "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best-epoch={epoch}",
-                "checkpoint.auto_insert_metric_name": False,
-            }
-        )
-        parser.link_arguments(
-            "data.architecture",
-            "model.network.init_args.architecture",
-            compute_fn=INRArchitecture.to_dict,  # jsonargparse builds dataclasses from mappings
-            apply_on="instantiate",
-        )
-        parser.add_instantiator(make_with_architecture, nn.Module)
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
-        for target in ("model.network.init_args.num_classes", "model.num_classes"):
-            parser.link_arguments("data.num_classes", target, apply_on="instantiate")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse without Lightning's warning about given words: ``main`` always gives them."""
-        self.config = parser.parse_args(args)
-        config = self.config[self.config.subcommand]
-        try:
-            check_options(config, args or ())
-        except DataError:
-            raise
-        except ValueError as error:
-            parser.error(str(error))
-        if config.seed_everything is True:
-            config.seed_everything = seed_of(True)
-
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        kwargs["usage"] = f"python main.py {subcommand} --config FILE [--OPTION VALUE ...]"
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
-        if subcommand == "fit":
-            parser.add_argument(
-                "--init_from",
-                type=str | None,
-                default=None,
-                help="Checkpoint that a new run takes the network's state from: its weights, "
-                "standardisation and batch norm statistics; no optimizer, no epoch.",
-            )
-        return parser
-
-    def _parse_ckpt_path(self) -> None:
-        """Check a given checkpoint; the config in use is the user's, never the checkpoint's."""
-        command = self.config.subcommand
-        path = self.config[command].get("ckpt_path")
-        by_name = path in ("best", "last", "hpc", "registry")
-        if command != "fit" and (path is None or by_name):
-            self.parser.error(f"{command} needs --ckpt_path PATH, a checkpoint that 'fit' wrote")
-        self._checkpoint = None
-        if path is not None and not by_name and command == "fit":
-            found, self._checkpoint = find_readable(path)
-            if found != Path(path):
-                rank_zero_warn(f"{path}: damaged; going on from {found}")
-            self.config[command].ckpt_path = str(found)
-        elif path is not None and not by_name:
-            self._checkpoint = load_checkpoint(path)
-        self._checkpoint_path = (
-            None if self._checkpoint is None else str(self.config[command].ckpt_path)
-        )
-        start = self.config[command].get("init_from")
-        if start is not None:
-            if path is not None:
-                self.parser.error(
-                    "--init_from starts a new run, --ckpt_path continues one: give one"
-                )
-            self._checkpoint = load_checkpoint(start)
-
-    def instantiate_classes(self) -> None:
-        """Make the objects; what their constructors refuse is an option that is wrong."""
-        self._run = self._find_run()
-        self._written_config = self.config.clone()
-        if self._run is not None:
-            place_loggers(self.config[self.subcommand].trainer, self._run)
-        try:
-            super().instantiate_classes()
-            check_optimizer(self.model)
-            check_monitors(self.trainer, [*self.model.training_metrics, *CALLBACK_METRICS])
-        except DataError:
-            raise
-        except (ValueError, OverflowError, MemoryError, MisconfigurationException) as error:
-            self.parser.error(str(error))
-        except RuntimeError as error:  # torch's, for tensors that no memory holds
-            self.parser.error(str(error).splitlines()[0])
-
-    def _find_run(self) -> Run | None:
-        return place_run(self.config[self.subcommand], self._checkpoint_path)
-
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
-        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector()]
-        ours += [BestCheckpoints(), *callbacks]
-        summaries = config["enable_model_summary"] is not False
-        if summaries and not any(isinstance(c, ModelSummary) for c in config["callbacks"] or ()):
-            ours.append(ParameterSummary())
-            config = {**config, "enable_model_summary": False}  # Lightning's own
-        if config["logger"]:
-            ours.append(LearningRateMonitor(logging_interval="step"))
-        if config["enable_checkpointing"] is False:
-            ours = [callback for callback in ours if not isinstance(callback, ModelCheckpoint)]
-        else:
-            # Lightning's own save_last follows the best checkpoints, not the epochs.
-            ours.append(
-                ModelCheckpoint(
-                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-                )
-            )
-        self.config = self._written_config
-        trainer = super()._instantiate_trainer(with_plugins(config), ours)
-        for logger in trainer.loggers:
-            guard_logger(logger)
-        return trainer
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        with ending_together(self.trainer, in_one_line), naming_checkpoint(self.trainer):
-            super()._run_subcommand(subcommand)
-
-    def after_instantiate_classes(self) -> None:
-        """Tell the task what its network is, as plain data for its checkpoints."""
-        network = self.config[self.subcommand].model.network
-        self.model.network_config = {
-            "class_path": network.class_path,
-            "init_args": {
-                **network.get("init_args", {}).as_dict(),
-                "architecture": self.datamodule.architecture.to_dict(),
-                "num_classes": self.datamodule.num_classes,
-            },
-        }
-
-        if self.subcommand == "fit":
-            self.model.run_settings = self._settings()
-        else:
-            self.model.run_settings = (
-                (self._checkpoint or {}).get(CHECKPOINT_KEY, {}).get("settings")
-            )
-        self._compare_with_checkpoint()
-        if self.subcommand == "fit":
-            self._start_from_checkpoint()
-
-    def _settings(self) -> dict[str, Any]:
-        """Give what a checkpoint needs to be measured without any config, as plain data."""
-        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        return measured_part(yaml.safe_load(text))
-
-    def _compare_with_checkpoint(self) -> None:
-        """Refuse a checkpoint of another network than the config's, naming what differs."""
-        saved = (self._checkpoint or {}).get(CHECKPOINT_KEY)
-        configured = self.model.network_config
-        if saved is None or saved.get("network") in (None, configured):
-            return
-        found, expected = (flatten(c) for c in (saved["network"], configured))
-        names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
-        raise DataError(
-            f"{self._given_checkpoint}: a checkpoint of another network; "
-            + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)
-        )
-
-    @property
-    def _given_checkpoint(self) -> str:
-        config = self.config[self.subcommand]
-        return str(config.get("init_from") or config.ckpt_path)
-
-    def _start_from_checkpoint(self) -> None:
-        """Take the weights of ``--init_from``, or say how the continued run is changed."""
-        if self._checkpoint is None:
-            return
-        path, trainer = self._given_checkpoint, self.trainer
-        if self._checkpoint_path is None:
-            self.model.start_from(self._checkpoint["state_dict"], path)
-            return
-        check_what_is_left(path, self._checkpoint, trainer.max_epochs, trainer.max_steps)
-        if self._run is not None and is_first_process():
-            config = self.config[self.subcommand]
-            text = self._parser(self.subcommand).dump(config, skip_none=False, format="yaml")
-            tell_what_differs(path, self._checkpoint, self._run, yaml.safe_load(text))
-
-    def after_fit(self) -> None:
-        """Test the best checkpoint, and say where everything is."""
-        trainer = self.trainer
-        if trainer.fast_dev_run or trainer.interrupted:  # type: ignore[attr-defined]
-            return
-        before = self._checkpoint if self._checkpoint_path else None
-        if before is not None and trainer.global_step == before.get("global_step"):
-            rank_zero_only(sys.stderr.write)(
-                f"{self._checkpoint_path}: nothing was trained, this run had reached its end\n"
-            )
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-        if self.config[self.subcommand].test_after_fit:
-            trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
-        self._report(best)
-
-    @rank_zero_only
-    def _report(self, best: str | None) -> None:
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        lines = []
-        if "test/accuracy" in metrics:
-            lines.append(f"test accuracy   {100 * metrics['test/accuracy']:.1f} %")
-        if best:
-            lines.append(f"checkpoint      {best}")
-        folder = run_folder(self.trainer)
-        lines.append(f"pictures        {folder / 'pictures'}")
-        if isinstance(self.trainer.logger, TensorBoardLogger):
-            lines.append(f"TensorBoard     tensorboard --logdir {folder}")
-        Console().print("\n".join(lines), highlight=False, soft_wrap=True)
-
-
-def with_plugins(config: dict[str, Any]) -> dict[str, Any]:
-    """Add to a trainer's config what this package's networks and checkpoints need."""
-    plugins = config["plugins"] or []
-    plugins = list(plugins) if isinstance(plugins, list) else [plugins]
-    if config["sync_batchnorm"]:
-        plugins.append(SyncBatchNorm())
-    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(CheckpointFiles())
-    return {**config, "plugins": plugins}
-
-
-CLI = TypeVar("CLI", bound=WeightSpaceCLI)
+_SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -376,9 +57,9 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(2)
     try:
         if words[0] == "inrs":
-            commands.run_inrs(words[1:])
+            run_inrs(words[1:])
         elif words[0] == "table":
-            from lightning_dws.table.command import run_table  # itself on top of this module
+            from lightning_dws.table.command import run_table  # imports what no other command needs
 
             run_table(words[1:])
         else:
@@ -388,49 +69,14 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def in_one_line(error: Exception) -> str | None:
-    """Say what an error that a user can do something about means; None for any other."""
-    if isinstance(error, DataError):
-        return str(error)
-    if isinstance(error, MisconfigurationException):  # Lightning's, of options and data together
-        return " ".join(str(error).split())
-    if isinstance(error, OSError):  # a full or read-only disk, under a log or a checkpoint
-        return f"{error.filename or 'a file'}: {error.strerror or error}"
-    return None
+def expand_recipe_settings(words: Sequence[str]) -> list[str]:
+    """Let single settings on a command line be changes on top of the recipe that is chosen.
 
+    A recipe's name has no settings that jsonargparse could change.
 
-def _quieten() -> None:
-    """Leave out what pytorch-lightning says that no user of this project can act on."""
-    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-    warnings.filterwarnings("ignore", "You requested to overfit but enabled")  # in a fixed order
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
-
-
-def run_lightning(
-    args: ArgsType,
-    cli_class: type[CLI] = WeightSpaceCLI,  # type: ignore[assignment]
-    save_config_callback: type[SaveConfigCallback] | None = RunRecord,
-) -> CLI:
-    """Run ``fit``, ``validate``, ``test`` or ``predict``.
-
-    Args:
-        args: The words behind ``main.py``.
-        cli_class: What runs them.
-        save_config_callback: What records a run's config.
+    Example:
+        >>> expand_recipe_settings(["--recipe", "sharp", "--recipe.steps=20"])
+        ['--recipe', 'sharp', '--recipe_changes.steps=20']
     """
-    _quieten()
-    return cli_class(
-        ClassificationTask,
-        INRDataModule,
-        args=args,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        save_config_callback=save_config_callback,
-        save_config_kwargs={"overwrite": True},
-        parser_class=Parser,
-        parser_kwargs={"parser_mode": "omegaconf+"},
-    )
+    matches = [(word, _SETTING.fullmatch(word)) for word in words]
+    return [f"{m[1]}_changes.{m[2]}" if m else word for word, m in matches]

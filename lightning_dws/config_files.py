@@ -231,6 +231,21 @@ def to_plain(config: Any) -> Settings:
     return plain
 
 
+def values_of(options: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Give the values that a command line has for an option, under any of its names.
+
+    Example:
+        >>> values_of(["-c", "--config"], ["fit", "--config", "a.yaml", "--config=b.yaml"])
+        ['a.yaml', 'b.yaml']
+    """
+    found = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in options:
+            found.append(value if equals else following)
+    return found
+
+
 def expand_includes(words: Sequence[str]) -> list[str]:
     """Put the files that a config file includes before that file, on a command line.
 

@@ -2,11 +2,14 @@
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from torch import Tensor
 
 from lightning_dws.errors import DataError
 
@@ -102,3 +105,30 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def json_sha256(plain: Any) -> str:
+    """Give the SHA-256 of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def payload_sha256(tensors: dict[str, Tensor]) -> str:
+    """Give the SHA-256 of tensors' bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def make_directory(directory: str | Path) -> Path:
+    """Make a folder if it is missing.
+
+    Raises:
+        DataError: It cannot be made.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be made ({error.strerror})") from error
+    return directory

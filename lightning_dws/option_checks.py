@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from pytorch_lightning import Callback
 from torch import nn
 
-from lightning_dws.config_files import own_settings
+from lightning_dws.config_files import own_settings, values_of
 from lightning_dws.errors import DataError
 
 _LARGEST = 2**53  # whole numbers that are exact everywhere, and more than any run has of anything
@@ -149,7 +149,7 @@ def _check_mixups(config: Namespace, words: Sequence[str]) -> None:
     callbacks = config.get("trainer.callbacks")
     if len(_mixups(callbacks)) < 2:
         return
-    files = [path for path in config_words(words) if _file_has_mixup(path)]
+    files = [path for path in values_of(("-c", "--config"), words) if _file_has_mixup(path)]
     where = f" ({', '.join(files)})" if files else ""
     raise DataError(
         f"two MixUps in one run would mix what is mixed{where}; choose one, or replace the first "
@@ -161,21 +161,6 @@ def _mixups(callbacks: Any) -> list[Any]:
     given = callbacks if isinstance(callbacks, list) else [callbacks]
     names = [c.get("class_path", "") if isinstance(c, (dict, Namespace)) else c for c in given]
     return [name for name in names if str(name).rpartition(".")[2] == _MIXUP]
-
-
-def config_words(words: Sequence[str]) -> list[str]:
-    """Give what stands behind each ``--config`` of a command line.
-
-    Example:
-        >>> config_words(["fit", "--config", "a.yaml", "--config=b.yaml"])
-        ['a.yaml', 'b.yaml']
-    """
-    found = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        if name in ("-c", "--config"):
-            found.append(value if equals else following)
-    return found
 
 
 def _file_has_mixup(path: str) -> bool:

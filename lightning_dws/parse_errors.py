@@ -21,7 +21,10 @@ _LONGEST = 120  # characters of a value that is shown
 
 
 class ArgumentParser(jsonargparse.ArgumentParser):
-    """jsonargparse's parser, which says what is wrong with an option in one line."""
+    """jsonargparse's parser without abbreviations, which says in one line what is wrong."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         super().error(shorten(message), ex)

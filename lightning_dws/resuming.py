@@ -9,30 +9,12 @@ from typing import Any
 import yaml
 
 from lightning_dws.callbacks import flatten
+from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.errors import DataError
 from lightning_dws.files import write_atomically
-from lightning_dws.runs import CONFIG_NAME, Run, run_folder_of
+from lightning_dws.runs import CONFIG_NAME, WITHOUT_EFFECT, Run, run_folder_of
 
-# Where files are and what is shown: nothing that decides how training goes on.
-_NOT_TOLD = (
-    "checkpoint.dirpath",
-    "ckpt_path",
-    "config",
-    "data.root",
-    "init_from",
-    "name",
-    "pictures",
-    "predictions",
-    "test_after_fit",
-    "trainer.default_root_dir",
-    "trainer.enable_model_summary",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "trainer.logger",
-    "trainer.num_sanity_val_steps",
-    "trainer.profiler",
-    "weights_only",
-)
+_NOT_TOLD = (*WITHOUT_EFFECT, "ckpt_path", "config", "init_from", "weights_only")
 
 
 def tell_what_differs(
@@ -101,6 +83,25 @@ def _without_lists(settings: Any) -> Any:
     if isinstance(settings, list) and any(isinstance(value, Mapping) for value in settings):
         return {str(number): _without_lists(value) for number, value in enumerate(settings)}
     return None if settings == [] else settings
+
+
+def check_same_network(
+    path: str, checkpoint: Mapping[str, Any], configured: Mapping[str, Any]
+) -> None:
+    """Refuse a checkpoint of another network than the config's, naming what differs.
+
+    Raises:
+        DataError: It is of another.
+    """
+    saved = (checkpoint.get(CHECKPOINT_KEY) or {}).get("network")
+    if saved in (None, configured):
+        return
+    found, expected = flatten(saved), flatten(configured)
+    names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
+    raise DataError(
+        f"{path}: a checkpoint of another network; "
+        + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)
+    )
 
 
 def check_what_is_left(

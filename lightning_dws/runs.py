@@ -18,6 +18,28 @@ ROOT_DIR = ""  # as save_dir of a logger: the root folder of all runs
 _LIGHTNINGS_NAME = "lightning_logs"  # what loggers call a run that is given no name
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
+# Options that say where files are and what is shown: nothing that decides how training goes.
+WITHOUT_EFFECT = (
+    "checkpoint.dirpath",
+    "data.root",
+    "name",
+    "pictures",
+    "predictions",
+    "test_after_fit",
+    *(
+        f"trainer.{name}"
+        for name in (
+            "default_root_dir",
+            "enable_model_summary",
+            "enable_progress_bar",
+            "log_every_n_steps",
+            "logger",
+            "num_sanity_val_steps",
+            "profiler",
+        )
+    ),
+)
+
 
 @dataclass(frozen=True)
 class Run:

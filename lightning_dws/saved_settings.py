@@ -1,12 +1,12 @@
 """Measure a checkpoint with the settings that it was trained with."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
+from lightning_dws.config_files import values_of
 from lightning_dws.errors import DataError
 
 _MEASURED = ("seed_everything", "name", "data", "model")
@@ -29,9 +29,10 @@ def with_saved_settings(words: list[str]) -> list[str]:
         word.startswith(_WHAT_IS_MEASURED) for word in words
     ):
         return words
-    path = _value_of("--ckpt_path", words)
-    if path is None or {"-h", "--help"} & {*words}:
+    paths = values_of(("--ckpt_path",), words)
+    if not paths or {"-h", "--help"} & {*words}:
         return words
+    path = paths[-1]
     note = load_checkpoint(path).get(CHECKPOINT_KEY, {})
     config = Path(path).parent.parent / "config.yaml"
     if isinstance(note.get("settings"), dict):
@@ -43,12 +44,3 @@ def with_saved_settings(words: list[str]) -> list[str]:
             f"{path}: does not say what it was trained on; give the --config of its run"
         )
     return [words[0], f"--config={text}", *words[1:]]
-
-
-def _value_of(option: str, words: Sequence[str]) -> str | None:
-    value = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, equals, given = word.partition("=")
-        if name == option:
-            value = given if equals else following
-    return value

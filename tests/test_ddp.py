@@ -29,7 +29,7 @@ from lightning_dws.inrs.store import ShardRange, StoreHeader, write_index, write
 from lightning_dws.mixup import MixUp
 from lightning_dws.models import DWSNet
 from lightning_dws.models.batch_norm import PositionBatchNorm
-from lightning_dws.processes import SyncBatchNorm
+from lightning_dws.plugins import SyncBatchNorm
 from lightning_dws.tasks import ClassificationTask
 
 ROOT = Path(__file__).parents[1]

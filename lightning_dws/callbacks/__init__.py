@@ -1,13 +1,13 @@
 """Lightning callbacks: curves, pictures, embeddings, predictions, and the run's record."""
 
 from lightning_dws.callbacks.best_checkpoints import BestCheckpoints
+from lightning_dws.callbacks.curves import CALLBACK_METRICS, GradientNorm, Throughput
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
 from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import guard_logger
 from lightning_dws.callbacks.model_summary import ParameterSummary
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
-from lightning_dws.callbacks.progress import CALLBACK_METRICS, GradientNorm, Throughput
 from lightning_dws.callbacks.run_record import RunRecord, flatten
 
 __all__ = [

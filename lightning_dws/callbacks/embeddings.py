@@ -8,8 +8,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
-from lightning_dws.inrs.convention import ImageConvention
-from lightning_dws.inrs.pictures import fine_grid, render_images, visible_channels
+from lightning_dws.figures import visible_channels
+from lightning_dws.inrs.pictures import fine_grid, render_images
+from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.weight_space import WeightBatch
 
 _WHAT = "TensorBoard's embedding projector"

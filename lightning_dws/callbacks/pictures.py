@@ -16,7 +16,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.callbacks.tiles import COLUMNS, draw_tiles
-from lightning_dws.inrs.pictures import draw_image, fine_grid, new_figure, render_images
+from lightning_dws.figures import draw_image, new_figure
+from lightning_dws.inrs.pictures import fine_grid, render_images
 from lightning_dws.weight_space import WeightBatch
 
 if TYPE_CHECKING:

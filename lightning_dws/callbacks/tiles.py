@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_dws.inrs.pictures import draw_image, visible_channels
+from lightning_dws.figures import draw_image, visible_channels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
 from lightning_dws.data.epoch_checks import check_epoch
-from lightning_dws.data.sampler import EpochSampler, SequentialSampler
-from lightning_dws.data.table import (
+from lightning_dws.data.placement import (
     DeviceTable,
     MappedTable,
     ResumableTableLoader,
@@ -19,6 +18,7 @@ from lightning_dws.data.table import (
     TableLoader,
     free_memory,
 )
+from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.devices import find_device
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store

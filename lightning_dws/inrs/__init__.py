@@ -1,18 +1,16 @@
 """From signals to weights: INR datasets, fitted, stored and evaluated."""
 
-from lightning_dws.inrs.cifar import CIFAR10
-from lightning_dws.inrs.fitting import fit_inrs
+from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs
 from lightning_dws.inrs.formats import export_inrs, import_inrs
-from lightning_dws.inrs.image_folder import ImageFolder
-from lightning_dws.inrs.images import MNIST, Digits, FashionMNIST
-from lightning_dws.inrs.modelnet import ModelNet10, ModelNet40
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
-from lightning_dws.inrs.recipes import RECIPES, Recipe
-from lightning_dws.inrs.shape_samples import Sampling
-from lightning_dws.inrs.shapes import MeshFolder, ShapeSignals
-from lightning_dws.inrs.signals import ImageSignals, SignalDataset
+from lightning_dws.inrs.shapes import ShapeSignals, Solids
+from lightning_dws.inrs.shapes.mesh_folder import MeshFolder
+from lightning_dws.inrs.shapes.modelnet import ModelNet10, ModelNet40
+from lightning_dws.inrs.shapes.samples import Sampling
+from lightning_dws.inrs.signals import CIFAR10, MNIST, Digits, FashionMNIST, SignalDataset
+from lightning_dws.inrs.signals.base import ImageSignals
+from lightning_dws.inrs.signals.image_folder import ImageFolder
 from lightning_dws.inrs.siren import evaluate_inrs
-from lightning_dws.inrs.solids import Solids
 from lightning_dws.inrs.store import INRStore
 
 __all__ = [

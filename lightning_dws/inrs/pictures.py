@@ -1,22 +1,23 @@
 """Pictures of INRs. Matplotlib is imported when something is drawn, never before."""
 
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lightning_dws.inrs.convention import DEFAULT, ImageConvention
-from lightning_dws.inrs.shape_pictures import render_shapes
-from lightning_dws.inrs.signals import SignalDataset, line_coordinates
+from lightning_dws.figures import draw_image, new_figure, share_heights
+from lightning_dws.inrs.shapes import ShapeSignals
+from lightning_dws.inrs.shapes.rendering import render_mesh, render_shapes
+from lightning_dws.inrs.signals import SignalDataset
+from lightning_dws.inrs.signals.base import line_coordinates
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.weight_space import WeightBatch
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MIN_PIXELS = 28  # smaller grids are drawn finer: an INR has no pixels of its own
@@ -65,52 +66,6 @@ def fine_grid(grid_shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size * factor for size in grid_shape)
 
 
-def new_figure(rows: int, columns: int, cell: float = 1.0) -> tuple["Figure", Any]:
-    """Make a grid of axes without frames; no display and no pyplot state are involved.
-
-    Returns:
-        The figure, and its axes as an array (rows, columns).
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(cell * columns, cell * rows * 1.15 + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    return figure, axes
-
-
-def visible_channels(images: Tensor) -> Tensor:
-    """Give what can be shown of images (..., channels): three are RGB, of others the first, grey.
-
-    Which colours two or four outputs stand for nobody knows: the first is at least what it is.
-    """
-    return images if images.shape[-1] == 3 else images[..., :1]
-
-
-def draw_image(axis: "Axes", image: Tensor) -> None:
-    """Draw an image (height, width, channels), grey or RGB, in [0, 1]; or a line (points, out)."""
-    if image.ndim == 2:
-        axis.plot(torch.linspace(-1, 1, len(image)).numpy(), image.numpy(), linewidth=0.6)
-        return
-    visible = visible_channels(image)
-    pixels = (visible if visible.shape[-1] == 3 else visible[..., 0]).numpy()
-    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1)
-
-
-def share_heights(axes: Iterable["Axes"]) -> None:
-    """Let lines that are to be compared have one scale; images are left alone."""
-    with_lines = [axis for axis in axes if axis.lines]
-    limits = [axis.get_ylim() for axis in with_lines]
-    for axis in with_lines:
-        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-
-
 def name_class(classes: Sequence[str], label: int) -> str:
     """Give a class's name for a title; nothing where there are no classes."""
     return classes[label] if classes else ""
@@ -128,31 +83,64 @@ def draw_reconstructions(
         count: Number of objects.
     """
     inrs = store.split(split, views=1)
-    psnr = store.psnr(split)[: len(inrs)]
-    first = torch.sort(inrs.label, stable=True).indices
-    chosen = first[torch.linspace(0, len(inrs) - 1, min(count, len(inrs))).round().long()]
+    chosen = _choose(inrs, count)
     shown = inrs[chosen]
     grid_shape = fine_grid(store.header.grid_shape)
-    rows = [render_images(shown, grid_shape, store.header.convention)]
-    names = ["INR"]
+    rows = {"INR": render_images(shown, grid_shape, store.header.convention)}
     if originals is not None:
         pixels = originals.values(shown.object_id)
-        rows.insert(0, pixels.unflatten(1, store.header.grid_shape).float())
-        names.insert(0, "original")
-    figure, axes = new_figure(len(rows), len(chosen), 1.2)
-    for row, (images, name) in enumerate(zip(rows, names, strict=True)):
-        axes[row][0].set_ylabel(name)
-        for axis, image in zip(axes[row], images, strict=True):
+        rows = {"original": pixels.unflatten(1, store.header.grid_shape).float()} | rows
+    psnr = store.psnr(split)[: len(inrs)][chosen]
+    return _draw_rows(rows, store, shown, _in_decibels(psnr), 1.2)
+
+
+def draw_shapes(
+    store: INRStore, originals: ShapeSignals | None, split: str, count: int, size: int = 64
+) -> "Figure":
+    """Draw objects above the INRs that encode them, one class after another.
+
+    Args:
+        store: Of 3-D INRs.
+        originals: Where the objects come from; None draws the INRs alone.
+        split: Of the store.
+        count: Number of objects.
+        size: Of the grid for marching cubes.
+    """
+    inrs = store.split(split, views=1)
+    chosen = _choose(inrs, count)
+    shown, pixels = inrs[chosen], 192
+    rows = {"INR": render_shapes(shown, size, pixels)}
+    if originals is not None:
+        meshes = [originals.normalised_mesh(index) for index in shown.object_id.tolist()]
+        rows = {"original": torch.stack([render_mesh(mesh, pixels) for mesh in meshes])} | rows
+    measure = "iou" if "iou" in store.header.measures else None
+    found = store.measure(measure, split) if measure else store.psnr(split)
+    found = found[: len(inrs)][chosen]
+    known = [f"IoU {value:.2f}" for value in found.tolist()] if measure else _in_decibels(found)
+    return _draw_rows(rows, store, shown, known, 1.6)
+
+
+def _choose(inrs: WeightBatch, count: int) -> Tensor:
+    """Choose INRs spread evenly over the classes, one class after another: (n,) rows."""
+    by_class = torch.sort(inrs.label, stable=True).indices
+    return by_class[torch.linspace(0, len(inrs) - 1, min(count, len(inrs))).round().long()]
+
+
+def _in_decibels(psnr: Tensor) -> list[str]:
+    return [f"{format_psnr(value)} dB" for value in psnr.tolist()]
+
+
+def _draw_rows(
+    rows: dict[str, Tensor], store: INRStore, shown: WeightBatch, known: list[str], cell: float
+) -> "Figure":
+    """Draw named rows of images, each column under its class and what is known of its INR."""
+    figure, axes = new_figure(len(rows), len(shown), cell)
+    for row, (name, images) in zip(axes, rows.items(), strict=True):
+        row[0].set_ylabel(name)
+        for axis, image in zip(row, images, strict=True):
             draw_image(axis, image)
-    for column in range(len(chosen)):
-        share_heights(axes[:, column])
-    for axis, label, value in zip(axes[0], shown.label, psnr[chosen], strict=True):
-        name = name_class(store.classes, int(label))
-        axis.set_title(f"{name}\n{format_psnr(float(value))} dB".strip(), fontsize=8)
+    for column in axes.T:
+        share_heights(column)
+    for axis, label, text in zip(axes[0], shown.label.tolist(), known, strict=True):
+        axis.set_title(f"{name_class(store.classes, label)}\n{text}".strip(), fontsize=8)
     return figure
-
-
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Save a figure as PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lightning_dws.mixup.assignment_triton import assign
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _SCORES_PER_WARP = 1024  # entries of a tile of scores
@@ -245,7 +246,7 @@ def _assign_from_incoming(
         n = tl.load(layout + layer)
         first = tl.load(layout + (num_layers + 1) + layer)
         _score(a, b, order, sign, scores, layout, num_layers, layer, False, WIDEST, TILE)
-        column_of, _ = _assign(scores, price + first, n, SIGNED, WIDEST)
+        column_of, _ = assign(scores, price + first, n, SIGNED, WIDEST)
         _keep(order + first, sign + first, scores, column_of, n, SIGNED, WIDEST)
 
 
@@ -275,7 +276,7 @@ def _descend(
         now = tl.load(order + first + place, inside, 0)
         score = tl.load(scores + place * WIDEST + now, inside, 0.0)
         standing = tl.sum(score * tl.load(sign + first + place, inside, 0.0))
-        column_of, total = _assign(scores, price + first, n, SIGNED, WIDEST)
+        column_of, total = assign(scores, price + first, n, SIGNED, WIDEST)
         quiet += 1
         if total - standing > least:
             _keep(order + first, sign + first, scores, column_of, n, SIGNED, WIDEST)
@@ -330,61 +331,6 @@ def _score(
         inside = row_inside[:, None] & column_inside[None, :]
         tl.store(scores + row[:, None] * WIDEST + column[None, :], score, inside)
     tl.debug_barrier()
-
-
-@triton.jit
-def _assign(scores, price_of, n, SIGNED: tl.constexpr, WIDEST: tl.constexpr):
-    """Find the permutation of the largest total score, by shortest augmenting paths.
-
-    The prices of columns may start anywhere, and end where they prove the permutation the best.
-    """
-    column = tl.arange(0, WIDEST)
-    inside = column < n
-    price = tl.load(price_of + column, inside, 0.0)
-    row_of = tl.full([WIDEST], -1, tl.int32)
-    column_of = tl.full([WIDEST], -1, tl.int32)
-    for start in range(n):
-        distance = tl.full([WIDEST], float("inf"), tl.float64)
-        previous = tl.zeros([WIDEST], tl.int32)
-        done = tl.where(inside, 0, 1)
-        row, nearest, searching = start, 0, 1
-        base = tl.sum(tl.zeros([1], tl.float64))
-        least = base
-        while searching == 1:
-            cost = _cost(tl.load(scores + row * WIDEST + column, inside, 0.0), SIGNED)
-            through = cost - price - base
-            shorter = (through < distance) & (done == 0)
-            distance = tl.where(shorter, through, distance)
-            previous = tl.where(shorter, row, previous)
-            least, nearest = tl.min(
-                tl.where(done == 0, distance, float("inf")), 0, return_indices=True
-            )
-            owner = tl.sum(tl.where(column == nearest, row_of, 0))
-            if owner < 0:
-                searching = 0
-            else:
-                row = owner
-                done = tl.where(column == nearest, 1, done)
-                cost_there = _cost(tl.load(scores + row * WIDEST + nearest), SIGNED)
-                base = cost_there - tl.sum(tl.where(column == nearest, price, 0.0)) - least
-        price = tl.where((done == 1) & inside, price + distance - least, price)
-        row = -1
-        while row != start:  # back along the path
-            row = tl.sum(tl.where(column == nearest, previous, 0))
-            row_of = tl.where(column == nearest, row, row_of)
-            taken = tl.sum(tl.where(column == row, column_of, 0))
-            column_of = tl.where(column == row, nearest, column_of)
-            nearest = taken
-    tl.store(price_of + column, price, inside)
-    chosen = tl.load(scores + column * WIDEST + column_of, inside, 0.0)
-    total = -tl.sum(tl.where(inside, _cost(chosen, SIGNED), 0.0))
-    tl.debug_barrier()
-    return column_of, total
-
-
-@triton.jit
-def _cost(score, SIGNED: tl.constexpr):
-    return -tl.abs(score) if SIGNED else -score
 
 
 @triton.jit

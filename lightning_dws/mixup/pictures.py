@@ -5,14 +5,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightning_dws.inrs.convention import DEFAULT, ImageConvention
-from lightning_dws.inrs.pictures import (
-    draw_image,
-    fine_grid,
-    new_figure,
-    render_images,
-    share_heights,
-)
+from lightning_dws.figures import draw_image, new_figure, share_heights
+from lightning_dws.inrs.pictures import fine_grid, render_images
+from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.mixup.alignment import align
 from lightning_dws.mixup.mixup import mix_up
 from lightning_dws.weight_space import WeightBatch

@@ -1,47 +1,13 @@
-"""The claims that a table is made for, each with what its cells say about it."""
+"""What a table's cells say about the claims that are made of it."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from lightning_dws.table.results import BASELINE, Entry, Results
+from lightning_dws.table.grid import format_views
+from lightning_dws.table.published import Claim
+from lightning_dws.table.results import Entry, Results
 from lightning_dws.table.statistics import Estimate
 
 MARGIN = 1.0  # points of accuracy that count as no harm
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A difference, and what it should be.
-
-    Attributes:
-        text: The claim.
-        first: The row that is claimed to differ.
-        second: The row that it is compared with.
-        expected: ``above`` zero, ``below`` it, or ``harmless``: not below minus ``MARGIN``.
-        first_views: Of the first row; None compares at equal views.
-        second_views: Of the second.
-    """
-
-    text: str
-    first: str
-    second: str
-    expected: Literal["above", "below", "harmless"] = "above"
-    first_views: int | None = None
-    second_views: int | None = None
-
-
-CLAIMS = (
-    Claim("(a) 10 views beat 1", BASELINE, BASELINE, first_views=10, second_views=1),
-    Claim("(b) MixUp beats no augmentation", "MixUp", BASELINE),
-    Claim("(c) alignment adds to MixUp", "alignment + MixUp", "MixUp"),
-    Claim(
-        "(d) signed alignment adds over permutation",
-        "signed alignment + MixUp",
-        "alignment + MixUp",
-    ),
-    Claim("(e) SIREN bias hurts at the published strength", "SIREN bias", BASELINE, "below"),
-    Claim("(e) a smaller SIREN bias does not hurt", "SIREN bias, small", BASELINE, "harmless"),
-)
 
 
 @dataclass(frozen=True)
@@ -80,7 +46,7 @@ class Finding:
 def examine_claims(results: Results) -> list[Finding]:
     """Give every claim that the cells on disk say something about: overall, then by column."""
     findings = []
-    for claim in CLAIMS:
+    for claim in results.table.claims:
         for dataset in results.table.datasets:
             pairs = _pairs(claim, dataset, results)
             if len(pairs) > 1:
@@ -109,13 +75,3 @@ def _pairs(claim: Claim, dataset: str, results: Results) -> dict[str, tuple[Entr
                 name = model if claim.first_views else f"{model}, {format_views(views)}"
                 pairs[name] = pair
     return pairs
-
-
-def format_views(views: int) -> str:
-    """Write a number of views.
-
-    Example:
-        >>> format_views(1), format_views(10)
-        ('1 view', '10 views')
-    """
-    return f"{views} view" if views == 1 else f"{views} views"

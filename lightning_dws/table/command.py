@@ -14,9 +14,9 @@ from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.table.board import write_board
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.cluster import run_on_cluster
-from lightning_dws.table.figures import draw_figures
+from lightning_dws.table.forecast import Progress, forecast
 from lightning_dws.table.grid import Cell, TableConfig, read_table
-from lightning_dws.table.progress import Progress, forecast
+from lightning_dws.table.pictures import draw_figures
 from lightning_dws.table.report import write_report
 from lightning_dws.table.results import Results
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
@@ -49,7 +49,6 @@ def run_table(args: Sequence[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="main.py table",
-        allow_abbrev=False,
         description="Run what is left of a table of experiments, and write its report.",
     )
     parser.add_argument(

@@ -15,17 +15,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_dws.config_files import Settings, list_files, own_settings
 from lightning_dws.errors import DataError
-from lightning_dws.table.pieces import (
-    Piece,
-    command_of,
-    merge_pieces,
-    settings_hash,
-    words_of,
-)
+from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
+from lightning_dws.table.published import Claim, PosterFigures, read_claims
 
 _ROWS = ("augmentations", "models", "datasets")
 _REQUIRED = ("name", "seeds", "views", *_ROWS)
-_OPTIONAL = ("common", "order", "poster")
+_OPTIONAL = ("common", "order", "poster", "poster_figures", "claims")
+
+
+def format_views(views: int) -> str:
+    """Write a number of views.
+
+    Example:
+        >>> format_views(1), format_views(10)
+        ('1 view', '10 views')
+    """
+    return f"{views} view" if views == 1 else f"{views} views"
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class Coordinates:
     seed: int
 
     def __str__(self) -> str:
-        views = "1 view" if self.views == 1 else f"{self.views} views"
-        place = (self.augmentation, self.model, self.dataset, views, f"seed {self.seed}")
+        views, seed = format_views(self.views), f"seed {self.seed}"
+        place = (self.augmentation, self.model, self.dataset, views, seed)
         return " | ".join(place)
 
 
@@ -109,6 +114,8 @@ class TableConfig:
         common: Pieces that every run has.
         order: Rows that come first, with all their seeds.
         poster: The poster's dataset to compare with, by the table's dataset.
+        poster_figures: What the poster found.
+        claims: What is claimed of the rows.
     """
 
     name: str
@@ -120,6 +127,8 @@ class TableConfig:
     common: list[Piece]
     order: tuple[str, ...]
     poster: dict[str, str]
+    poster_figures: PosterFigures
+    claims: tuple[Claim, ...]
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -259,12 +268,17 @@ def _check(content: Settings, where: str) -> TableConfig:
         for kind in _ROWS
     }
     order, poster = content.get("order") or [], content.get("poster") or {}
-    strangers = [name for name in order if name not in rows["augmentations"]]
+    for setting, kind in (("order", "augmentation"), ("poster", "dataset")):
+        strangers = [n for n in content.get(setting) or () if n not in rows[f"{kind}s"]]
+        if strangers:
+            raise DataError(f"{where}: {setting} names {', '.join(strangers)}, which is no {kind}")
+    figures = PosterFigures(content.get("poster_figures") or {}, content["augmentations"], where)
+    strangers = [name for name in poster.values() if name not in figures.datasets]
     if strangers:
-        raise DataError(f"{where}: order names {', '.join(strangers)}, which is no augmentation")
-    strangers = [name for name in poster if name not in rows["datasets"]]
-    if strangers:
-        raise DataError(f"{where}: poster names {', '.join(strangers)}, which is no dataset")
+        raise DataError(
+            f"{where}: poster names {', '.join(strangers)}, of which there are no poster_figures; "
+            "those of the poster are in conf/table/poster.yaml"
+        )
     return TableConfig(
         name=str(content["name"]),
         seeds=tuple(content["seeds"]),
@@ -272,6 +286,8 @@ def _check(content: Settings, where: str) -> TableConfig:
         common=_pieces(content.get("common") or [], f"{where}: common"),
         order=tuple(order),
         poster=poster,
+        poster_figures=figures,
+        claims=read_claims(content.get("claims") or [], content["augmentations"], where),
         **rows,
     )
 

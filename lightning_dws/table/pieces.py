@@ -4,7 +4,6 @@ A piece is the path of a config file, or settings by name. A list of pieces is w
 ``python main.py fit``: it becomes those words, and, merged by OmegaConf, what identifies the run.
 """
 
-import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -12,34 +11,14 @@ from typing import Any
 
 import yaml
 
-from lightning_dws.config_files import (
-    Settings,
-    merge_settings,
-    read_settings,
-    with_named_files,
-)
+from lightning_dws.config_files import Settings, merge_settings, read_settings, with_named_files
+from lightning_dws.files import json_sha256
+from lightning_dws.runs import WITHOUT_EFFECT
 
 Piece = str | Settings
 
-# Where files are, what is shown, where it runs: nothing that decides a run's figures (to rounding).
-_NO_PART_OF_THE_RESULT = (
-    ("name",),
-    ("pictures",),
-    ("predictions",),
-    ("test_after_fit",),
-    ("checkpoint", "dirpath"),
-    ("data", "root"),
-    ("data", "fitting_device"),
-    ("data", "table"),
-    ("trainer", "accelerator"),
-    ("trainer", "default_root_dir"),
-    ("trainer", "enable_model_summary"),
-    ("trainer", "enable_progress_bar"),
-    ("trainer", "log_every_n_steps"),
-    ("trainer", "logger"),
-    ("trainer", "num_sanity_val_steps"),
-    ("trainer", "profiler"),
-)
+# Nor does it decide a run's figures (to rounding) where it runs, and where its INRs are fitted.
+_ELSEWHERE = ("data.fitting_device", "data.table", "trainer.accelerator")
 
 
 def merge_pieces(pieces: Sequence[Piece]) -> Settings:
@@ -64,17 +43,16 @@ def settings_hash(settings: Settings) -> str:
     data = settings.get("data", {})
     if "root" in data and "dataset" not in data:  # a store found by its name says no more than that
         settings = {**settings, "found under": str(data["root"])}
-    text = json.dumps(_deciding(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return json_sha256(_deciding(settings))[:12]
 
 
-def _deciding(value: Any, place: tuple[str, ...] = ()) -> Any:
+def _deciding(value: Any, place: str = "") -> Any:
     if not isinstance(value, dict):
         return value
     kept = {
-        name: _deciding(content, (*place, name))
+        name: _deciding(content, f"{place}{name}.")
         for name, content in value.items()
-        if (*place, name) not in _NO_PART_OF_THE_RESULT
+        if f"{place}{name}" not in (*WITHOUT_EFFECT, *_ELSEWHERE)
     }
     return {name: content for name, content in kept.items() if content != {}}
 

@@ -121,11 +121,7 @@ class CellRecorder(pl.Callback):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "history": self.history,
-            "git_commits": self.git_commits,
-            "seconds": self.seconds,
-        }
+        return {"history": self.history, "git_commits": self.git_commits, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self._is_fitted:

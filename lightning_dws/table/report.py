@@ -3,14 +3,13 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from lightning_dws.files import write_atomically
 from lightning_dws.table.cells import CellStore
-from lightning_dws.table.claims import MARGIN, examine_claims, format_views
-from lightning_dws.table.grid import Coordinates, TableConfig
-from lightning_dws.table.results import Entry, Results
+from lightning_dws.table.claims import MARGIN, examine_claims
+from lightning_dws.table.grid import Coordinates, TableConfig, format_views
+from lightning_dws.table.results import BASELINE, Entry, Results
 from lightning_dws.table.statistics import NUM_RESAMPLES, Estimate, rank_correlation
 
 _METHOD = f"""\
@@ -20,25 +19,6 @@ to no augmentation in points, of runs of the same seed on the same objects, with
 a paired bootstrap over test objects ({NUM_RESAMPLES} resamples), and Student's t for the seeds, too
 few to be resampled; with one seed it speaks of the test objects alone. No interval is corrected for
 their number: of a hundred true zeros, five are expected outside."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table.
-
-    Attributes:
-        dataset: Its dataset.
-        model: Its model.
-        views: Its number of neural views.
-    """
-
-    dataset: str
-    model: str
-    views: int
-
-    def entry(self, augmentation: str) -> Entry:
-        """Give the entry of a row in this column."""
-        return Entry(augmentation, self.model, self.dataset, self.views)
 
 
 def write_report(table: TableConfig, cells: CellStore, figures: Iterable[str] = ()) -> None:
@@ -78,13 +58,13 @@ def _state(results: Results) -> str:
 
 def _grid(results: Results, dataset: str, model: str) -> list[str]:
     """Write the table of one model on one dataset."""
-    columns = [Column(dataset, model, views) for views in results.table.views]
+    columns = [Entry(BASELINE, model, dataset, views) for views in results.table.views]
     augmentations = results.table.augmentations
     header, ours = ["augmentation"], f"{model} on {dataset}"
     rows = [[name] for name in augmentations]
     for column in columns:
         views, best = format_views(column.views), _best(results, column)
-        entries = [column.entry(name) for name in augmentations]
+        entries = [column.in_row(name) for name in augmentations]
         header += [f"{views}: accuracy", f"{views}: gain"]
         figures = [[_accuracy(results, e, best), _gain(results, e)] for e in entries]
         posters = [results.poster(entry) for entry in entries]
@@ -97,8 +77,8 @@ def _grid(results: Results, dataset: str, model: str) -> list[str]:
     return [f"## {ours}", markdown_table(header, rows)]
 
 
-def _best(results: Results, column: Column) -> float | None:
-    figures = [results.accuracy(column.entry(name)) for name in results.table.augmentations]
+def _best(results: Results, column: Entry) -> float | None:
+    figures = [results.accuracy(column.in_row(name)) for name in results.table.augmentations]
     return max((figure[0] for figure in figures if figure is not None), default=None)
 
 
@@ -192,8 +172,8 @@ def _correlations(results: Results) -> list[str]:
         known = [
             (figure[0], poster[0])
             for name in results.table.augmentations
-            if (figure := results.accuracy(column.entry(name))) is not None
-            and (poster := results.poster(column.entry(name))) is not None
+            if (figure := results.accuracy(column.in_row(name))) is not None
+            and (poster := results.poster(column.in_row(name))) is not None
         ]
         correlation = rank_correlation(*zip(*known, strict=True)) if known else None
         if correlation is not None:
@@ -205,9 +185,11 @@ def _correlations(results: Results) -> list[str]:
     return ["## Rank correlation with the poster's column", markdown_table(header, rows)]
 
 
-def _columns(results: Results) -> list[Column]:
+def _columns(results: Results) -> list[Entry]:
     table = results.table
-    return [Column(d, m, v) for d in table.datasets for m in table.models for v in table.views]
+    return [
+        Entry(BASELINE, m, d, v) for d in table.datasets for m in table.models for v in table.views
+    ]
 
 
 def _conditions(results: Results) -> list[str]:
@@ -270,7 +252,7 @@ def _csv(results: Results) -> str:
     writer.writerow([*names, *figures, "poster_mean", "poster_std"])
     for column in _columns(results):
         for augmentation in results.table.augmentations:
-            entry = column.entry(augmentation)
+            entry = column.in_row(augmentation)
             accuracy, gain = results.accuracy(entry) or (), results.gain(entry)
             limits = (gain.value, gain.low, gain.high) if gain else (None, None, None)
             values = [*(*accuracy, None, None)[:2], *limits]

@@ -1,7 +1,7 @@
 """The cells of a table that are on disk, by their place in it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_dws.table.cells import CellStore, Record
 from lightning_dws.table.grid import Coordinates, TableConfig
-from lightning_dws.table.poster import Figure, poster_figure
+from lightning_dws.table.published import Figure
 from lightning_dws.table.recorder import unpack_bits
 from lightning_dws.table.statistics import Estimate, mean_and_std, paired_bootstrap
 
@@ -32,6 +32,10 @@ class Entry:
     dataset: str
     views: int
 
+    def in_row(self, augmentation: str) -> "Entry":
+        """Give the entry of another row in the same column."""
+        return replace(self, augmentation=augmentation)
+
 
 class Results:
     """What a table's config asks for and the disk holds.
@@ -50,20 +54,15 @@ class Results:
     @cached_property
     def finished(self) -> dict[Coordinates, Record]:
         """The records of the cells that are finished."""
-        return {
-            place: record
-            for place, record in self.records.items()
-            if record is not None and record["status"] == "finished"
-        }
+        return self._of_status("finished")
 
     @cached_property
     def failed(self) -> dict[Coordinates, Record]:
         """The records of the cells that failed."""
-        return {
-            place: record
-            for place, record in self.records.items()
-            if record is not None and record["status"] == "failed"
-        }
+        return self._of_status("failed")
+
+    def _of_status(self, status: str) -> dict[Coordinates, Record]:
+        return {place: r for place, r in self.records.items() if r and r["status"] == status}
 
     def runs(self, entry: Entry) -> dict[int, Record]:
         """Give an entry's finished records by seed."""
@@ -88,11 +87,12 @@ class Results:
     def poster(self, entry: Entry) -> Figure | None:
         """Give the poster's figure for an entry, if it has one."""
         dataset = self.table.poster.get(entry.dataset, "")
-        return poster_figure(entry.augmentation, entry.model, dataset, entry.views)
+        figures = self.table.poster_figures
+        return figures.find(dataset, entry.model, entry.augmentation, entry.views)
 
     def gain(self, entry: Entry) -> Estimate | None:
         """Estimate an entry's gain over no augmentation, in points."""
-        baseline = Entry(BASELINE, entry.model, entry.dataset, entry.views)
+        baseline = entry.in_row(BASELINE)
         return None if entry == baseline else self.difference([(entry, baseline)])
 
     def difference(self, pairs: Sequence[tuple[Entry, Entry]]) -> Estimate | None:

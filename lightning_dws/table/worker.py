@@ -23,9 +23,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_dws.callbacks import BestCheckpoints
 from lightning_dws.checkpoints import find_readable
-from lightning_dws.cli import WeightSpaceCLI, run_lightning, with_plugins
 from lightning_dws.config_files import expand_includes
 from lightning_dws.errors import DataError
+from lightning_dws.lightning_cli import WeightSpaceCLI, run_lightning
+from lightning_dws.plugins import with_plugins
 from lightning_dws.table.cells import CellStore, Record
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.recorder import CellRecorder

@@ -22,7 +22,7 @@ from lightning_dws.callbacks.pictures import (
     publish,
 )
 from lightning_dws.cli import main
-from lightning_dws.inrs.pictures import visible_channels
+from lightning_dws.figures import visible_channels
 
 CLASSES = ("left", "middle", "right")
 

@@ -5,9 +5,10 @@ from tiny import EVERYTHING, AddNoise, FlatMLP, tiny_spec
 
 from lightning_dws.data import INRDataModule
 from lightning_dws.data import datamodule as datamodule_module
-from lightning_dws.data.table import DeviceTable, MappedTable
+from lightning_dws.data.placement import DeviceTable, MappedTable
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import preparation, prepare_store
+from lightning_dws.inrs import prepare_store
+from lightning_dws.inrs.preparation import plan
 from lightning_dws.inrs.store import write_index
 from lightning_dws.tasks import ClassificationTask
 
@@ -81,11 +82,11 @@ def test_the_mapped_table_gives_the_batches_of_the_one_in_memory(make_data, monk
 
 
 def test_the_mapped_table_gathers_over_many_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparation, "SHARD_SIZE", 5)
+    monkeypatch.setattr(plan, "SHARD_SIZE", 5)
     store = prepare_store(
         tmp_path / "s",
         tiny_spec(),
-        preparation.Wanted(EVERYTHING, {"train": 2}),
+        plan.Wanted(EVERYTHING, {"train": 2}),
         show_progress=False,
     )
     whole = store.split("train")

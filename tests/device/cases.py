@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws import augmentations as augmentations_
 from lightning_dws.augmentations import Augmentation, Compose, OneOf, RandomOrder
-from lightning_dws.data.table import DeviceTable
+from lightning_dws.data.placement import DeviceTable
 from lightning_dws.inrs import evaluate_inrs, fit_inrs
-from lightning_dws.inrs.recipes import RECIPES, Recipe
+from lightning_dws.inrs.fitting.recipes import RECIPES, Recipe
 from lightning_dws.mixup import MixUp, align, mix_up
 from lightning_dws.models import DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer
 from lightning_dws.tasks import ClassificationTask
@@ -250,7 +250,7 @@ def _fitting_case(recipe: Recipe) -> Case:
         "optimizers.py, step": "K-FAC: whether a step of 40 was rejected",
         "optimizers.py, __init__": "tables of rates, once a chunk",
         "siren.py": "the bounds of the initial weights, once",
-        "fitting_chunk.py": "the order of the points, once a chunk",
+        "chunk.py": "the order of the points, once a chunk",
         "randomness.py": "the seed, once",
     }
     return Case(prepare, reasons)

@@ -22,7 +22,7 @@ def trace(monkeypatch):
         return tuple(map(PretendTensor, match_on_cpu(a, b, *options)))
 
     monkeypatch.setattr(matching_triton, "match_on_gpu", match)
-    monkeypatch.setattr("lightning_dws.inrs.fused.can_compile_for", lambda _: False)
+    monkeypatch.setattr("lightning_dws.inrs.fitting.fused.can_compile_for", lambda _: False)
     with pretended_cuda(monkeypatch) as trace:
         yield trace
 

@@ -10,8 +10,9 @@ from PIL import Image
 from test_image_folder import COLOURS, fill
 
 from lightning_dws.cli import main
+from lightning_dws.figures import save_figure
 from lightning_dws.inrs import ImageFolder, INRStore, evaluate_inrs
-from lightning_dws.inrs.pictures import draw_reconstructions, save_figure
+from lightning_dws.inrs.pictures import draw_reconstructions
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPE = {"steps": 120, "learning_rate": 0.01}

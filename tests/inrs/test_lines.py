@@ -12,8 +12,9 @@ from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRDatasetSpec, INRStore, SignalDataset, Wanted, prepare_store
 from lightning_dws.inrs.pictures import draw_reconstructions
-from lightning_dws.inrs.signals import SplitOrder, line_coordinates
-from lightning_dws.inrs.verification import verify_store
+from lightning_dws.inrs.signals import SplitOrder
+from lightning_dws.inrs.signals.base import line_coordinates
+from lightning_dws.inrs.store.verification import verify_store
 
 LINE = INRArchitecture((1, 6, 5, 1), w0=8.0, output_offset=0.0)
 SOME = Wanted({"train": 8, "val": 4, "test": 4}, {})

@@ -4,7 +4,7 @@ from tiny import ARCHITECTURE, random_batch
 
 from lightning_dws.augmentations import Permutation
 from lightning_dws.models import FlatMLP
-from lightning_dws.processes import SyncBatchNorm
+from lightning_dws.plugins import SyncBatchNorm
 
 
 def test_gives_logits_and_features():

@@ -10,12 +10,17 @@ from table_command import MIXUP, NOISE
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore
+from lightning_dws.table.forecast import forecast
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.pieces import merge_pieces, settings_hash, words_of
-from lightning_dws.table.progress import forecast
 
 ROOT = Path(__file__).parents[2]
-PRESETS = [path for path in sorted((ROOT / "conf" / "table").glob("*.yaml")) if path.stem != "rows"]
+CLAIM = {"text": "x", "first": "MixUp", "second": "none"}
+PRESETS = [
+    path
+    for path in sorted((ROOT / "conf" / "table").glob("*.yaml"))
+    if path.stem not in ("rows", "poster")
+]
 NOT_SETTINGS = {"config", "seed_everything"}
 
 
@@ -170,6 +175,19 @@ def test_words_say_what_pieces_say():
         ({"models": {"DWS": "absent.yaml"}}, "absent.yaml: No such file"),
         ({"order": ["nothing"]}, "order names nothing"),
         ({"poster": {"nothing": "FMNIST"}}, "poster names nothing"),
+        (
+            {"poster": {"blobs": "CIFAR"}},
+            "poster names CIFAR, of which there are no poster_figures",
+        ),
+        ({"poster_figures": {"FMNIST": {"DWS": {"Mixup": {1: [1, 1]}}}}}, "row 'Mixup'; the table"),
+        ({"poster_figures": {"FMNIST": {"DWS": {"none": 3}}}}, "poster_figures must be pairs by"),
+        (
+            {"claims": [CLAIM | {"first": "Mixup"}]},
+            "claim 'x' names the row 'Mixup'; the table knows",
+        ),
+        ({"claims": [CLAIM | {"expected": "more"}]}, "expected must be one of"),
+        ({"claims": [CLAIM | {"views": 1}]}, "not a claim"),
+        ({"claims": "MixUp"}, "claims must be a list"),
     ],
 )
 def test_a_wrong_table_is_one_clear_error(table, change, message, capsys):
@@ -180,6 +198,11 @@ def test_a_wrong_table_is_one_clear_error(table, change, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_claim_may_be_of_a_row_that_a_table_leaves_out(table):
+    table.content["augmentations"]["MixUp"] = None
+    assert [claim.first for claim in read_table([table.words[2]]).claims] == ["MixUp"]
 
 
 def test_a_later_file_and_set_change_a_table(table, tmp_path):

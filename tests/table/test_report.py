@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import pytest
 from table_command import TinyTable
@@ -10,13 +11,14 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore
-from lightning_dws.table.claims import CLAIMS, Finding, examine_claims
+from lightning_dws.table.claims import Finding, examine_claims
 from lightning_dws.table.grid import read_table
-from lightning_dws.table.poster import poster_figure
+from lightning_dws.table.published import Claim
 from lightning_dws.table.recorder import pack_bits
 from lightning_dws.table.results import Entry, Results
 from lightning_dws.table.statistics import Estimate
 
+ROOT = Path(__file__).parents[2]
 NUM_OBJECTS = 40
 
 
@@ -125,7 +127,7 @@ def test_the_csv_holds_the_same(filled):
 def test_claims_speak_of_the_cells_there_are(filled):
     _, config, cells = filled
     [finding] = examine_claims(Results(config, cells))
-    assert finding.claim.text.startswith("(b)")
+    assert finding.claim.text == "MixUp beats none"
     assert finding.columns == "DWS, 1 view"
     assert finding.estimate.value == 25
     assert finding.verdict == "shown"
@@ -151,7 +153,7 @@ def test_a_claim_can_fail(filled, counts, verdict):
     [(-0.9, -0.1, "shown"), (-3.0, -1.1, "contradicted"), (-1.2, 0.5, "undecided")],
 )
 def test_less_than_the_margin_is_no_harm(low, high, verdict):
-    [claim] = [claim for claim in CLAIMS if claim.expected == "harmless"]
+    claim = Claim("MixUp does no harm", "MixUp", "none", expected="harmless")
     estimate = Estimate((low + high) / 2, low, high, 3)
     assert Finding(claim, "blobs", "DWS, 1 view", estimate).verdict == verdict
 
@@ -217,7 +219,8 @@ def test_a_damaged_cell_is_named(filled):
 
 
 def test_the_posters_figures():
-    assert poster_figure("none", "DWS", "ModelNet40", 1) == (16.17, 0.25)
-    assert poster_figure("alignment + MixUp", "GNN", "FMNIST", 10) == (82.94, 0.31)
-    assert poster_figure("rotation", "DWS", "ModelNet40", 1) is None
-    assert poster_figure("none", "MLP", "FMNIST", 1) is None
+    find = read_table([str(ROOT / "conf" / "table" / "digits.yaml")]).poster_figures.find
+    assert find("ModelNet40", "DWS", "none", 1) == (16.17, 0.25)
+    assert find("FMNIST", "GNN", "alignment + MixUp", 10) == (82.94, 0.31)
+    assert find("ModelNet40", "DWS", "rotation", 1) is None
+    assert find("FMNIST", "MLP", "none", 1) is None

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.convention import convert_exactly
+from lightning_dws.inrs.formats.dwsnets import Multiview
 from lightning_dws.inrs.formats.layers import name_layers
-from lightning_dws.inrs.formats.layouts import INRName, Multiview, PathNamer, WritableLayout
-from lightning_dws.inrs.formats.progress import FileProgress
+from lightning_dws.inrs.formats.layouts import INRName, PathNamer, WritableLayout
 from lightning_dws.inrs.formats.state_files import LABEL_KEY
-from lightning_dws.inrs.formats.statistics import EntryStatistics
+from lightning_dws.inrs.formats.weight_statistics import EntryStatistics
 from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store.convention import convert_exactly
+from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import WeightBatch
 
 
@@ -38,11 +39,7 @@ class ExportReport:
 
 
 def export_inrs(
-    layout: WritableLayout,
-    source: str | Path,
-    output: str | Path,
-    *,
-    show_progress: bool = True,
+    layout: WritableLayout, source: str | Path, output: str | Path, *, show_progress: bool = True
 ) -> ExportReport:
     """Write the INRs of a store as the files of a published layout.
 

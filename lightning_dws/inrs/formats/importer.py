@@ -4,7 +4,6 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,19 +11,13 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
-from lightning_dws.inrs.formats.progress import FileProgress
 from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
-from lightning_dws.inrs.preparation import SHARD_SIZE
 from lightning_dws.inrs.signals import SPLITS
-from lightning_dws.inrs.store import (
-    INDEX_NAME,
-    Shard,
-    ShardRange,
-    StoreHeader,
-    read_shard,
-    write_shard,
-)
+from lightning_dws.inrs.store import ShardRange, StoreHeader, read_checked_shard, write_shard
+from lightning_dws.inrs.store.shards import SHARD_SIZE
+from lightning_dws.inrs.store.unfinished import UnfinishedStore
+from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import WeightBatch
 
 _MAX_CHUNK_BYTES = 2**28
@@ -108,7 +101,6 @@ class Importer:
         source: Its folder.
         listing: What it lists.
         function: What its weights compute.
-        directory: The store's folder.
         skip_bad: Whether it is published without the objects of bad files.
 
     Attributes:
@@ -122,10 +114,8 @@ class Importer:
         source: Source,
         listing: Listing,
         function: SourceFunction,
-        directory: Path,
         skip_bad: bool,
     ) -> None:
-        self.directory = directory
         self.bad = list(listing.bad)
         self.observations = Observations()
         self._layout = layout
@@ -134,27 +124,25 @@ class Importer:
         self._function = function
         self._skip_bad = skip_bad
 
-    def run(
-        self, header: StoreHeader, known: dict[ShardRange, Shard], progress: FileProgress
-    ) -> list[Shard]:
-        """Import what is not yet ``known``; give all shards, in order. Bad files end in ``bad``."""
-        shards: list[Shard] = []
-        chunks = self._chunks(header.architecture.num_parameters)
+    def run(self, store: UnfinishedStore, progress: FileProgress) -> list[ShardRange]:
+        """Import what the store lacks; give all its shards, in order. Bad files end in ``bad``."""
+        ranges: list[ShardRange] = []
+        chunks = self._chunks(store.header.architecture.num_parameters)
         for split, of_split in itertools.groupby(chunks, lambda chunk: chunk.split):
             start = 0
             for chunk in of_split:
-                finished = self._find_finished(chunk, start, known, header)
+                finished = self._find_finished(chunk, start, store)
                 found_done = finished is not None
                 if finished is None:
-                    good = self._read_chunk(chunk, header)
+                    good = self._read_chunk(chunk, store.header)
                     # with a bad file nothing will be published: only the reasons are collected
                     publishable = good and (self._skip_bad or not self.bad)
-                    finished = self._write_chunk(split, start, good, header) if publishable else []
+                    finished = self._write_chunk(split, start, good, store) if publishable else []
                 progress.advance(chunk.num_files, found_done)
                 if finished:
-                    shards += finished
-                    start = finished[0].range.stop
-        return shards
+                    ranges += finished
+                    start = finished[0].stop
+        return ranges
 
     def _chunks(self, num_parameters: int) -> Iterator[Chunk]:
         for split in (name for name in SPLITS if self._listing.objects.get(name)):
@@ -193,14 +181,13 @@ class Importer:
         return GoodObject(listed, label, tuple(rows))
 
     def _write_chunk(
-        self, split: str, start: int, good: list[GoodObject], header: StoreHeader
-    ) -> list[Shard]:
-        # what is listed would no longer be what is there
-        (self.directory / INDEX_NAME).unlink(missing_ok=True)
+        self, split: str, start: int, good: list[GoodObject], store: UnfinishedStore
+    ) -> list[ShardRange]:
+        store.withdraw()  # what it lists would no longer be what is there
         label = torch.tensor([one.label for one in good])
         object_id = torch.tensor([one.listed.object_id for one in good])
         unknown_psnr = torch.full((len(good),), torch.nan)
-        shards = []
+        header, ranges = store.header, []
         for view in range(len(good[0].rows)):
             batch = WeightBatch(
                 header.architecture,
@@ -210,42 +197,46 @@ class Importer:
                 torch.full_like(object_id, view),
             )
             where = ShardRange(split, view, start, start + len(good))
-            shard = write_shard(self.directory, where, batch, unknown_psnr, header.fingerprint)
-            shards.append(shard)
-        return shards
+            store.shards[where] = write_shard(
+                store.directory, where, batch, unknown_psnr, header.fingerprint
+            )
+            ranges.append(where)
+        return ranges
 
     def _find_finished(
-        self, chunk: Chunk, start: int, known: dict[ShardRange, Shard], header: StoreHeader
-    ) -> list[Shard] | None:
+        self, chunk: Chunk, start: int, store: UnfinishedStore
+    ) -> list[ShardRange] | None:
         """Find the shards that an earlier run made of a chunk, if they are still right.
 
         They are if they are newer than all of the chunk's files, and if what they lack is still
         bad, which reports it again.
         """
-        first = [
-            s for s in known.values() if (s.range.split, s.range.start) == (chunk.split, start)
-        ]
-        shards = sorted(first, key=lambda shard: shard.range.view)
-        views = [shard.range.view for shard in shards]
-        if views != list(range(chunk.num_views)) or len({s.range.stop for s in shards}) > 1:
+        place = (chunk.split, start)
+        ranges = [where for where in store.shards if (where.split, where.start) == place]
+        ranges.sort(key=lambda where: where.view)
+        views = [where.view for where in ranges]
+        if views != list(range(chunk.num_views)) or len({where.stop for where in ranges}) > 1:
             return None
-        paths = [self.directory / shard.range.file_name for shard in shards]
-        batches = [read_shard(p, s.range, header)[0] for p, s in zip(paths, shards, strict=True)]
+        batches = [
+            read_checked_shard(store.directory, store.shards[where], store.header)[0]
+            for where in ranges
+        ]
         held = {tuple(batch.object_id.tolist()) for batch in batches}
-        made_ns = min(path.stat().st_mtime_ns for path in paths)
+        files = [store.directory / where.file_name for where in ranges]
+        made_ns = min(path.stat().st_mtime_ns for path in files)
         ids = set(next(iter(held)))
         missing = [one for one in chunk.objects if one.object_id not in ids]
         kept = [path for one in chunk.objects if one.object_id in ids for path in one.paths]
         foreign = len(held) > 1 or len(ids) + len(missing) != len(chunk.objects)
         if foreign or any(self._source.changed_ns(path) >= made_ns for path in kept):
             return None
-        again = [self._read_object(one, header) for one in missing]
+        again = [self._read_object(one, store.header) for one in missing]
         still_bad = [read for read in again if isinstance(read, BadFile)]
         if len(still_bad) < len(missing):
             return None
         self.bad += still_bad
         self._observe(chunk, batches)
-        return shards
+        return ranges
 
     def _observe(self, chunk: Chunk, batches: list[WeightBatch]) -> None:
         """Compare the rows of shards that were finished before."""

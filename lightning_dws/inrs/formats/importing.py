@@ -6,25 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import make_directory
 from lightning_dws.inrs.formats.importer import Importer
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
-from lightning_dws.inrs.formats.progress import FileProgress
 from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
-from lightning_dws.inrs.locks import locked
-from lightning_dws.inrs.preparation import make_directory
 from lightning_dws.inrs.signals import SPLITS
-from lightning_dws.inrs.store import (
-    INDEX_NAME,
-    INRStore,
-    Shard,
-    ShardRange,
-    StoreHeader,
-    read_shard,
-    read_unlisted_shard,
-    write_index,
-)
+from lightning_dws.inrs.store import INRStore, ShardRange, StoreHeader
+from lightning_dws.inrs.store.locks import locked
+from lightning_dws.inrs.store.shards import read_shard
+from lightning_dws.inrs.store.unfinished import OtherStoreError, UnfinishedStore
+from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import INRArchitecture
 
 _MAX_REPORTED = 20
@@ -118,18 +111,25 @@ def import_inrs(
     header = _make_header(layout, listing, function, probes[0].found.widths)
     checked = _compare_one(folder, probes, function)
     directory = make_directory(output)
-    importer = Importer(layout, folder, listing, function, directory, skip_bad)
+    importer = Importer(layout, folder, listing, function, skip_bad)
     with locked(directory) as writable:
         if not writable:
             raise DataError(f"{directory}: cannot be written")
+        try:
+            store = UnfinishedStore(directory, header)
+        except OtherStoreError as error:
+            raise DataError(
+                f"{directory}: holds a store of something else, or the source lists other files "
+                "than when it was imported; give another folder"
+            ) from error
         with FileProgress(listing.num_files, f"importing {layout.name}", show_progress) as progress:
-            shards = importer.run(header, _find_shards(directory, header), progress)
+            ranges = importer.run(store, progress)
         if importer.bad and not skip_bad:
             raise _bad_files(folder, importer.bad)
-        if not shards:
+        if not ranges:
             raise _no_files(layout, folder, replace(listing, bad=importer.bad))
-        _check_rows(probes, function, directory, header, shards)
-        _publish(directory, header, shards)
+        _check_rows(probes, function, store, ranges)
+        store.publish(ranges)
     notes = [_describe(function, header.architecture), checked, *importer.observations.notes()]
     if listing.passed_over:
         notes.append(
@@ -212,12 +212,7 @@ def _make_header(
         classes=listing.classes,
         signals=layout.name,
         grid_shape=choose_grid(architecture),
-        recipe={
-            "imported": layout.name,
-            "listing_sha256": listing.sha256,
-            **w0,
-            **listing.notes,
-        },
+        recipe={"imported": layout.name, "listing_sha256": listing.sha256, **w0, **listing.notes},
         seed=0,
         convention=layout.convention,
     )
@@ -272,19 +267,18 @@ def _compare_one(source: Source, probes: list[_Probe], function: SourceFunction)
 def _check_rows(
     probes: list[_Probe],
     function: SourceFunction,
-    directory: Path,
-    header: StoreHeader,
-    shards: list[Shard],
+    store: UnfinishedStore,
+    ranges: Sequence[ShardRange],
 ) -> None:
     """Find the probed files' rows in the finished shards, bit for bit.
 
     Raises:
         DataError: One is another than its file says: the file changed meanwhile, or the disk errs.
     """
-    first = {(s.range.split, s.range.view): s.range for s in shards if s.range.start == 0}
+    first = {(where.split, where.view): where for where in ranges if where.start == 0}
     for place in {(probe.split, probe.view) for probe in probes} & first.keys():
         where = first[place]
-        batch, _ = read_shard(directory / where.file_name, where, header)
+        batch, _ = read_shard(store.directory / where.file_name, where, store.header)
         for probe in (one for one in probes if (one.split, one.view) == place):
             own = batch.object_id == probe.listed.object_id
             rows = batch.parameters[own]
@@ -302,29 +296,3 @@ def _describe(function: SourceFunction, architecture: INRArchitecture) -> str:
     w0 = folded if function.is_folded else f"w0 {architecture.w0:g}{given}"
     activation = w0 if function.activation == "sine" else f"activation {function.activation}"
     return f"{activation}, output offset {architecture.output_offset:g}"
-
-
-def _find_shards(directory: Path, header: StoreHeader) -> dict[ShardRange, Shard]:
-    """Find the shards of an earlier run of the same import.
-
-    Raises:
-        DataError: The folder holds something else.
-    """
-    if (directory / INDEX_NAME).is_file():
-        found = INRStore(directory, allow_missing=True).header
-        if found.fingerprint != header.fingerprint:
-            raise DataError(
-                f"{directory}: holds a store of something else, or the source lists other files "
-                "than when it was imported; give another folder"
-            )
-    shards = [read_unlisted_shard(path, header) for path in sorted(directory.glob("*.safetensors"))]
-    return {shard.range: shard for shard in shards}
-
-
-def _publish(directory: Path, header: StoreHeader, shards: list[Shard]) -> None:
-    """List all shards, and delete what earlier runs left over."""
-    write_index(directory, header, shards)
-    listed = {shard.range.file_name for shard in shards}
-    for path in [*directory.glob("*.safetensors"), *directory.glob(".*.partial")]:
-        if path.name not in listed:
-            path.unlink()

@@ -7,8 +7,8 @@ import torch
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.layers import split_row
-from lightning_dws.inrs.formats.layouts import FoundINR, Layout, finish_listing
-from lightning_dws.inrs.formats.listing import FoundObject, Listing
+from lightning_dws.inrs.formats.layouts import FoundINR, Layout
+from lightning_dws.inrs.formats.listing import FoundObject, Listing, finish_listing
 from lightning_dws.inrs.formats.source import MAX_FILE_BYTES, BadFile, Source
 from lightning_dws.inrs.formats.state_dicts import interleave
 from lightning_dws.inrs.signals import SPLITS

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.formats.source import BadFile, last_number
+from lightning_dws.inrs.formats.source import BadFile, Source, last_number
 from lightning_dws.inrs.signals import SPLITS, stratified_order
 
 _ID_STEP = 60_000  # training images of MNIST and Fashion-MNIST, behind which tests are counted
@@ -145,3 +145,19 @@ def number_objects(
     offsets = {folder: step * position for position, folder in enumerate(folders)}
     ids = {key: offsets[key[0]] + number for key, number in numbers.items() if number is not None}
     return ids, offsets
+
+
+def finish_listing(
+    source: Source, found: Iterable[FoundObject], classes: tuple[str, ...], bad: list[BadFile]
+) -> Listing:
+    """Number the objects that were found, and leave out those without a file in every view."""
+    found = list(found)
+    listed = {path for item in found for path in item.paths.values()}
+    told = listed.union(item.path for item in bad)
+    # as deep as those that are listed: statistics and the like lie elsewhere
+    present = source.weight_files({path.count("/") for path in listed})
+    passed_over = [path for path in present if path not in told]
+    ids, offsets = number_objects([(item.folder, item.name) for item in found])
+    objects, incomplete = complete_views(found, ids)
+    notes = {"id_offsets": offsets} if any(offsets.values()) else {}
+    return Listing(objects, classes, bad + incomplete, passed_over, notes)

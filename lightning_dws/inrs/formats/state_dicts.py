@@ -6,13 +6,8 @@ from typing import Any
 import torch
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.formats.layouts import (
-    INRName,
-    PathNamer,
-    WritableLayout,
-    finish_listing,
-)
-from lightning_dws.inrs.formats.listing import FoundObject, Listing
+from lightning_dws.inrs.formats.layouts import INRName, PathNamer, WritableLayout
+from lightning_dws.inrs.formats.listing import FoundObject, Listing, finish_listing
 from lightning_dws.inrs.formats.source import BadFile, Source, natural_key
 from lightning_dws.inrs.signals import SPLITS, stratified_order
 from lightning_dws.inrs.store import INRStore

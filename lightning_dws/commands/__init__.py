@@ -1,0 +1,1 @@
+"""The commands about INRs, a file each."""

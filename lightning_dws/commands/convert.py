@@ -1,0 +1,132 @@
+"""The commands ``inrs import`` and ``inrs export``."""
+
+import sys
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.formats import (
+    LAYOUTS,
+    WRITABLE,
+    INR2Vec,
+    Layout,
+    WritableLayout,
+    describe_bad,
+    export_inrs,
+    import_inrs,
+)
+from lightning_dws.parse_errors import ArgumentParser
+
+_OneOf: Any = Literal  # of names that are known when this runs
+
+
+def import_parser() -> ArgumentParser:
+    """Make the parser of ``inrs import``."""
+    parser = ArgumentParser(
+        description="Import a published dataset of INRs into a store; run it again to resume. "
+        "Layouts: " + "; ".join(f"{name}: {kind.example}" for name, kind in LAYOUTS.items())
+    )
+    parser.add_argument(
+        "--format",
+        type=_OneOf[tuple(LAYOUTS)] | Layout,
+        required=True,
+        help="the source's layout, or the class path of another",
+    )
+    parser.add_argument("--source", type=str, required=True, help="the published folder")
+    parser.add_argument("--output", type=str, required=True, help="the store's folder")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out bad files instead of refusing all"
+    )
+    parser.add_argument(
+        "--w0",
+        type=PositiveFloat,
+        nargs="+",
+        default=None,
+        help="frequency of the sines, or one for each hidden layer (siren-pytorch's are 30 1), of "
+        "which the last holds for all that follow (default: 30)",
+    )
+    parser.add_argument(
+        "--activation", type=Literal["sine", "relu"], default="sine", help="of the hidden layers"
+    )
+    parser.add_argument(
+        "--output_offset",
+        type=float | None,
+        default=None,
+        help="added to the last layer's output (default: the layout's, 0.5 or 0)",
+    )
+    parser.add_argument(
+        "--num_val",
+        type=NonNegativeInt,
+        default=0,
+        help="hold out so many training objects where the source has no validation split",
+    )
+    parser.add_argument(
+        "--widths", type=list[int] | None, default=None, help="of inr2vec's flat parameters"
+    )
+    return parser
+
+
+def export_parser() -> ArgumentParser:
+    """Make the parser of ``inrs export``."""
+    parser = ArgumentParser(description="Write a store as the files of a published layout.")
+    parser.add_argument(
+        "--format",
+        type=_OneOf[tuple(WRITABLE)] | WritableLayout,
+        required=True,
+        help="the layout, or the class path of another",
+    )
+    parser.add_argument("--source", type=str, required=True, help="the store's folder")
+    parser.add_argument("--output", type=str, required=True, help="a new or empty folder")
+    return parser
+
+
+def run_import(options: Namespace) -> None:
+    """Import, and report on standard error what was left out.
+
+    Raises:
+        DataError: Nothing was published; the message says why.
+    """
+    layout: Layout | str = options.format
+    try:
+        if options.widths is not None and layout == INR2Vec.name:
+            layout = INR2Vec(tuple(options.widths))
+        elif isinstance(layout, str):
+            layout = LAYOUTS[layout]()
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if options.widths is not None and not isinstance(layout, INR2Vec):
+        raise DataError(f"widths are read from the files of {layout.name}; only inr2vec's need it")
+    report = import_inrs(
+        layout,
+        options.source,
+        options.output,
+        skip_bad=options.skip_bad,
+        w0=options.w0,
+        activation=options.activation,
+        output_offset=options.output_offset,
+        num_val=options.num_val,
+    )
+    if report.bad:
+        sys.stderr.write(f"left out {len(report.bad)}:\n{describe_bad(report.bad)}\n")
+    notes = [*(f"note: {note}" for note in report.notes), f"{report.files_per_second:.0f} files/s"]
+    sys.stderr.write("\n".join(notes) + "\n")
+    sys.stdout.write(f"{report.store.directory}\n")
+
+
+def run_export(options: Namespace) -> None:
+    """Export, and say on standard error what the layout has no place for.
+
+    Raises:
+        DataError: Nothing was written; the message says why.
+    """
+    layout: WritableLayout | str = options.format
+    layout = WRITABLE[layout]() if isinstance(layout, str) else layout
+    report = export_inrs(layout, options.source, options.output)
+    for note in report.notes:
+        sys.stderr.write(f"note: {note}\n")
+    sys.stderr.write(f"{report.num_files} files, {report.files_per_second:.0f} files/s\n")
+    sys.stdout.write(f"{options.output}\n")

@@ -1,0 +1,161 @@
+"""What INRs are fitted to: labelled signals, sampled at coordinates, in a fixed order."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.signals.splits import SplitOrder
+from lightning_dws.inrs.signals.usable import UsableObjects
+from lightning_dws.weight_space import WeightBatch
+
+
+class SignalDataset(ABC):
+    """Labelled signals. Subclass it to fit INRs to data of your own; any class path works.
+
+    The constructor should be cheap: data is loaded when it is first asked for.
+
+    Attributes:
+        name: Names the dataset in its store; two different datasets need two names.
+        classes: The names of the classes, in the order of their labels. Default: none; then every
+            label is 0, and no classifier can be trained.
+        grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
+            order, for pictures; of a line (such as audio), (points,), and of a shape, (x, y, z).
+        measures: What ``measure`` gives, beside the PSNR, of every INR.
+        objects_at_once: How many objects' samples may be in memory at once; None: any number.
+    """
+
+    name: str
+    classes: tuple[str, ...] = ()
+    grid_shape: tuple[int, ...]
+    measures: tuple[str, ...] = ()
+    objects_at_once: int | None = None
+
+    @property
+    @abstractmethod
+    def coordinates(self) -> Tensor:
+        """(N, d) float32 points at which every signal is sampled."""
+
+    @property
+    def usable(self) -> UsableObjects | None:
+        """Which objects can be used, where some may be damaged. Default: None, all can."""
+        return None
+
+    @abstractmethod
+    def split(self, name: str) -> SplitOrder:
+        """Give the objects of ``"train"``, ``"val"`` or ``"test"`` in their fixed order."""
+
+    @abstractmethod
+    def values(self, object_id: Tensor) -> Tensor:
+        """Give the signals of objects (B,) at the coordinates: (B, N, out) float32."""
+
+    def sample(self, object_id: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what INRs of objects (B,) are fitted to; here all values at the coordinates.
+
+        Returns:
+            Points, (N, d) for all objects or (B, N, d) each object's own, and the signals there,
+            (B, N, out); both float32.
+        """
+        return self.coordinates, self.values(object_id)
+
+    def first(self, split: str, count: int | None) -> SplitOrder:
+        """Give the first so many objects of a split, or fewer where it has fewer; None for all."""
+        return self.usable.first(split, count) if self.usable else self.split(split)[:count]
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        """Do what takes long before so many objects of each split can be asked for."""
+        if self.usable:
+            self.usable.prepare(num_objects, show_progress)
+
+    def skipped(self, num_objects: Mapping[str, int | None]) -> dict[str, str]:
+        """Tell what had to be left out for the first so many objects of each split, and why."""
+        return self.usable.skipped(num_objects) if self.usable else {}
+
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        """Take over what a store tells, so that it need not be found out again.
+
+        Args:
+            usable: Object ids of its INRs.
+            skipped: What was ``skipped`` when they were fitted.
+        """
+        if self.usable:
+            self.usable.recall(usable, skipped)
+
+    def identity_without(self, names: Collection[str]) -> str | None:
+        """Name the dataset so that some objects, named as ``skipped`` does, do not count.
+
+        Where it is the same before and after these are repaired, the INRs of all others are the
+        same as well. None: the dataset cannot tell.
+        """
+        return None
+
+    def measure(self, inrs: WeightBatch) -> dict[str, Tensor]:
+        """Give the ``measures`` of INRs fitted to these signals, (B,) float32 on the CPU each.
+
+        On CPUs an INR's must not depend, bit for bit, on the others of the batch.
+        """
+        return {}
+
+
+def check_grid(signals: SignalDataset) -> None:
+    """Make sure that images and lines are sampled at the points of their grid.
+
+    Raises:
+        DataError: They are not, so nothing could draw them.
+    """
+    shape, count = tuple(signals.grid_shape), len(signals.coordinates)
+    if len(shape) < 3 and math.prod(shape) != count:  # shapes are sampled anywhere
+        raise DataError(
+            f"{signals.name}: {count} coordinates, expected {math.prod(shape)} for the grid_shape "
+            f"{shape}"
+        )
+
+
+def pixel_coordinates(height: int, width: int) -> Tensor:
+    """Give the coordinates of an image's pixels, row by row: (height * width, 2), x first.
+
+    Both axes run from -1 to 1, as in the published 2-D INR datasets (meshgrid ``xy``).
+    """
+    y = torch.linspace(-1, 1, height)
+    x = torch.linspace(-1, 1, width)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+
+
+def line_coordinates(size: int) -> Tensor:
+    """Give the coordinates of a line's points, from -1 to 1: (size, 1)."""
+    return torch.linspace(-1, 1, size)[:, None]
+
+
+class ImageSignals(SignalDataset):
+    """Grey or colour images in memory, with values in [0, 1]; subclasses load them."""
+
+    @abstractmethod
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        """Load all images (n, height, width, channels), uint8 or float in [0, 1], and labels (n,).
+
+        An image's position is its object id.
+        """
+
+    @cached_property
+    def _images(self) -> tuple[Tensor, Tensor]:
+        return self.load_images()
+
+    @property
+    def coordinates(self) -> Tensor:
+        height, width = self.grid_shape
+        return pixel_coordinates(height, width)
+
+    @property
+    def label(self) -> Tensor:
+        """(n,) int64, the labels of all objects by id."""
+        return self._images[1]
+
+    def values(self, object_id: Tensor) -> Tensor:
+        images = self._images[0][object_id]
+        scaled = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        return scaled.flatten(1, 2)

@@ -1,0 +1,87 @@
+"""A folder of image files by class: which files, in which order, of which class and split."""
+
+from pathlib import Path
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.signals.file_listing import (
+    POOL,
+    VAL_FOLDERS,
+    FileListing,
+    list_entries,
+    list_folders,
+    normalised,
+)
+from lightning_dws.inrs.signals.image_files import is_image_name
+
+_SPLIT_FOLDERS = {"train", "test", *VAL_FOLDERS}
+
+
+def list_images(root: Path) -> FileListing:
+    """List ``root/CLASS/*`` or ``root/{train,test[,val|valid]}/CLASS/*``.
+
+    Hidden files and folders, and files without an image's extension, are left out. The order is
+    that of the names, whatever the file system's.
+
+    Raises:
+        DataError: There is no such folder, its layout is another, a class has no images, or a
+            link leaves the folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one with images by class")
+    folders = {normalised(path.name): path for path in list_folders(root, root)}
+    splits = _find_splits(root, folders)
+    if splits is None:
+        classes, files = _list_classes(root, root)
+        return FileListing(root, classes, {POOL: files})
+    classes, parts = (), {}
+    for split, folder in splits.items():
+        found, parts[split] = _list_classes(folder, root, classes)
+        classes = classes or found
+    return FileListing(root, classes, parts)
+
+
+def _find_splits(root: Path, folders: dict[str, Path]) -> dict[str, Path] | None:
+    """Find the folders of the splits, None where the folders are the classes themselves."""
+    given = folders.keys() & _SPLIT_FOLDERS
+    others = sorted(folders.keys() - given)
+    if "train" not in given or (others and "test" not in given):
+        return None
+    if others:
+        raise DataError(
+            f"{root}: train/ and test/ beside {others[0]}/; expected either classes or splits"
+        )
+    if "test" not in given:
+        raise DataError(f"{root}: train/ without test/; expected both, or classes alone")
+    if given >= set(VAL_FOLDERS):
+        raise DataError(f"{root}: both val/ and valid/; expected one of them")
+    names = {"train": "train", "val": "valid" if "valid" in given else "val", "test": "test"}
+    return {split: folders[name] for split, name in names.items() if name in given}
+
+
+def _list_classes(
+    place: Path, root: Path, known: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """List the class folders of a place: the classes, and the files with their labels.
+
+    Args:
+        place: The root, or the folder of a split.
+        root: What links must not leave.
+        known: The classes, if they are known; there may be no others.
+    """
+    folders = list_folders(place, root)
+    if not folders:
+        raise DataError(f"{place}: no folders of classes; expected {place}/CLASS/IMAGE")
+    by_class = {normalised(folder.name): folder for folder in folders}
+    if len(by_class) < len(folders):
+        raise DataError(f"{place}: two folders have the same name, with accents spelt in two ways")
+    classes = known or tuple(by_class)
+    files = []
+    for name, folder in by_class.items():
+        if name not in classes:
+            raise DataError(f"{folder}: a class that train/ does not have")
+        images = [path for path in list_entries(folder, root) if is_image_name(path.name)]
+        images = [path for path in images if path.is_file()]
+        if not images:
+            raise DataError(f"{folder}: no images in it; expected {folder}/IMAGE")
+        files += [(path, classes.index(name)) for path in images]
+    return classes, sorted(files, key=lambda file: file[1])

@@ -1,0 +1,128 @@
+"""What all INRs of a store share, as ``dataset.json`` tells it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lightning_dws.errors import DataError
+from lightning_dws.files import json_sha256
+from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
+from lightning_dws.weight_space import INRArchitecture
+
+# the largest size of a grid's axes, by their number: points of a line, pixels, and a shape's grid
+_MAX_GRID_SIZE = {1: 2**22, 2: 2**13, 3: 2**8}
+_MAX_NUMBER = 2.0**60  # of an architecture: beyond it, float32 has no use for it
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+COLUMNS = {
+    "parameters": torch.float32,
+    "label": torch.int64,
+    "object_id": torch.int64,
+    "view": torch.int64,
+    "psnr": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What all INRs of a store share.
+
+    Attributes:
+        architecture: Of every INR.
+        classes: Names, in the order of the labels; none where the INRs have no classes, and
+            every label is 0.
+        signals: Name of the signals that the INRs encode.
+        grid_shape: (points,) of a line, (height, width) of the pixels, row-major, or of shapes the
+            size of the grid (x, y, z) on which they are compared; every axis from -1 to 1.
+        recipe: How the INRs were fitted, or where they were imported from, as plain data.
+        seed: Of the initialisation.
+        convention: Which axis comes first, and what black and white are.
+        measures: Names of what is known of every INR beside its PSNR.
+    """
+
+    architecture: INRArchitecture
+    classes: tuple[str, ...]
+    signals: str
+    grid_shape: tuple[int, ...]
+    recipe: dict[str, Any]
+    seed: int
+    convention: ImageConvention = DEFAULT
+    measures: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {**asdict(self), "architecture": self.architecture.to_dict()}
+        convention = plain.pop("convention")
+        if (
+            self.convention != DEFAULT
+        ):  # stores of the default are as they were before it had a name
+            plain.update(convention)
+        if not self.measures:  # likewise
+            plain.pop("measures")
+        return dict(json.loads(json.dumps(plain)))
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
+        architecture = INRArchitecture(**plain["architecture"])
+        for name in ("w0", "output_offset"):
+            value = plain["architecture"].get(name, 0.0)
+            if isinstance(value, bool) or abs(value) > _MAX_NUMBER:
+                raise ValueError(f"{name} {value}")
+        grid_shape = tuple(int(size) for size in plain["grid_shape"])
+        if len(grid_shape) != architecture.in_features:
+            raise ValueError(
+                f"grid_shape {grid_shape} of INRs with {architecture.in_features} inputs"
+            )
+        most = _MAX_GRID_SIZE.get(len(grid_shape), 0)
+        if not most:
+            raise ValueError(f"grid_shape {grid_shape} has {len(grid_shape)} axes, expected 1 to 3")
+        if not all(0 < size <= most for size in grid_shape):
+            raise ValueError(f"grid_shape {grid_shape}, expected sizes from 1 to {most}")
+        for name, kind in (("classes", list), ("recipe", dict)):
+            if not isinstance(plain[name], kind):
+                raise ValueError(f"{name} is a {type(plain[name]).__name__}")
+        names = plain["classes"]
+        if len(set(names)) < len(names):
+            raise ValueError(f"classes {names} are not all different")
+        low, high = plain.get("value_range", DEFAULT.value_range)
+        return cls(
+            architecture=architecture,
+            classes=tuple(str(name) for name in plain["classes"]),
+            signals=str(plain["signals"]),
+            grid_shape=grid_shape,
+            recipe=dict(plain["recipe"]),
+            seed=int(plain["seed"]),
+            convention=ImageConvention(plain.get("axis_order", DEFAULT.axis_order), (low, high)),
+            measures=tuple(str(name) for name in plain.get("measures", ())),
+        )
+
+    def check(self) -> None:
+        """Make sure that a store of this header could be opened again.
+
+        Raises:
+            DataError: It could not; the message says why.
+        """
+        try:
+            again = StoreHeader.from_dict(self.to_dict())
+            same = again.fingerprint == self.fingerprint
+        except UNREADABLE as error:
+            raise DataError(f"{self.signals}: these INRs cannot be stored: {error}") from error
+        if not same:
+            raise DataError(
+                f"{self.signals}: these INRs cannot be stored: {self} would be read as {again}"
+            )
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are: 1 where there are no classes."""
+        return max(1, len(self.classes))
+
+    @property
+    def columns(self) -> dict[str, torch.dtype]:
+        """The names and types of a shard's tensors."""
+        return COLUMNS | dict.fromkeys(self.measures, torch.float32)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what the INRs are."""
+        return json_sha256(self.to_dict())

@@ -1,0 +1,170 @@
+"""The dataset on disk: a directory of safetensors shards and ``dataset.json``.
+
+A shard holds the INRs of consecutive objects (in the split's fixed order) of one view. Shards
+are written atomically, ``dataset.json`` last: it lists every shard with its size and SHA-256,
+so a store without it is unfinished, and a store with it can be checked. ``shards`` reads and
+writes the ones, ``index`` the other, ``header`` is what all INRs share.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.store.header import COLUMNS
+from lightning_dws.inrs.store.index import read_index
+from lightning_dws.inrs.store.shards import (
+    Shard,
+    check_file,
+    read_checked_shard,
+    read_measures,
+    read_object_ids,
+)
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+
+class INRStore:
+    """A finished dataset of INRs on disk, checked when it is opened and when it is read.
+
+    Args:
+        directory: The store's folder, with ``dataset.json``.
+        allow_missing: Leave out the shards whose files are gone (to fit them again) instead of
+            raising an error.
+
+    Raises:
+        DataError: The folder is no finished store, or a shard is missing or has another size.
+    """
+
+    def __init__(self, directory: str | Path, *, allow_missing: bool = False) -> None:
+        self.directory = Path(directory)
+        index = read_index(self.directory)
+        self.header = index.header
+        self.listed = index.shards
+        self.shards = self.listed
+        if allow_missing:
+            self.shards = [s for s in self.listed if self._is_there(s)]
+        for shard in self.shards:
+            check_file(self.directory, shard, self.header)
+
+    def _is_there(self, shard: Shard) -> bool:
+        return os.path.exists(self.directory / shard.range.file_name)
+
+    @property
+    def architecture(self) -> INRArchitecture:
+        return self.header.architecture
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.header.classes
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits that hold any INR."""
+        present = {shard.range.split for shard in self.shards}
+        return tuple(name for name in SPLITS if name in present)
+
+    def object_ids(self) -> set[int]:
+        """Give the ids of all objects that have any INR.
+
+        Raises:
+            DataError: A shard cannot be read.
+        """
+        ranges = [shard.range for shard in self.shards]
+        return {i for where in ranges for i in read_object_ids(self.directory, where).tolist()}
+
+    def num_objects(self, split: str, view: int = 0) -> int:
+        """Count the objects of a split that are fitted in a view."""
+        return sum(
+            len(shard.range)
+            for shard in self.shards
+            if (shard.range.split, shard.range.view) == (split, view)
+        )
+
+    def num_views(self, split: str) -> int:
+        return 1 + max((s.range.view for s in self.shards if s.range.split == split), default=-1)
+
+    def split(
+        self,
+        name: str,
+        *,
+        num_objects: int | None = None,
+        views: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> WeightBatch:
+        """Read a split into one table on a device, shard by shard, so never twice in memory.
+
+        Args:
+            name: ``"train"``, ``"val"`` or ``"test"``.
+            num_objects: Only the first so many objects of the split's order. Default: all.
+            views: Only the first so many views. Default: all.
+            device: Where the table goes.
+
+        Returns:
+            All INRs, view after view, each in the split's order.
+
+        Raises:
+            DataError: A shard was altered (its SHA-256 differs), holds weights that are not
+                finite, or the store has fewer objects or views than asked for.
+        """
+        total = sum(count for _, count in self._select(name, num_objects, views))
+        columns = {
+            field: torch.empty(
+                (total, self.architecture.num_parameters) if field == "parameters" else (total,),
+                dtype=dtype,
+                device=device,
+            )
+            for field, dtype in COLUMNS.items()
+            if field != "psnr"
+        }
+        row = 0
+        for batch, _ in self.parts(name, num_objects, views):
+            for field, column in columns.items():
+                column[row : row + len(batch)] = getattr(batch, field)
+            row += len(batch)
+        return WeightBatch(self.architecture, **columns)
+
+    def psnr(self, name: str) -> Tensor:
+        """Read the PSNR (dB) of every INR of a split, in the order of ``split``."""
+        return torch.cat([psnr for _, psnr in self.parts(name)])
+
+    def measure(self, measure: str, name: str) -> Tensor:
+        """Read one of the header's measures of every INR of a split, in the order of ``split``."""
+        shards = [shard for shard, _ in self._select(name, None, None)]
+        found = [read_measures(self.directory, s.range, self.header)[measure] for s in shards]
+        return torch.cat(found)
+
+    def parts(
+        self, name: str, num_objects: int | None = None, views: int | None = None
+    ) -> Iterator[tuple[WeightBatch, Tensor]]:
+        """Give a split's INRs and their PSNRs shard by shard, mapped from disk and checked."""
+        for shard, count in self._select(name, num_objects, views):
+            batch, psnr = read_checked_shard(self.directory, shard, self.header)
+            yield batch[:count], psnr[:count]
+
+    def _select(
+        self, name: str, num_objects: int | None, views: int | None
+    ) -> list[tuple[Shard, int]]:
+        """Find the shards of a selection, and how many of each one's rows belong to it."""
+        if name not in self.splits:
+            raise DataError(f"{self.directory}: no split {name!r}, it has {list(self.splits)}")
+        if num_objects is None and views is None:  # views may hold unlike numbers of objects
+            return [(s, len(s.range)) for s in self.shards if s.range.split == name]
+        views = self.num_views(name) if views is None else views
+        selected = []
+        for view in range(views):
+            available = self.num_objects(name, view)
+            wanted = self.num_objects(name) if num_objects is None else num_objects
+            if available < wanted:
+                raise DataError(
+                    f"{self.directory}: split {name!r} holds {available} objects in view {view}, "
+                    f"{wanted} are asked for"
+                )
+            for shard in self.shards:
+                where = shard.range
+                if (where.split, where.view) == (name, view) and where.start < wanted:
+                    selected.append((shard, min(where.stop, wanted) - where.start))
+        return selected

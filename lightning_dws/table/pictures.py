@@ -1,0 +1,131 @@
+"""The report's pictures: gains as bars, and how training and held-out loss part."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_dws.figures import save_figure
+from lightning_dws.table.grid import format_views
+from lightning_dws.table.results import BASELINE, Entry, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_figures(results: Results, folder: Path) -> list[str]:
+    """Draw what the cells on disk allow.
+
+    Args:
+        results: The cells.
+        folder: Of the report; the pictures are in its folder ``figures``.
+
+    Returns:
+        Their names, relative to the folder.
+    """
+    drawn = []
+    for name, draw in (("gains", _draw_gains), ("overfitting", _draw_overfitting)):
+        figure = draw(results)
+        if figure is not None:
+            save_figure(figure, folder / "figures" / f"{name}.png")
+            drawn.append(f"figures/{name}.png")
+    return drawn
+
+
+def _places(results: Results) -> list[tuple[str, str]]:
+    """Give the datasets and models of which any cell is finished."""
+    finished = {(place.dataset, place.model) for place in results.finished}
+    table = results.table
+    return [(d, m) for d in table.datasets for m in table.models if (d, m) in finished]
+
+
+def _make_axes(places: list[tuple[str, str]], height: float) -> "tuple[Figure, list[Axes]]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.5 + 4.2 * len(places), height), layout="constrained")
+    axes = figure.subplots(1, len(places), squeeze=False)[0]
+    for axis, (dataset, model) in zip(axes, places, strict=True):
+        axis.set_title(f"{model} on {dataset}")
+    return figure, list(axes)
+
+
+def _draw_gains(results: Results) -> "Figure | None":
+    rows = [name for name in results.table.augmentations if name != BASELINE]
+    places = [place for place in _places(results) if _any_gain(results, rows, place)]
+    if not places:
+        return None
+    views = results.table.views
+    figure, all_axes = _make_axes(places, 1.2 + 0.2 * len(rows) * (len(views) + 0.5))
+    thickness = 0.8 / len(views)
+    for axes, (dataset, model) in zip(all_axes, places, strict=True):
+        for number, count in enumerate(views):
+            gains = [results.gain(Entry(row, model, dataset, count)) for row in rows]
+            found = [(place, gain) for place, gain in enumerate(gains) if gain is not None]
+            axes.barh(
+                [place + (number + 0.5) * thickness - 0.4 for place, _ in found],
+                [gain.value for _, gain in found],
+                height=thickness * 0.9,
+                color=f"C{number}",
+                label=format_views(count),
+                xerr=[
+                    [max(0.0, gain.value - gain.low) for _, gain in found],
+                    [max(0.0, gain.high - gain.value) for _, gain in found],
+                ],
+                error_kw={"linewidth": 1, "capsize": 2},
+            )
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(rows)), rows if axes is all_axes[0] else [])
+        axes.set_ylim(len(rows) - 0.4, -0.6)  # the same in every panel, whatever has been run
+        axes.set_xlabel("gain over no augmentation (points, 95 % interval)")
+    all_axes[0].legend()
+    return figure
+
+
+def _any_gain(results: Results, rows: list[str], place: tuple[str, str]) -> bool:
+    dataset, model = place
+    entries = (Entry(r, model, dataset, v) for r in rows for v in results.table.views)
+    return any(results.gain(entry) is not None for entry in entries)
+
+
+def _draw_overfitting(results: Results) -> "Figure | None":
+    """Draw training and held-out loss without augmentation, averaged over the seeds."""
+    curves = {
+        place: [
+            (views, curve)
+            for views in results.table.views
+            if (curve := _mean_curves(results, place, views)) is not None
+        ]
+        for place in _places(results)
+    }
+    curves = {place: own for place, own in curves.items() if own}
+    if not curves:
+        return None
+    figure, all_axes = _make_axes(list(curves), 3.6)
+    for axes, own in zip(all_axes, curves.values(), strict=True):
+        for number, (views, (steps, train, held_out)) in enumerate(own):
+            color, name = f"C{number}", format_views(views)
+            axes.plot(steps, train, "--", color=color, label=f"{name}, training")
+            axes.plot(steps, held_out, "-", color=color, label=f"{name}, held out (validation)")
+        axes.set_xlabel("optimizer step")
+    all_axes[0].set_ylabel("cross-entropy, no augmentation")
+    all_axes[0].legend(fontsize=8)
+    return figure
+
+
+def _mean_curves(
+    results: Results, place: tuple[str, str], views: int
+) -> tuple[list[float], list[float], list[float]] | None:
+    dataset, model = place
+    runs = results.runs(Entry(BASELINE, model, dataset, views)).values()
+    histories = [record["history"] for record in runs]
+    if not histories or any(h["step"] != histories[0]["step"] for h in histories):
+        return None
+    train, held_out = (
+        [_mean(values) for values in zip(*(h[name] for h in histories), strict=True)]
+        for name in ("train_loss", "val_loss")
+    )
+    return histories[0]["step"], train, held_out
+
+
+def _mean(values: tuple[float | None, ...]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else float("nan")
