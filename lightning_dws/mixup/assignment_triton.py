@@ -1,4 +1,4 @@
-"""Linear assignments for CUDA, one Triton program each: shortest augmenting paths with a warm start.
+"""Linear assignments for CUDA by Triton: shortest augmenting paths with a warm start.
 
 The method of ``assignment_kernel``, with a row of the matrix as one vector. Nothing is assigned
 before the paths: with the prices of an earlier, similar matrix most rows find their column at once.
@@ -64,4 +64,5 @@ def assign(scores, price_of, n, SIGNED: tl.constexpr, WIDEST: tl.constexpr):
 
 @triton.jit
 def cost(score, SIGNED: tl.constexpr):
+    """Give what a score costs; with signs, that of its absolute value."""
     return -tl.abs(score) if SIGNED else -score
