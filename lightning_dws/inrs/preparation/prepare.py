@@ -1,10 +1,11 @@
 """Fit a dataset of INRs to disk: what is missing, shard by shard, resumable at any moment."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
@@ -15,9 +16,12 @@ from lightning_dws.inrs.preparation.spec import INRDatasetSpec
 from lightning_dws.inrs.signals import SplitOrder
 from lightning_dws.inrs.store import INRStore, ShardRange, read_checked_shard, write_shard
 from lightning_dws.inrs.store.locks import locked, part_locked, wait_for_parts
-from lightning_dws.inrs.store.shards import read_measures, read_object_ids
+from lightning_dws.inrs.store.shards import Shard, read_measures, read_object_ids
 from lightning_dws.inrs.store.unfinished import UnfinishedStore
 from lightning_dws.progress import FittingProgress
+
+# A shard, a finished one that holds its beginning, its other objects, and which of them are known.
+_Missing = tuple[ShardRange, Shard | None, SplitOrder, Tensor]
 
 
 def prepare_store(
@@ -53,6 +57,11 @@ def prepare_store(
     plan = make_plan(directory, spec, wanted, show_progress)
     fitter = Fitter(plan, device=device, chunk_size=chunk_size, show_progress=show_progress)
     return fitter.finish_store(check_listed)
+
+
+def inrs_at_once(device: torch.device) -> int:
+    """Say how many INRs are to be fitted together at least, whatever shards they are of."""
+    return 1 if device.type == "cpu" else 16384  # so many that a step's launches do not count
 
 
 class Fitter:
@@ -159,25 +168,64 @@ class Fitter:
             sys.stderr.write(f"{num_known} INRs are taken from an earlier store beside this one\n")
         total = sum(len(is_known) for *_, is_known in todo) - num_known
         with FittingProgress(total, signals.name, self._show_progress) as progress:
-            for where, prefix, objects, is_known in todo:
-                parts: list[FittedINRs] = []
-                if prefix:
-                    batch, psnr = read_checked_shard(store.directory, prefix, header)
-                    measures = read_measures(store.directory, prefix.range, header)
-                    parts.append(FittedINRs(batch, psnr, measures))
-                order = torch.cat([is_known.nonzero()[:, 0], (~is_known).nonzero()[:, 0]])
-                added = [known.read(objects[is_known], where.view)] if is_known.any() else []
-                new = objects[~is_known]
-                at_once = signals.objects_at_once or max(1, len(new))
-                for start in range(0, len(new), at_once):
-                    added.append(self._fit(new[start : start + at_once], where.view, progress))
-                parts.append(join(added)[order.argsort()])
-                inrs = join(parts)
-                store.shards[where] = write_shard(
-                    store.directory, where, inrs.batch, inrs.psnr, header.fingerprint, inrs.measures
-                )
+            for group in self._groups(todo):
+                new = [(objects[~is_known], where.view) for where, _, objects, is_known in group]
+                fitted = self._fit_all(new, progress)
+                for (where, prefix, objects, is_known), own in zip(group, fitted, strict=True):
+                    parts: list[FittedINRs] = []
+                    if prefix:
+                        batch, psnr = read_checked_shard(store.directory, prefix, header)
+                        measures = read_measures(store.directory, prefix.range, header)
+                        parts.append(FittedINRs(batch, psnr, measures))
+                    order = torch.cat([is_known.nonzero()[:, 0], (~is_known).nonzero()[:, 0]])
+                    added = [known.read(objects[is_known], where.view)] if is_known.any() else []
+                    parts.append(join([*added, *own])[order.argsort()])
+                    inrs = join(parts)
+                    store.shards[where] = write_shard(
+                        store.directory,
+                        where,
+                        inrs.batch,
+                        inrs.psnr,
+                        header.fingerprint,
+                        inrs.measures,
+                    )
 
-    def _fit(self, objects: SplitOrder, view: int, progress: FittingProgress) -> FittedINRs:
+    def _groups(self, todo: Sequence[_Missing]) -> Iterator[list[_Missing]]:
+        """Give the shards that are fitted together: one on a CPU, many on a GPU, which has room."""
+        at_once = inrs_at_once(torch.device(self._device))
+        group: list[_Missing] = []
+        count = 0
+        for missing in todo:
+            group.append(missing)
+            count += int((~missing[-1]).sum())
+            if count >= at_once:
+                yield group
+                group, count = [], 0
+        if group:
+            yield group
+
+    def _fit_all(
+        self, wanted: Sequence[tuple[SplitOrder, int]], progress: FittingProgress
+    ) -> list[list[FittedINRs]]:
+        """Fit the objects of several shards in their views; give each shard's INRs."""
+        objects = SplitOrder(
+            torch.cat([objects.object_id for objects, _ in wanted]),
+            torch.cat([objects.label for objects, _ in wanted]),
+        )
+        sizes = [len(objects) for objects, _ in wanted]
+        views = torch.tensor([view for _, view in wanted]).repeat_interleave(torch.tensor(sizes))
+        at_once = self._plan.spec.signals.objects_at_once or max(1, len(objects))
+        parts = [
+            self._fit(objects[start : start + at_once], views[start : start + at_once], progress)
+            for start in range(0, len(objects), at_once)
+        ]
+        if not parts:
+            return [[] for _ in wanted]
+        rows = torch.arange(len(objects)).split(sizes)
+        fitted = join(parts)
+        return [[fitted[own]] if len(own) else [] for own in rows]
+
+    def _fit(self, objects: SplitOrder, view: Tensor, progress: FittingProgress) -> FittedINRs:
         spec, device = self._plan.spec, self._device
         points, values = spec.signals.sample(objects.object_id)
         batch, psnr = fit_inrs(
@@ -187,7 +235,7 @@ class Fitter:
             recipe=spec.recipe_settings,
             seed=spec.seed,
             object_id=objects.object_id.to(device),
-            view=torch.full_like(objects.object_id, view).to(device),
+            view=view.to(device),
             chunk_size=self._chunk_size,
             progress=progress.advance,
             on_refit=progress.count_refitted,

@@ -91,6 +91,26 @@ def test_a_fit_interrupted_anywhere_ends_in_the_same_bytes(tmp_path, straight, m
     assert contents(directory) == straight
 
 
+@pytest.mark.parametrize("at_once", [7, 1000])
+def test_shards_fitted_together_as_on_a_gpu_hold_the_same_bytes(
+    tmp_path, straight, monkeypatch, at_once
+):
+    calls = []
+
+    def fit(signals, *arguments, **options):
+        calls.append(len(signals))
+        return preparation_fit(signals, *arguments, **options)
+
+    preparation_fit = preparation.fit_inrs
+    monkeypatch.setattr(preparation, "fit_inrs", fit)
+    monkeypatch.setattr(preparation, "inrs_at_once", lambda device: at_once)
+    prepare(tmp_path / "grown", Wanted({"train": 7, "val": 6, "test": 1}, {"train": 1}))
+    prepare(tmp_path / "grown")  # some shards have a beginning, or nothing new
+    assert contents(tmp_path / "grown") == straight
+    assert sum(calls) == 2 * 24 + 6 + 6
+    assert max(calls) > 5  # a shard's
+
+
 def test_a_kill_before_old_shards_are_deleted_leaves_nothing_over(tmp_path, straight, monkeypatch):
     directory = tmp_path / "grown"
     prepare(directory, Wanted({"train": 7, "val": 2, "test": 3}, {}))
