@@ -9,7 +9,9 @@ from torch import Tensor
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
-from lightning_dws.models.dwsnet import AttentionGroup, DWSLayer, LinearMap, MergedLinear
+from lightning_dws.models.dwsnet import DWSLayer
+from lightning_dws.models.merged_linear import LinearMap, MergedLinear
+from lightning_dws.models.set_attention import AttentionGroup
 
 FOLDER = Path(__file__).parent / "golden"
 DWSNET_FILES = sorted(path.stem for path in FOLDER.glob("dwsnet_*.safetensors"))

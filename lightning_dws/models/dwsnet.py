@@ -8,67 +8,23 @@ channels. A tensor's features are (B, channels, *axes). What a layer computes fr
 tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
 """
 
-import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.index_tensors import IndexTensors
-from lightning_dws.models.pooling import REDUCTIONS, pool, pool_matrix
+from lightning_dws.models.merged_linear import LinearMap, MergedLinear, initialise_bias
+from lightning_dws.models.parameter_axes import Axes, ParameterTensor, parameter_tensors
+from lightning_dws.models.pooling import REDUCTIONS, map_entries, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
-from lightning_dws.models.set_attention import attend
+from lightning_dws.models.set_attention import AxisAttention
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 SET_LAYERS = ("attention", "deepsets")
-
-Axes = tuple[int, ...]
-
-
-class ParameterTensor(NamedTuple):
-    """A weight matrix or bias vector of the INRs.
-
-    Attributes:
-        name: ``"weight0"``, ``"bias0"``, ...
-        axes: The layers of neurons along its permutable axes, in memory order.
-        fold: How many positions of other axes are folded into the channels.
-    """
-
-    name: str
-    axes: Axes
-    fold: int
-
-
-class LinearMap(NamedTuple):
-    """One linear map of a layer, from a source to a target.
-
-    The source is pooled to the axes ``along``, mapped there, and broadcast to the target's axes.
-    """
-
-    target: int
-    source: int
-    along: Axes
-    coefficient: float
-    bias: bool
-
-
-def parameter_tensors(architecture: INRArchitecture) -> list[ParameterTensor]:
-    """Name the axes of all weights, then of all biases."""
-    last = architecture.num_layers
-    widths = architecture.widths
-
-    def name_axes(name: str, axes: Axes) -> ParameterTensor:
-        fold = math.prod(widths[axis] for axis in axes if axis in (0, last))
-        return ParameterTensor(name, tuple(axis for axis in axes if 0 < axis < last), fold)
-
-    weights = [name_axes(f"weight{layer}", (layer + 1, layer)) for layer in range(last)]
-    biases = [name_axes(f"bias{layer}", (layer + 1,)) for layer in range(last)]
-    return weights + biases
 
 
 def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMap]:
@@ -96,136 +52,6 @@ def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMa
             for along, coefficient, bias in pair:
                 maps.append(LinearMap(target, source, along, coefficient, bias))
     return maps
-
-
-class MergedLinear(IndexTensors):
-    """All linear maps along the same axes as one matrix product, blocks by target and source.
-
-    Attributes:
-        weight: The entries of the blocks that exist, in row-major order of the merged matrix.
-        coefficients: (sum of targets' channels, sum of sources' channels), 0 where no block is.
-    """
-
-    coefficients: Tensor
-    _entries: Tensor
-
-    def __init__(
-        self, maps: list[LinearMap], in_channels: list[int], out_channels: list[int]
-    ) -> None:
-        super().__init__()
-        self.scale = 1 / len(in_channels)
-        self.sources = sorted({block.source for block in maps})
-        self.targets = sorted({block.target for block in maps})
-        self.in_channels = [in_channels[source] for source in self.sources]
-        self.out_channels = [out_channels[target] for target in self.targets]
-        coefficients = torch.zeros(sum(self.out_channels), sum(self.in_channels))
-        weight = torch.zeros_like(coefficients)
-        for block in maps:
-            where = self.block(block.target, block.source)
-            coefficients[where] = block.coefficient
-            _initialise(weight[where])
-        exists = coefficients != 0
-        self.is_dense = bool(exists.all())
-        self.register_buffer("coefficients", coefficients, persistent=False)
-        self.set_index("_entries", exists.flatten().nonzero()[:, 0])
-        self.weight = nn.Parameter(weight[exists])
-
-    def block(self, target: int, source: int) -> tuple[slice, slice]:
-        """Where a pair's block stands in the merged matrix."""
-        row, column = self.targets.index(target), self.sources.index(source)
-        start, first = sum(self.out_channels[:row]), sum(self.in_channels[:column])
-        return (
-            slice(start, start + self.out_channels[row]),
-            slice(first, first + self.in_channels[column]),
-        )
-
-    def matrix(self, dtype: torch.dtype) -> Tensor:
-        """Give the merged matrix, coefficients applied."""
-        if self.is_dense:
-            dense = self.weight.view_as(self.coefficients)
-        else:
-            zeros = torch.zeros_like(self.coefficients)
-            dense = zeros.flatten().index_copy(0, self._entries, self.weight).view_as(zeros)
-        return (dense * self.coefficients).mul_(self.scale).to(dtype)
-
-
-class AxisAttention(nn.Module):
-    """Attention between all pairs of tensors that share exactly one axis, along that axis.
-
-    The pairs come in groups of one target width, since these are computed together.
-    """
-
-    def __init__(
-        self,
-        axis: int,
-        tensors: list[ParameterTensor],
-        in_channels: list[int],
-        out_channels: list[int],
-        num_heads: int,
-    ) -> None:
-        super().__init__()
-        members = [index for index, tensor in enumerate(tensors) if axis in tensor.axes]
-        self.groups = nn.ModuleList(
-            AttentionGroup(
-                [
-                    (source, target)
-                    for source in members
-                    for target in members
-                    if out_channels[target] == width
-                    and not (source == target and len(tensors[source].axes) == 2)
-                ],
-                in_channels,
-                width,
-                num_heads,
-            )
-            for width in sorted({out_channels[target] for target in members})
-        )
-
-    def forward(self, pooled: list[dict[Axes, Tensor]], along: Axes) -> dict[int, Tensor]:
-        """Map the sources' features along the axis, (B, c, n), to targets' (B, d, n)."""
-        attended: dict[int, Tensor] = {}
-        for group in self.groups:
-            attended |= group(pooled, along)
-        return attended
-
-
-class AttentionGroup(nn.Module):
-    """The parameters of attention blocks of one output width d, source by source."""
-
-    def __init__(
-        self, pairs: list[tuple[int, int]], in_channels: list[int], width: int, num_heads: int
-    ) -> None:
-        super().__init__()
-        self.pairs, self.num_heads = pairs, num_heads
-        self.sources = sorted({source for source, _ in pairs})
-        self.targets = sorted({target for _, target in pairs})
-        self.blocks = tuple(
-            tuple(self.targets.index(target) for own, target in pairs if own == source)
-            for source in self.sources
-        )
-        self.in_weights = nn.ParameterList(
-            torch.empty(3, len(own) * width, in_channels[source] + 1)
-            for source, own in zip(self.sources, self.blocks, strict=True)
-        )
-        for weight in self.in_weights:
-            _initialise_bias(weight.data[..., -1])
-            for block in weight.data[..., :-1].split(width, dim=1):
-                _initialise(block)
-        self.out_weight = nn.Parameter(_initialise(torch.empty(len(pairs), width, width)))
-        self.out_bias = nn.Parameter(_initialise_bias(torch.empty(len(pairs), width)))
-
-    def forward(self, pooled: list[dict[Axes, Tensor]], along: Axes) -> dict[int, Tensor]:
-        sources = [pooled[source][along] for source in self.sources]
-        dtype = sources[0].dtype
-        attended = attend(
-            sources,
-            [weight.to(dtype) for weight in self.in_weights],
-            self.out_weight.to(dtype),
-            self.out_bias.to(dtype),
-            self.blocks,
-            self.num_heads,
-        )
-        return dict(zip(self.targets, attended, strict=True))
 
 
 class DWSLayer(IndexTensors):
@@ -280,7 +106,7 @@ class DWSLayer(IndexTensors):
         widths = torch.tensor([out_channels[block.target] for block in self.bias_maps])
         channels = [torch.arange(out_channels[b.target]) + starts[b.target] for b in self.bias_maps]
         coefficients = torch.tensor([block.coefficient for block in self.bias_maps])
-        self.bias = nn.Parameter(_initialise_bias(torch.empty(int(widths.sum()))))
+        self.bias = nn.Parameter(initialise_bias(torch.empty(int(widths.sum()))))
         self.set_index("_bias_channel", torch.cat(channels))
         self.register_buffer(
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
@@ -340,45 +166,6 @@ class DWSLayer(IndexTensors):
         total = self.bias.new_zeros(sum(self.out_channels))
         biases = (self.bias * self.bias_coefficient).mul_(1 / len(self.tensors))
         return total.index_add(0, self._bias_channel, biases).to(dtype)
-
-
-def map_entries(x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Map every entry's channels and add what depends on its row and on its column alone.
-
-    Args:
-        x: (B, c, n, m).
-        matrix: (d, c).
-        rows: (B, d, n).
-        columns: (B, d, m).
-
-    Returns:
-        (B, d, n, m).
-    """
-    return _MapEntries.apply(x, matrix, rows, columns)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _MapEntries(torch.autograd.Function):
-    """The sums over rows and columns are written once, then the product accumulates onto them."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        ctx.save_for_backward(x, matrix)
-        entries = x.flatten(2)
-        out = x.new_empty(len(x), len(matrix), *x.shape[2:])
-        torch.add(rows[..., None], columns[..., None, :], out=out)
-        out.view(len(x), len(matrix), -1).baddbmm_(matrix.expand(len(x), -1, -1), entries)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        x, matrix = ctx.saved_tensors
-        entries = grad.flatten(2)
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = torch.bmm(matrix.T.expand(len(x), -1, -1), entries).view_as(x)
-        grad_matrix = torch.bmm(entries, x.flatten(2).mT).sum(0)
-        return grad_x, grad_matrix, grad.sum(-1), grad.sum(-2)
 
 
 @recorded
@@ -503,15 +290,3 @@ class DWSNet(nn.Module):
         if self.reduction == "max":
             return torch.relu(pool(x.flatten(2), self.reduction))
         return pool(torch.relu(x).flatten(2), self.reduction)
-
-
-def _initialise(weight: Tensor) -> Tensor:
-    """Fill weights (..., out, in) as the authors do: Glorot's normal times sqrt(2 in / out)."""
-    out_channels, in_channels = weight.shape[-2:]
-    gain = math.sqrt(2 * in_channels / out_channels)
-    std = gain * math.sqrt(2 / (in_channels + out_channels))
-    return nn.init.normal_(weight, std=std)
-
-
-def _initialise_bias(bias: Tensor) -> Tensor:
-    return nn.init.uniform_(bias, -1e-4, 1e-4)

@@ -21,12 +21,8 @@ from lightning_dws.models.graph_features import (
 )
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.recorded import recorded
-from lightning_dws.models.relational_attention import (
-    AttentionTerms,
-    EdgeUpdateTerms,
-    attend,
-    update_edges,
-)
+from lightning_dws.models.relational_attention import AttentionTerms, attend
+from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 

@@ -1,4 +1,4 @@
-"""Pool a tensor over its axes, once, for every map that needs it.
+"""Pool a matrix of neurons over its axes, once for every map that needs it, and map its entries.
 
 The backward passes are written by hand: autograd's own would each time allocate, fill and add
 gradients as large as the input, which for max costs as much as all matrix products together.
@@ -32,6 +32,21 @@ def pool_matrix(x: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
     n, m = x.shape[-2:]
     scales = (1 / m, 1 / n) if reduction == "mean" else (1.0, 1.0)
     return _SumPoolMatrix.apply(x, *scales)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def map_entries(x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Map every entry's channels and add what depends on its row and on its column alone.
+
+    Args:
+        x: (B, c, n, m).
+        matrix: (d, c).
+        rows: (B, d, n).
+        columns: (B, d, m).
+
+    Returns:
+        (B, d, n, m).
+    """
+    return _MapEntries.apply(x, matrix, rows, columns)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _MaxPool(torch.autograd.Function):
@@ -102,3 +117,27 @@ def _ones_where_equal(x: Tensor, other: Tensor) -> Tensor:
     if x.device.type == "cpu":  # written at once, not first as booleans
         return torch.eq(x, other, out=torch.empty_like(x))
     return torch.eq(x, other).to(x.dtype)
+
+
+class _MapEntries(torch.autograd.Function):
+    """The sums over rows and columns are written once, then the product accumulates onto them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(x, matrix)
+        entries = x.flatten(2)
+        out = x.new_empty(len(x), len(matrix), *x.shape[2:])
+        torch.add(rows[..., None], columns[..., None, :], out=out)
+        out.view(len(x), len(matrix), -1).baddbmm_(matrix.expand(len(x), -1, -1), entries)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, matrix = ctx.saved_tensors
+        entries = grad.flatten(2)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.bmm(matrix.T.expand(len(x), -1, -1), entries).view_as(x)
+        grad_matrix = torch.bmm(entries, x.flatten(2).mT).sum(0)
+        return grad_x, grad_matrix, grad.sum(-1), grad.sum(-2)

@@ -6,10 +6,92 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lightning_dws.models.merged_linear import initialise, initialise_bias
+from lightning_dws.models.parameter_axes import Axes, ParameterTensor
+
 _CACHED_SCORES = 2**19  # attention scores at a time, such that they stay in the L2 cache
+
+
+class AxisAttention(nn.Module):
+    """Attention between all pairs of tensors that share exactly one axis, along that axis.
+
+    The pairs come in groups of one target width, since these are computed together.
+    """
+
+    def __init__(
+        self,
+        axis: int,
+        tensors: list[ParameterTensor],
+        in_channels: list[int],
+        out_channels: list[int],
+        num_heads: int,
+    ) -> None:
+        super().__init__()
+        members = [index for index, tensor in enumerate(tensors) if axis in tensor.axes]
+        self.groups = nn.ModuleList(
+            AttentionGroup(
+                [
+                    (source, target)
+                    for source in members
+                    for target in members
+                    if out_channels[target] == width
+                    and not (source == target and len(tensors[source].axes) == 2)
+                ],
+                in_channels,
+                width,
+                num_heads,
+            )
+            for width in sorted({out_channels[target] for target in members})
+        )
+
+    def forward(self, pooled: list[dict[Axes, Tensor]], along: Axes) -> dict[int, Tensor]:
+        """Map the sources' features along the axis, (B, c, n), to targets' (B, d, n)."""
+        attended: dict[int, Tensor] = {}
+        for group in self.groups:
+            attended |= group(pooled, along)
+        return attended
+
+
+class AttentionGroup(nn.Module):
+    """The parameters of attention blocks of one output width d, source by source."""
+
+    def __init__(
+        self, pairs: list[tuple[int, int]], in_channels: list[int], width: int, num_heads: int
+    ) -> None:
+        super().__init__()
+        self.pairs, self.num_heads = pairs, num_heads
+        self.sources = sorted({source for source, _ in pairs})
+        self.targets = sorted({target for _, target in pairs})
+        self.blocks = tuple(
+            tuple(self.targets.index(target) for own, target in pairs if own == source)
+            for source in self.sources
+        )
+        self.in_weights = nn.ParameterList(
+            torch.empty(3, len(own) * width, in_channels[source] + 1)
+            for source, own in zip(self.sources, self.blocks, strict=True)
+        )
+        for weight in self.in_weights:
+            initialise_bias(weight.data[..., -1])
+            for block in weight.data[..., :-1].split(width, dim=1):
+                initialise(block)
+        self.out_weight = nn.Parameter(initialise(torch.empty(len(pairs), width, width)))
+        self.out_bias = nn.Parameter(initialise_bias(torch.empty(len(pairs), width)))
+
+    def forward(self, pooled: list[dict[Axes, Tensor]], along: Axes) -> dict[int, Tensor]:
+        sources = [pooled[source][along] for source in self.sources]
+        dtype = sources[0].dtype
+        attended = attend(
+            sources,
+            [weight.to(dtype) for weight in self.in_weights],
+            self.out_weight.to(dtype),
+            self.out_bias.to(dtype),
+            self.blocks,
+            self.num_heads,
+        )
+        return dict(zip(self.targets, attended, strict=True))
 
 
 def attend(

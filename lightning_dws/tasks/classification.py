@@ -1,6 +1,6 @@
 """Classify INRs by their weights: the LightningModule around a weight-space network."""
 
-import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +16,8 @@ from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.errors import DataError
 from lightning_dws.models.recorded import describe
 from lightning_dws.randomness import seed_torch, stream_seed
-from lightning_dws.tasks.compiling import CompileMode, GraphedNetwork, compile_if_possible
+from lightning_dws.tasks.compiling import CompileMode, compile_network
+from lightning_dws.tasks.divergence import DivergenceWatch
 from lightning_dws.tasks.output_check import check_logits
 from lightning_dws.tasks.restoring import (
     build_network,
@@ -25,9 +26,10 @@ from lightning_dws.tasks.restoring import (
     check_resumable,
     check_weights,
     count_parts,
+    read_classes,
 )
 from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
-from lightning_dws.tasks.schedule import tell_about_schedule, training_progress
+from lightning_dws.tasks.schedule import learning_rate_share, tell_about_schedule
 from lightning_dws.tasks.scores import Score, Scores
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -80,8 +82,7 @@ class ClassificationTask(pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
         self.compile_mode = compile
-        self._graphed: GraphedNetwork | None = None
-        self._reuses_logits = compile in ("reduce-overhead", "max-autotune")  # their CUDA graphs do
+        self._compiled: Callable[[WeightBatch], Tensor] | None = None
         self.network_config: dict[str, Any] | None = None
         self.run_settings: dict[str, Any] | None = None
         self.classes: tuple[str, ...] | None = None
@@ -96,12 +97,10 @@ class ClassificationTask(pl.LightningModule):
             }
         )
         self._logged_splits: set[str] = set()
-        self._diverged_at = torch.tensor(math.inf)
+        self._divergence = DivergenceWatch()
 
     def forward(self, batch: WeightBatch) -> Tensor:
-        logits: Tensor = (self._graphed or self.network)(batch)
-        if self._reuses_logits:
-            logits = logits.clone()
+        logits: Tensor = (self._compiled or self.network)(batch)
         check_logits(logits, self.network, len(batch), self.num_classes)
         return logits
 
@@ -128,18 +127,9 @@ class ClassificationTask(pl.LightningModule):
                 f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
             )
         self._compare_classes("the trained network")
-        self._compile()
-
-    def _compile(self) -> None:
         mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
-        device = self.trainer.strategy.root_device
-        if mode == "cuda-graph":
-            if device.type != "cuda":
-                raise DataError(f"compile cuda-graph is for GPUs of CUDA, this run is on {device}")
-            adds_gradients = self.trainer.accumulate_grad_batches > 1
-            self._graphed = GraphedNetwork(self.network, adds_gradients)
-        elif mode:
-            compile_if_possible(self.network, device, "default" if mode is True else mode)
+        if mode:
+            self._compiled = compile_network(self.network, mode, self.trainer)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
@@ -151,14 +141,7 @@ class ClassificationTask(pl.LightningModule):
 
     def learning_rate_share(self, step: int) -> float:
         """Give the share of the full learning rate at an optimizer step, counted from 0."""
-        if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
-        if self.schedule == "constant" or step == self.warmup_steps:
-            return 1.0
-        # Asked for only now: in configure_optimizers it would make Lightning set up the data
-        # before it restores a checkpoint, and then forget the loader's place in the epoch.
-        progress = training_progress(self.trainer, step, self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * progress))
+        return learning_rate_share(self.trainer, step, self.schedule, self.warmup_steps)
 
     def on_fit_start(self) -> None:
         """Fill the network's standardisation from the training split, unless it was restored."""
@@ -180,7 +163,7 @@ class ClassificationTask(pl.LightningModule):
         self._restored = True
         trainer = self._trainer
         where = str(trainer.ckpt_path) if trainer and trainer.ckpt_path else "the checkpoint"
-        self._remember(checkpoint.get(CHECKPOINT_KEY, {}), where)
+        self.classes = read_classes(checkpoint.get(CHECKPOINT_KEY, {}), self.num_classes, where)
         check_weights(self, checkpoint["state_dict"], where)
         if trainer is not None:
             self._compare_classes(where)
@@ -188,19 +171,6 @@ class ClassificationTask(pl.LightningModule):
                 check_resumable(trainer, checkpoint, where)
                 self._resuming = checkpoint, where
                 apply_options(checkpoint, self.optimizer(self.parameters()))
-
-    def _remember(self, note: dict[str, Any], where: str) -> None:
-        """Keep what a checkpoint says of its training, for the checkpoints to come."""
-        classes = note.get("classes")
-        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-        if classes is not None and not named:
-            raise DataError(f"{where}: classes is {classes!r}, expected a list of names")
-        if note.get("num_classes", self.num_classes) != self.num_classes:
-            raise DataError(
-                f"{where}: trained on {note['num_classes']!r} classes, this task has "
-                f"{self.num_classes}"
-            )
-        self.classes = tuple(classes) if classes is not None else None
 
     def _compare_classes(self, where: str) -> None:
         data = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
@@ -255,7 +225,7 @@ class ClassificationTask(pl.LightningModule):
         step = self._step(batch, "train")
         loss = step["loss"]
         self._log_step(loss, batch)
-        self._watch(loss)
+        self._divergence.watch(loss, self.trainer)
         return step
 
     def validation_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -304,27 +274,6 @@ class ClassificationTask(pl.LightningModule):
                 prog_bar=f"{split}/{name}" in ("train/loss", "val/loss", "val/accuracy"),
                 batch_size=batch_size,
             )
-
-    def _watch(self, loss: Tensor) -> None:
-        """Stop at the first loss that is not finite; on a GPU, look only now and then."""
-        step = self.trainer.fit_loop.total_batch_idx
-        if loss.device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                self._report_divergence(step)
-            return
-        self._diverged_at = self._diverged_at.to(loss.device)
-        now = torch.where(loss.detach().isfinite(), math.inf, float(step))
-        self._diverged_at = torch.minimum(self._diverged_at, now)
-        every = max(1, self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        if (step % every == 0 or self.trainer.is_last_batch) and self._diverged_at.isfinite():
-            self._report_divergence(int(self._diverged_at))
-
-    def _report_divergence(self, step: int) -> None:
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        raise DataError(
-            f"the training loss stopped being finite in batch {step} of this run (learning rate "
-            f"{rate:.3g}); checkpoints saved before are kept"
-        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the network is and what it was trained on, as plain data."""
@@ -378,7 +327,7 @@ class ClassificationTask(pl.LightningModule):
         except (TypeError, ValueError) as error:
             raise DataError(f"{path}: not a checkpoint of this task ({error})") from error
         task.network_config = note.get("network")
-        task._remember(note, str(path))
+        task.classes = read_classes(note, num_classes, str(path))
         check_weights(task, checkpoint["state_dict"], str(path))
         task.load_state_dict(checkpoint["state_dict"])
         return task.eval()

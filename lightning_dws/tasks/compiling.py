@@ -1,7 +1,9 @@
 """Ways to make a network's passes on a GPU take fewer launches."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -12,16 +14,33 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "cuda-graph"]
 
 
-def compile_if_possible(network: nn.Module, device: torch.device, mode: CompileMode) -> None:
-    """Let ``torch.compile`` speed up a module in place, or warn why it cannot on this machine."""
+def compile_network(
+    network: nn.Module, mode: bool | CompileMode, trainer: pl.Trainer
+) -> Callable[[WeightBatch], Tensor] | None:
+    """Speed a network up for the device of a trainer, at its first batch.
+
+    Returns:
+        What is to be called in the network's place, or None where that is the network itself.
+
+    Raises:
+        DataError: The mode is not for the device.
+    """
+    device = trainer.strategy.root_device
+    if mode == "cuda-graph":
+        if device.type != "cuda":
+            raise DataError(f"compile cuda-graph is for GPUs of CUDA, this run is on {device}")
+        return GraphedNetwork(network, adds_gradients=trainer.accumulate_grad_batches > 1)
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
     except Exception as error:  # whatever a missing compiler leads to
         reason = str(error).strip().splitlines() or [type(error).__name__]
         rank_zero_warn(f"the network is not compiled, torch.compile does not work: {reason[0]}")
-        return
+        return None
     torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
-    network.compile(mode=mode)
+    network.compile(mode="default" if isinstance(mode, bool) else mode)
+    if mode in ("reduce-overhead", "max-autotune"):  # the next batch's logits take their place
+        return lambda batch: network(batch).clone()
+    return None
 
 
 class GraphedNetwork:

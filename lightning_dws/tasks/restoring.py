@@ -62,6 +62,19 @@ def make_with_architecture(network_class: type[Network], *args: Any, **kwargs: A
     return network_class(*args, **kwargs)
 
 
+def read_classes(note: dict[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:
+    """Give the classes that a checkpoint says it was trained on, for the checkpoints to come."""
+    classes = note.get("classes")
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if classes is not None and not named:
+        raise DataError(f"{where}: classes is {classes!r}, expected a list of names")
+    if note.get("num_classes", num_classes) != num_classes:
+        raise DataError(
+            f"{where}: trained on {note['num_classes']!r} classes, this task has {num_classes}"
+        )
+    return None if classes is None else tuple(classes)
+
+
 def check_classes(trained: tuple[str, ...], data: tuple[str, ...], where: str) -> None:
     """Raise ``DataError``, naming the classes, where data are not of those trained on."""
     if trained == data:

@@ -9,6 +9,17 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities import rank_zero_only
 
 
+def learning_rate_share(trainer: pl.Trainer, step: int, schedule: str, warmup_steps: int) -> float:
+    """Give the share of the full learning rate at an optimizer step, counted from 0."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if schedule == "constant" or step == warmup_steps:
+        return 1.0
+    # Asked for only now: in configure_optimizers it would make Lightning set up the data
+    # before it restores a checkpoint, and then forget the loader's place in the epoch.
+    return 0.5 * (1 + math.cos(math.pi * training_progress(trainer, step, warmup_steps)))
+
+
 def training_progress(trainer: pl.Trainer, step: int, warmup_steps: int) -> float:
     """Give the share of the training behind its warm-up that is over, in [0, 1].
 

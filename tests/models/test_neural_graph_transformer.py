@@ -5,12 +5,10 @@ from golden_transformer import TRANSFORMER_FILES, golden_transformer
 from symmetry import make_batch, permute_hidden, relative
 
 from lightning_dws import INRArchitecture, WeightBatch
-from lightning_dws.models import NeuralGraphTransformer, relational_attention
-from lightning_dws.models.relational_attention import (
-    AttentionTerms,
+from lightning_dws.models import NeuralGraphTransformer, pairs
+from lightning_dws.models.relational_attention import AttentionTerms, attend, attend_at_once
+from lightning_dws.models.relational_edges import (
     EdgeUpdateTerms,
-    attend,
-    attend_at_once,
     keep_mask,
     update_edges,
     update_edges_at_once,
@@ -115,7 +113,7 @@ def test_has_the_published_number_of_parameters(num_probes, expected):
 
 @pytest.mark.parametrize("bytes_at_once", [1, 2**20])
 def test_attention_is_its_definition(bytes_at_once, monkeypatch):
-    monkeypatch.setitem(relational_attention._BYTES_AT_ONCE, "cpu", bytes_at_once)
+    monkeypatch.setitem(pairs._BYTES_AT_ONCE, "cpu", bytes_at_once)
     edges, terms = random_attention_terms()
     found, expected = attend(edges, terms), attend_at_once(edges, *terms)
     assert_same_gradients(found, expected, [edges, *terms])
@@ -124,7 +122,7 @@ def test_attention_is_its_definition(bytes_at_once, monkeypatch):
 @pytest.mark.parametrize("bytes_at_once", [1, 2**20])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_edge_update_is_its_definition(bytes_at_once, dropout, monkeypatch):
-    monkeypatch.setitem(relational_attention._BYTES_AT_ONCE, "cpu", bytes_at_once)
+    monkeypatch.setitem(pairs._BYTES_AT_ONCE, "cpu", bytes_at_once)
     edges, opposite, terms = random_update_terms()
     torch.manual_seed(3)
     found = update_edges(edges, opposite, terms, dropout)
@@ -191,7 +189,7 @@ def test_neither_batch_nor_chunks_matter(monkeypatch):
     logits, expected = gradients(model, batch)
     alone = torch.cat([model(batch[index : index + 1]) for index in range(7)])
     torch.testing.assert_close(alone, logits, rtol=1e-12, atol=1e-12)
-    monkeypatch.setitem(relational_attention._BYTES_AT_ONCE, "cpu", 1)
+    monkeypatch.setitem(pairs._BYTES_AT_ONCE, "cpu", 1)
     found_logits, found = gradients(model, batch)
     torch.testing.assert_close(found_logits, logits, rtol=1e-12, atol=1e-12)
     scale = max(gradient.abs().max() for gradient in expected)
