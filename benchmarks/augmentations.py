@@ -5,7 +5,7 @@
 The loop augments one INR at a time, as a data set's ``__getitem__`` does. Alignment is compared
 with weight matching of one pair at a time, in NumPy, with SciPy's assignments. Both are in turns
 with ours, in this run. The share of memory is what must move once, the INRs read and written, over
-this machine's rate of copying.
+this machine's rate of copying; a batch that stays in the cache can go beyond it.
 """
 
 import argparse
