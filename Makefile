@@ -28,4 +28,4 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	for script in fitting shapes dwsnet neural_graphs augmentations alignment memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in fitting shapes dwsnet neural_graphs augmentations alignment training_loop memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done

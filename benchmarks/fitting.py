@@ -2,7 +2,8 @@
 
     python benchmarks/fitting.py
 
-Takes about a minute on two cores. Needs FashionMNIST where ``lightning_dws`` finds it.
+Takes about a minute on two cores. Needs FashionMNIST where ``lightning_dws`` finds it. Where JAX is
+installed, a ``vmap`` over INRs of a compiled step, on all cores, takes its turns as well.
 """
 
 import argparse
@@ -13,13 +14,15 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from machine import matmul_gflops
+from machine import describe_processor, matmul_gflops, memory_gbps
 from torch import Tensor, nn
 
 from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs
 from lightning_dws.inrs.signals import FashionMNIST
+from lightning_dws.inrs.siren import initialise_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 ARCHITECTURE = INRArchitecture((2, 32, 32, 1))
@@ -75,11 +78,57 @@ def fit(recipe: Recipe, coordinates: Tensor, signals: Tensor) -> tuple[float, We
     return time.perf_counter() - start, batch, psnr
 
 
-def compare(rounds: int, coordinates: Tensor, signals: Tensor) -> tuple[float, float]:
-    """Alternate between the two; give the medians in INR-steps per second, plain loop first."""
+def make_jax_fit(coordinates: Tensor, signals: Tensor) -> Callable[[], float] | None:
+    """Give what fits all signals at once with JAX, in INR-steps per second; None without JAX."""
+    try:
+        import jax
+        import jax.numpy as jnp
+    except ImportError:
+        return None
+    points, values = (jnp.asarray(tensor.numpy()) for tensor in (coordinates, signals))
+
+    def loss(layers: Any, signal: Any) -> Any:
+        x = points
+        for weight, bias in layers[:-1]:
+            x = jnp.sin(ARCHITECTURE.w0 * (x @ weight.T + bias))
+        weight, bias = layers[-1]
+        return jnp.mean((x @ weight.T + bias + ARCHITECTURE.output_offset - signal) ** 2)
+
+    def step(number: Any, state: Any) -> Any:
+        layers, first, second = state
+        gradients = jax.vmap(jax.grad(loss))(layers, values)
+        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradients)
+        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradients)
+        scale, scale2 = 1 - 0.9 ** (number + 1.0), 1 - 0.999 ** (number + 1.0)
+
+        def update(p: Any, m: Any, v: Any) -> Any:
+            return p - 5e-4 * (m / scale) / (jnp.sqrt(v / scale2) + 1e-8)
+
+        return jax.tree.map(update, layers, first, second), first, second
+
+    fit_all = jax.jit(lambda state: jax.lax.fori_loop(0, ENGINE_STEPS, step, state))
+    keys = torch.arange(len(signals))
+    inrs = initialise_inrs(ARCHITECTURE, seed=0, object_id=keys, view=torch.zeros_like(keys))
+    layers = [
+        (jnp.asarray(weight.numpy()), jnp.asarray(bias.numpy()))
+        for weight, bias in zip(inrs.weights, inrs.biases, strict=True)
+    ]
+    zeros = jax.tree.map(jnp.zeros_like, layers)
+
+    def run() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(fit_all((layers, zeros, zeros)))
+        return len(signals) * ENGINE_STEPS / (time.perf_counter() - start)
+
+    return run
+
+
+def compare(rounds: int, coordinates: Tensor, signals: Tensor) -> tuple[float, float, float | None]:
+    """Alternate between all; give medians in INR-steps per second: plain loop, ours, JAX."""
     cores = sorted(os.sched_getaffinity(0))
     engine_recipe = Recipe(ENGINE_STEPS, learning_rate=5e-4)
-    plain, engine = [], []
+    plain, engine, with_jax = [], [], []
+    run_jax = make_jax_fit(coordinates, signals[:ENGINE_INRS])
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(len(cores)) as pool:
 
@@ -95,12 +144,15 @@ def compare(rounds: int, coordinates: Tensor, signals: Tensor) -> tuple[float, f
             (plain, run_plain),
             (engine, run_engine),
         ]
+        if run_jax is not None:
+            runs.append((with_jax, run_jax))
         for number in range(rounds + 1):
             for results, run in runs:
                 rate = run()
                 if number > 0:  # the first round warms up
                     results.append(rate)
-    return statistics.median(plain), statistics.median(engine)
+    jax_rate = statistics.median(with_jax) if with_jax else None
+    return statistics.median(plain), statistics.median(engine), jax_rate
 
 
 def matmul_flops_per_step(architecture: INRArchitecture, num_points: int) -> int:
@@ -119,14 +171,22 @@ def main() -> None:
     objects = data.split("train").object_id[: max(RECIPE_INRS.values())]
     coordinates, signals = data.coordinates, data.values(objects)
 
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, widths 2-32-32-1, 784 px")
+    print(
+        f"{describe_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"memory copy {memory_gbps():.0f} GB/s; widths 2-32-32-1, 784 px"
+    )
     machine = matmul_gflops()
-    plain, engine = compare(rounds, coordinates, signals)
+    plain, engine, with_jax = compare(rounds, coordinates, signals)
     used = engine * matmul_flops_per_step(ARCHITECTURE, signals.shape[1]) / 1e9
     print(f"matrix product 2048^3       {machine:10.0f} GFLOP/s")
     print(f"plain loop, one per core    {plain:10.0f} INR-steps/s")
     print(f"fit_inrs                    {engine:10.0f} INR-steps/s")
-    print(f"ratio                       {engine / plain:10.1f}")
+    print(f"  over the plain loop       {engine / plain:10.1f}")
+    if with_jax is None:
+        print("JAX is not installed: not compared")
+    else:
+        print(f"JAX, vmap over INRs         {with_jax:10.0f} INR-steps/s")
+        print(f"  fit_inrs over it          {engine / with_jax:10.1f}")
     print(
         f"fit_inrs, matrix products   {used:10.0f} GFLOP/s, {used / machine:.0%} of the machine's"
     )

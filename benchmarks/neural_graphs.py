@@ -4,33 +4,33 @@
 
 A step is forward, cross-entropy, backward and AdamW on a batch of random INRs of widths
 2-32-32-1. Compared with each other, in turns: the GNN as torch-geometric users would write it, one
-``Data`` per INR in a ``Batch``; the same on static graphs (``message_passing=True``); the dense
-way, which is the default; and the transformer, chunked as it is by default and all at once. The
-authors' GNN was timed on another machine: its figure is scaled by the ratio of the two machines'
-matrix-product rates. Peak memory is that of a process that runs one variant only.
+``Data`` per INR in a ``Batch``, which is the baseline; the same on static graphs
+(``message_passing=True``); the dense way, which is the default; and the transformer. The shares are
+of this machine's matrix-product rate and of its memory rate (``least_bytes``). Peak memory is that
+of a process that runs one variant only.
 """
 
 import argparse
 from dataclasses import dataclass, field
 
 import torch
-from machine import memory_gbps
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import Batch
 from training_steps import (
-    AUTHORS_GFLOPS,
     Step,
     count_flops,
+    describe_machine,
+    least_bytes,
     make_step,
     peak_megabytes,
     random_batch,
     time_in_turns,
 )
 
+from lightning_dws import INRArchitecture
 from lightning_dws.models import NeuralGraphGNN, NeuralGraphTransformer
 
-AUTHORS_GNN = 16.7  # samples/s
 WIDTHS = (2, 32, 32, 1)
 
 
@@ -45,14 +45,13 @@ class Variant:
     per_graph: bool = False
     compiled: bool = False
     autocast: torch.dtype | None = None
-    is_authors_gnn: bool = False
 
 
 GNN, TRANSFORMER = NeuralGraphGNN, NeuralGraphTransformer
 CPU_VARIANTS = [
-    Variant("GNN, a Data per INR", GNN, per_graph=True, is_authors_gnn=True),
-    Variant("GNN, static graphs", GNN, {"message_passing": True}, is_authors_gnn=True),
-    Variant("GNN", GNN, is_authors_gnn=True),
+    Variant("GNN, a Data per INR", GNN, per_graph=True),
+    Variant("GNN, static graphs", GNN, {"message_passing": True}),
+    Variant("GNN", GNN),
     Variant("GNN, 64 probes", GNN, {"num_probes": 64}),
     Variant("transformer", TRANSFORMER),
     Variant("transformer, 64 probes", TRANSFORMER, {"num_probes": 64}),
@@ -96,6 +95,19 @@ def per_graph_logits(model: NeuralGraphGNN, graphs: Batch) -> Tensor:
     return model.head(x[graphs.node_layer == graphs.node_layer.max()])
 
 
+def count_features(network: nn.Module) -> int:
+    """Count the numbers that a network's layers hand on, for one INR: of its edges and nodes."""
+    architecture = INRArchitecture(WIDTHS)
+    edges = sum(n_out * n_in for n_out, n_in in architecture.weight_shapes)
+    if isinstance(network, NeuralGraphGNN):
+        edge_dim = node_dim = network.node_in.out_features
+        layers = len(network.convs)
+    else:
+        edge_dim, node_dim = network.edge_in.out_features, network.node_in.out_features
+        layers = len(network.layers)
+    return (layers + 1) * (edges * edge_dim + sum(WIDTHS) * node_dim)
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,23 +121,28 @@ def main() -> None:
     variants = CUDA_VARIANTS if device == "cuda" else CPU_VARIANTS
     variants = variants + COMPILED_VARIANTS * (device == "cpu" and arguments.compiled)
     steps = [make_variant(variant, device) for variant in variants]
-    seconds, gflops = time_in_turns(steps, arguments.rounds, device)
-    print(
-        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
-        f"matrix product {gflops:.0f} GFLOP/s, memory copy {memory_gbps(device):.0f} GB/s"
-    )
-    print(f"{'':30}{'batch':>6}{'samples/s':>11}{'x authors':>11}{'of product rate':>17}{'MB':>7}")
+    seconds, gflops, gbps = time_in_turns(steps, arguments.rounds, device)
+    print(describe_machine(device, gflops, gbps))
+    columns = f"{'samples/s':>11}{'ratio':>8}{'of product':>12}{'of memory':>11}{'MB':>7}"
+    print(f"{'':30}{'batch':>6}{columns}")
+    baseline = next((s for v, s in zip(variants, seconds, strict=True) if v.per_graph), None)
     for variant, time in zip(variants, seconds, strict=True):
         per_second = variant.batch_size / time
         ratio, fraction = "-", "-"
-        if variant.is_authors_gnn and device == "cpu":
-            ratio = f"{per_second / (AUTHORS_GNN * gflops / AUTHORS_GFLOPS):.1f}"
+        if (
+            baseline is not None
+            and variant.network is GNN
+            and not variant.options.get("num_probes")
+        ):
+            ratio = f"{baseline / time:.1f}"
         if not variant.compiled:  # what a compiler makes of a step is not counted
             fraction = f"{count_flops(make_variant(variant, 'cpu')) / time / 1e9 / gflops:.0%}"
+        network = variant.network(INRArchitecture(WIDTHS), 10, **variant.options)
+        moved = least_bytes(network, variant.batch_size * count_features(network))
         memory = peak_megabytes(make_variant, variant, device)
         print(
-            f"{variant.name:30}{variant.batch_size:6}{per_second:11.1f}{ratio:>11}"
-            f"{fraction:>17}{memory:7.0f}"
+            f"{variant.name:30}{variant.batch_size:6}{per_second:11.1f}{ratio:>8}"
+            f"{fraction:>12}{moved / time / 1e9 / gbps:11.0%}{memory:7.0f}"
         )
 
 

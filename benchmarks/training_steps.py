@@ -9,14 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from machine import matmul_gflops
+from machine import describe_processor, matmul_gflops, memory_gbps
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
 from lightning_dws import INRArchitecture, WeightBatch
-
-# The authors' codes were timed on two CPU cores where a 2048^3 float32 product ran at this rate.
-AUTHORS_GFLOPS = 190.0
 
 Step = Callable[[], None]
 
@@ -51,19 +48,47 @@ def make_step(
     return step
 
 
-def time_in_turns(steps: Sequence[Step], rounds: int, device: str) -> tuple[list[float], float]:
-    """Give the median seconds of each step, and of the matrix-product rate in the same rounds."""
+def time_in_turns(
+    steps: Sequence[Step], rounds: int, device: str
+) -> tuple[list[float], float, float]:
+    """Give the medians of each step's seconds, and of the product's and the copy's rates then."""
     seconds: list[list[float]] = [[] for _ in steps]
-    rates = []
+    rates, copies = [], []
     for step in steps:
         step()
     for _ in range(rounds):
         rates.append(matmul_gflops(device, repeats=3))
+        copies.append(memory_gbps(device, repeats=3))
         for step, times in zip(steps, seconds, strict=True):
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-    return [median(times) for times in seconds], median(rates)
+    return [median(times) for times in seconds], median(rates), median(copies)
+
+
+def least_bytes(model: nn.Module, features: int, size: int = 4) -> int:
+    """Give the bytes that a training step moves if everything moves once, in no cache.
+
+    The features between layers are written and read going forward; going backward they are read
+    again while their gradients are written and read. Parameters are read in both passes and
+    updated; gradients are written and read, AdamW's two moments read and written.
+
+    Args:
+        model: The network.
+        features: Numbers that its layers hand on, for the whole batch.
+        size: Bytes of a number.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return size * (5 * features + 10 * parameters)
+
+
+def describe_machine(device: str, gflops: float, gbps: float) -> str:
+    """Say in one line what was measured on."""
+    name = torch.cuda.get_device_name() if device == "cuda" else describe_processor()
+    return (
+        f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"matrix product {gflops:.0f} GFLOP/s, memory copy {gbps:.0f} GB/s"
+    )
 
 
 def count_flops(step: Step) -> int:
