@@ -12,6 +12,7 @@ a CPU. Needs the development extras, and Fashion-MNIST where ``lightning_dws`` f
 import argparse
 import importlib
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -286,9 +287,14 @@ PARTS: dict[str, Callable[[Run], Iterator[str]]] = {
 }
 
 
+def slug(title: str) -> str:
+    """Give the name of a part's file."""
+    return re.sub("[^a-z]+", "-", title.lower())
+
+
 def run_part(title: str, part: Callable[[Run], Iterator[str]], run: Run) -> None:
     """Run a part, and write what it says line by line; what was stopped begins anew."""
-    path = run.results / "parts" / f"{title.lower().replace(' ', '-')}.md"
+    path = run.results / "parts" / f"{slug(title)}.md"
     if path.exists():
         return
     unfinished = path.with_suffix(".unfinished")
@@ -311,7 +317,7 @@ def write_report(run: Run) -> None:
         name = torch.cuda.get_device_name()
     lines = [f"# {name}, torch {torch.__version__}", "", "By `python benchmarks/gpu.py`."]
     for title in PARTS:
-        for path in sorted((run.results / "parts").glob(f"{title.lower().replace(' ', '-')}.*")):
+        for path in sorted((run.results / "parts").glob(f"{slug(title)}.*")):
             lines += ["", f"## {title}", "", path.read_text().strip()]
     (run.results / "report.md").write_text("\n".join(lines) + "\n")
 

@@ -29,6 +29,11 @@ def compile_network(
     if mode == "cuda-graph":
         if device.type != "cuda":
             raise DataError(f"compile cuda-graph is for GPUs of CUDA, this run is on {device}")
+        if trainer.world_size > 1:
+            rank_zero_warn(
+                "compile cuda-graph is for one GPU; on several the network runs as it is"
+            )
+            return None
         return GraphedNetwork(network, adds_gradients=trainer.accumulate_grad_batches > 1)
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
