@@ -272,7 +272,7 @@ def _check(content: Settings, where: str) -> TableConfig:
         strangers = [n for n in content.get(setting) or () if n not in rows[f"{kind}s"]]
         if strangers:
             raise DataError(f"{where}: {setting} names {', '.join(strangers)}, which is no {kind}")
-    figures = PosterFigures(content.get("poster_figures") or {}, content["augmentations"], where)
+    figures = PosterFigures(content.get("poster_figures") or {}, where)
     strangers = [name for name in poster.values() if name not in figures.datasets]
     if strangers:
         raise DataError(

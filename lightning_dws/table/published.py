@@ -57,8 +57,12 @@ def read_claims(given: Any, rows: Collection[str], where: str) -> tuple[Claim, .
             claims.append(Claim(**entry))
         except (TypeError, ValueError) as error:
             raise DataError(f"{where}: not a claim: {entry!r} ({error})") from error
-        for row in (claims[-1].first, claims[-1].second):
-            _check_row(row, rows, f"{where}: the claim {claims[-1].text!r}")
+        strangers = [row for row in (claims[-1].first, claims[-1].second) if row not in rows]
+        if strangers:
+            raise DataError(
+                f"{where}: the claim {claims[-1].text!r} names the row {strangers[0]!r}; the table "
+                f"knows {', '.join(rows)}"
+            )
     return tuple(claims)
 
 
@@ -67,20 +71,18 @@ class PosterFigures:
 
     Args:
         given: Pairs by dataset, model, row and views.
-        rows: As for ``read_claims``.
-        where: Likewise.
+        where: Names the table in errors.
 
     Raises:
-        DataError: A figure is none, or of a row that the table does not know.
+        DataError: They are none.
     """
 
-    def __init__(self, given: Any, rows: Collection[str], where: str) -> None:
+    def __init__(self, given: Any, where: str) -> None:
         self._figures: dict[tuple[str, str, str, int], Figure] = {}
         try:
             for dataset, models in given.items():
                 for model, of_rows in models.items():
                     for row, of_views in of_rows.items():
-                        _check_row(row, rows, f"{where}: poster_figures")
                         for views, (mean, std) in of_views.items():
                             figure = float(mean), float(std)
                             self._figures[dataset, model, row, int(views)] = figure
@@ -93,8 +95,3 @@ class PosterFigures:
     def find(self, dataset: str, model: str, row: str, views: int) -> Figure | None:
         """Give mean and standard deviation in %, None where the poster has none."""
         return self._figures.get((dataset, model, row, views))
-
-
-def _check_row(row: str, rows: Collection[str], where: str) -> None:
-    if row not in rows:
-        raise DataError(f"{where} names the row {row!r}; the table knows {', '.join(rows)}")

@@ -48,7 +48,6 @@ class TinyTable:
             "poster_figures": {
                 "FMNIST": {"DWS": {"none": {1: [68.30, 0.62]}, "MixUp": {1: [74.36, 1.17]}}}
             },
-            "claims": [{"text": "MixUp beats none", "first": "MixUp", "second": "none"}],
         }
         self.results = folder / "results"
 

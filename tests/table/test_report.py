@@ -59,6 +59,7 @@ def write_cell(cells: CellStore, cell, num_correct: int) -> None:
 def filled(table: TinyTable):
     """Rows none and MixUp of one model; 1 view: none 20, 24 of 40, MixUp 30, 34; 2 views empty."""
     table.content["models"] = {"DWS": table.content["models"]["DWS"]}
+    table.content["claims"] = [{"text": "MixUp beats none", "first": "MixUp", "second": "none"}]
     path = table.words[2]
     config = read_table([path])
     cells = CellStore(table.results / "tiny")
