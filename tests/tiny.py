@@ -11,7 +11,8 @@ from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.augmentations import Augmentation
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import ImageSignals, INRDatasetSpec, Recipe
-from lightning_dws.inrs.signals import SplitOrder, stratified_order
+from lightning_dws.inrs.signals import SplitOrder
+from lightning_dws.inrs.signals.splits import stratified_order
 
 ARCHITECTURE = INRArchitecture((2, 6, 5, 1), w0=8.0)
 EVERYTHING = {"train": None, "val": None, "test": None}

@@ -10,7 +10,8 @@ import torch
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.source import BadFile, Source, last_number
-from lightning_dws.inrs.signals import SPLITS, stratified_order
+from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.signals.splits import stratified_order
 
 _ID_STEP = 60_000  # training images of MNIST and Fashion-MNIST, behind which tests are counted
 

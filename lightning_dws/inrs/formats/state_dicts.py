@@ -9,7 +9,8 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.layouts import INRName, PathNamer, WritableLayout
 from lightning_dws.inrs.formats.listing import FoundObject, Listing, finish_listing
 from lightning_dws.inrs.formats.source import BadFile, Source, natural_key
-from lightning_dws.inrs.signals import SPLITS, stratified_order
+from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.signals.splits import stratified_order
 from lightning_dws.inrs.store import INRStore
 
 _SUFFIXES = (".pth", ".pt", ".safetensors")

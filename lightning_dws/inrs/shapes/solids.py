@@ -11,7 +11,8 @@ from lightning_dws.inrs.shapes.base import ShapeSignals
 from lightning_dws.inrs.shapes.meshes import Mesh, clean
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.shapes.solid_classes import BUILDERS
-from lightning_dws.inrs.signals import SPLITS, SplitOrder, stratified_order
+from lightning_dws.inrs.signals import SPLITS, SplitOrder
+from lightning_dws.inrs.signals.splits import stratified_order
 from lightning_dws.randomness import stream_seed
 
 _VERSION = 1  # of what is built: another version is another dataset

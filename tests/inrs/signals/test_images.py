@@ -7,9 +7,9 @@ import torch
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import MNIST, Digits, FashionMNIST
-from lightning_dws.inrs.signals import stratified_order
 from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.inrs.signals.images import read_idx
+from lightning_dws.inrs.signals.splits import stratified_order
 
 
 def idx_bytes(values: torch.Tensor) -> bytes:
