@@ -169,6 +169,11 @@ def test_a_compiled_network_trains_the_same(tmp_path, data):
     assert torch.equal(copied.head.weight, task.network.head.weight)
 
 
+def test_launches_are_recorded_on_gpus_alone(tmp_path, data):
+    with pytest.raises(DataError, match="cuda-graph is for GPUs of CUDA, this run is on cpu"):
+        train_flat_mlp(tmp_path, data, compile="cuda-graph")
+
+
 def test_without_a_compiler_the_network_runs_as_it_is(tmp_path, data, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no C++ compiler\nand a long trace")
