@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop
 
 from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws.models import Standardize
 
 Step = Callable[[], None]
 
@@ -33,6 +34,9 @@ def make_step(
     autocast: torch.dtype | None = None,
 ) -> Step:
     """Give the function that trains one step: forward, cross-entropy, backward and AdamW."""
+    for module in model.modules():
+        if isinstance(module, Standardize):
+            module.keep_identity()  # the rows are random
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     device = label.device.type
 
