@@ -11,8 +11,10 @@ a CPU. Needs the development extras, and Fashion-MNIST where ``lightning_dws`` f
 
 import argparse
 import importlib
+import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -93,23 +95,25 @@ class Run:
 
 def run_command(words: Sequence[str], run: Run) -> tuple[bool, list[str]]:
     """Run a command while there is time; give whether it ended well, and its last lines."""
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TESTS_ON_GPU": "1"},
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=max(1.0, run.seconds_left),
-            check=False,
-        )
+        text, _ = process.communicate(timeout=max(1.0, run.seconds_left))
     except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # as Ctrl-C: what is done is kept
+        process.communicate()
         return False, ["stopped: the time was up"]
-    return done.returncode == 0, done.stdout.strip().splitlines()[-12:]
+    return process.returncode == 0, text.strip().splitlines()[-12:]
 
 
 def device_tests(run: Run) -> Iterator[str]:
-    """Run the tests of ``tests/device``."""
+    """Run the tests of ``tests/device``; elsewhere the tests hide GPUs."""
     words = ["-m", "pytest", "tests/device", "-q", "-p", "no:cacheprovider"]
     if run.dry:
         words += ["-k", "gather"]

@@ -4,6 +4,8 @@ import os
 import pytest
 import torch
 
+if not os.environ.get("TESTS_ON_GPU"):  # with it, pytest tests/device runs on a GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # trainers would take one, and round as it does
 if not torch.cuda.is_available():  # before anything imports Triton: its kernels run interpreted
     os.environ["TRITON_INTERPRET"] = "1"
 

@@ -1,4 +1,4 @@
-"""Tests on a GPU run where there is one, with ``pytest tests/device``."""
+"""Tests on a GPU run where there is one, with ``TESTS_ON_GPU=1 pytest tests/device``."""
 
 import torch
 
