@@ -17,6 +17,7 @@ from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.models.merged_linear import LinearMap, MergedLinear, initialise_bias
+from lightning_dws.models.options import check_choice, check_heads, check_options
 from lightning_dws.models.parameter_axes import Axes, ParameterTensor, parameter_tensors
 from lightning_dws.models.pooling import REDUCTIONS, map_entries, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
@@ -203,24 +204,17 @@ class DWSNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_classes", num_classes),
-            ("hidden_dim", hidden_dim),
-            ("num_hidden", num_hidden),
-            ("num_heads", num_heads),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if set_layer not in SET_LAYERS:
-            raise ValueError(f"set_layer must be one of {SET_LAYERS}, got {set_layer!r}")
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction must be one of {REDUCTIONS}, got {reduction!r}")
-        if set_layer == "attention" and hidden_dim % num_heads != 0:
-            raise ValueError(
-                f"num_heads must divide hidden_dim, got {num_heads} heads for {hidden_dim} channels"
-            )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_options(
+            dropout,
+            num_classes=num_classes,
+            hidden_dim=hidden_dim,
+            num_hidden=num_hidden,
+            num_heads=num_heads,
+        )
+        check_choice("set_layer", set_layer, SET_LAYERS)
+        check_choice("reduction", reduction, REDUCTIONS)
+        if set_layer == "attention":
+            check_heads(num_heads, "hidden_dim", hidden_dim)
         self.standardize = Standardize(architecture)
         self.architecture = architecture
         self.tensors = parameter_tensors(architecture)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
+from lightning_dws.models.options import check_options
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -38,15 +39,9 @@ class FlatMLP(nn.Module):
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (
-            ("num_classes", num_classes),
-            ("hidden_dim", hidden_dim),
-            ("num_hidden", num_hidden),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        check_options(
+            dropout, num_classes=num_classes, hidden_dim=hidden_dim, num_hidden=num_hidden
+        )
         self.architecture = architecture
         self.standardize = Standardize(architecture)
         layers: list[nn.Module] = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_dws.inrs.siren import neuron_activations
+from lightning_dws.models.options import check_choice
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
@@ -69,19 +70,13 @@ class ProbeFeatures(nn.Module):
         )
 
 
-def check_options(
-    at_least_one: dict[str, int], num_probes: int, dropout: float, fourier_scale: float
-) -> None:
-    """Raise a ``ValueError`` that names the first option of a model that is out of its range."""
-    for name, value in at_least_one.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+def check_features(num_probes: int, fourier_scale: float, readout: str) -> None:
+    """Raise a ``ValueError`` that names the first option of a graph's features out of its range."""
     if num_probes < 0:
         raise ValueError(f"num_probes must not be negative, got {num_probes}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     if not (fourier_scale > 0 and math.isfinite(fourier_scale)):
         raise ValueError(f"fourier_scale must be positive and finite, got {fourier_scale}")
+    check_choice("readout", readout, READOUTS)
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
@@ -93,12 +88,6 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
 
 
 READOUTS = ("outputs", "mean", "max")
-
-
-def check_readout(readout: str) -> None:
-    """Raise a ``ValueError`` unless the readout is a known one."""
-    if readout not in READOUTS:
-        raise ValueError(f"readout must be one of {READOUTS}, got {readout!r}")
 
 
 def read_out(nodes: Tensor, readout: str, num_outputs: int) -> Tensor:

@@ -18,14 +18,14 @@ from lightning_dws.models.dense_pna import (
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
-    check_options,
-    check_readout,
+    check_features,
     multilayer_head,
     read_out,
     without_autocast,
 )
 from lightning_dws.models.in_chunks import in_chunks
 from lightning_dws.models.neural_graph import NeuralGraph
+from lightning_dws.models.options import check_options
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
@@ -83,14 +83,14 @@ class NeuralGraphGNN(nn.Module):
         message_passing: bool = False,
     ) -> None:
         super().__init__()
-        sizes = {
-            "num_classes": num_classes,
-            "hidden_dim": hidden_dim,
-            "num_layers": num_layers,
-            "fourier_features": fourier_features,
-        }
-        check_options(sizes, num_probes, dropout, fourier_scale)
-        check_readout(readout)
+        check_options(
+            dropout,
+            num_classes=num_classes,
+            hidden_dim=hidden_dim,
+            num_layers=num_layers,
+            fourier_features=fourier_features,
+        )
+        check_features(num_probes, fourier_scale, readout)
         self.standardize = Standardize(architecture)
         self.architecture, self.readout = architecture, readout
         self.message_passing = message_passing

@@ -14,12 +14,12 @@ from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
-    check_options,
-    check_readout,
+    check_features,
     multilayer_head,
     read_out,
 )
 from lightning_dws.models.neural_graph import NeuralGraph
+from lightning_dws.models.options import check_heads, check_options
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_attention import AttentionTerms, attend
 from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges
@@ -81,25 +81,21 @@ class NeuralGraphTransformer(nn.Module):
         readout: str = "outputs",
     ) -> None:
         super().__init__()
-        sizes = {
-            "num_classes": num_classes,
-            "node_dim": node_dim,
-            "edge_dim": edge_dim,
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            "attention_dim": attention_dim,
-            "node_hidden_dim": node_hidden_dim,
-            "edge_hidden_dim": edge_hidden_dim,
-            "head_dim": head_dim,
-            "fourier_features": fourier_features,
-        }
-        check_options(sizes, num_probes, dropout, fourier_scale)
-        check_readout(readout)
-        if attention_dim % num_heads != 0:
-            raise ValueError(
-                "num_heads must divide attention_dim, "
-                f"got {num_heads} heads for {attention_dim} channels"
-            )
+        check_options(
+            dropout,
+            num_classes=num_classes,
+            node_dim=node_dim,
+            edge_dim=edge_dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            attention_dim=attention_dim,
+            node_hidden_dim=node_hidden_dim,
+            edge_hidden_dim=edge_hidden_dim,
+            head_dim=head_dim,
+            fourier_features=fourier_features,
+        )
+        check_features(num_probes, fourier_scale, readout)
+        check_heads(num_heads, "attention_dim", attention_dim)
         self.standardize = Standardize(architecture)
         self.architecture, self.readout = architecture, readout
         self.graph = NeuralGraph(architecture, reverse_edges=False)
