@@ -14,7 +14,7 @@ from tiny import EVERYTHING, Blobs, tiny_spec
 
 from lightning_dws.inrs import INRDatasetSpec, Wanted, prepare_store
 
-# Triton is there for Linux on x86-64 alone; what it compiles, and runs interpreted, is tested there.
+# Triton is there for Linux on x86-64 alone: what it compiles is tested there, interpreted.
 collect_ignore = [] if find_spec("triton") else ["mixup/test_matching_triton.py", "device"]
 
 # torch.compile's own processes, which import torch anew, cost more than they save here.
