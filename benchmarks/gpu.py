@@ -12,7 +12,6 @@ a CPU. Needs the development extras, and Fashion-MNIST where ``lightning_dws`` f
 import argparse
 import importlib
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -26,7 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from machine import matmul_gflops, memory_gbps
+from machine import describe_processor, matmul_gflops, memory_gbps
 from torch import nn
 from training_steps import count_flops, random_batch
 
@@ -256,7 +255,8 @@ def whole_dataset(run: Run) -> Iterator[str]:
         start = time.perf_counter()
         good, lines = run_command(words, run)
         took = time.perf_counter() - start
-        yield f"- {views} views: {'done' if good else 'NOT done'} in {took:.0f} s: {lines[-1]}"
+        ending = f"{'done' if good else 'NOT done'} in {took:.0f} s"
+        yield f"- {views} views: {ending}: {''.join(lines[-1:])}"
     stores = [INRStore(path.parent) for path in run.root.glob("*/dataset.json")]
     for store in stores:
         psnr = torch.cat([values for _, values in store.parts("train", None, None)])
@@ -309,16 +309,15 @@ def run_part(title: str, part: Callable[[Run], Iterator[str]], run: Run) -> None
             print(line, flush=True)
             print(line, file=file, flush=True)
         print(f"\n{time.perf_counter() - start:.0f} s.", file=file)
-    if part is not table_cells:
+    if part is not table_cells and run.seconds_left > 0:  # else some of it was stopped
         unfinished.rename(path)
     write_report(run)
 
 
 def write_report(run: Run) -> None:
     """Put together what the parts have written."""
-    name = platform.processor() or platform.machine()
-    if run.device.type == "cuda":
-        name = torch.cuda.get_device_name()
+    is_gpu = run.device.type == "cuda"
+    name = torch.cuda.get_device_name() if is_gpu else describe_processor()
     lines = [f"# {name}, torch {torch.__version__}", "", "By `python benchmarks/gpu.py`."]
     for title in PARTS:
         for path in sorted((run.results / "parts").glob(f"{slug(title)}.*")):

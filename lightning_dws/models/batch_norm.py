@@ -39,10 +39,10 @@ class PositionBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
-        rows = wide.reshape(-1, len(self.weight), wide[0, 0].numel())
         plain = wide.device.type != "cpu" and not self.synchronised
-        if self.training and plain and rows.numel() > rows.shape[1]:  # of one value there is no std
+        if self.training and plain and wide.numel() > len(self.weight):  # of one value is no std
             self.num_batches_tracked += 1
+            rows = wide.reshape(-1, len(self.weight), wide[0, 0].numel())
             statistics = self.running_mean, self.running_var
             out = functional.batch_norm(
                 rows, *statistics, self.weight, self.bias, True, self.momentum, self.eps

@@ -61,8 +61,7 @@ class GraphedNetwork:
         adds_gradients: Whether the gradients of several batches are added up before a step.
 
     Raises:
-        DataError: In the first batch: the device is no GPU of CUDA, or the network cannot be
-            recorded.
+        DataError: In the first batch: the network cannot be recorded.
     """
 
     def __init__(self, network: nn.Module, adds_gradients: bool) -> None:

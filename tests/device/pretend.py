@@ -8,7 +8,6 @@ error, and what would make the CPU wait for a GPU is recorded with the line that
 What it cannot show: operations that CUDA lacks, CUDA's own rounding, and speed.
 """
 
-import itertools
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -138,7 +137,9 @@ class PretendTensor(Tensor):
             return out
         for wrapper in wrapper_of.values():  # out= and in-place operations may have resized it
             if wrapper.inner.shape != wrapper.shape:
-                raise NotImplementedError(f"{func} resized a tensor of the pretended device")
+                raise RuntimeError(
+                    f"{func} resized its out=, which CUDA warns of: give it its shape"
+                )
 
         def wrap(x: Any) -> Any:
             if not isinstance(x, Tensor):
@@ -283,8 +284,3 @@ def pretended_cuda(monkeypatch: Any) -> Iterator[Trace]:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (2**30, 2**30))
     with _OwnFactories(), _Factories():
         yield _trace
-
-
-def flat(*tensors: Tensor) -> Iterator[Tensor]:
-    """Give tensors as those of the CPU."""
-    return itertools.chain(_unwrap(tensor.detach()) for tensor in tensors)
