@@ -8,8 +8,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_dws.commands.inrs import run_inrs
 from lightning_dws.config_files import expand_includes
+from lightning_dws.distributed import in_one_line
 from lightning_dws.errors import DataError
-from lightning_dws.lightning_cli import in_one_line, run_lightning
+from lightning_dws.lightning_cli import run_lightning
 from lightning_dws.saved_settings import with_saved_settings
 
 HELP = """\

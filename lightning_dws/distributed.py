@@ -4,15 +4,18 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from subprocess import TimeoutExpired
 
 import pytorch_lightning as pl
 import torch.distributed as dist
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from lightning_dws.errors import DataError
 
 _PATIENCE = timedelta(seconds=3)  # for what another process has to say, and for its end
 _FIRST_FAILED = "lightning_dws: rank 0 failed"
@@ -25,15 +28,23 @@ _LOST_WORDS = (  # gloo's and NCCL's
 _LOST = "another process of this run ended before it was done"
 
 
+def in_one_line(error: Exception) -> str | None:
+    """Say what an error that a user can do something about means; None for any other."""
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, MisconfigurationException):  # Lightning's, of options and data together
+        return " ".join(str(error).split())
+    if isinstance(error, OSError):  # a full or read-only disk, under a log or a checkpoint
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
+    return None
+
+
 @contextmanager
-def ending_together(
-    trainer: pl.Trainer, in_one_line: Callable[[Exception], str | None]
-) -> Iterator[None]:
+def ending_together(trainer: pl.Trainer) -> Iterator[None]:
     """Let an error in one process of several end them all, with exit status 1 and one message.
 
     Args:
         trainer: What runs in the block.
-        in_one_line: Says what an error means, or None for one that needs its traceback.
     """
     try:
         yield

@@ -1,5 +1,6 @@
 """Lightning's command line over INRs: ``fit``, ``validate``, ``test`` and ``predict``."""
 
+import inspect
 import logging
 import sys
 import warnings
@@ -27,8 +28,6 @@ from lightning_dws.callbacks import (
     EmbeddingProjector,
     GradientNorm,
     ParameterSummary,
-    Pictures,
-    PredictionFile,
     RunRecord,
     Throughput,
     guard_logger,
@@ -51,7 +50,7 @@ from lightning_dws.runs import (
     place_run,
 )
 from lightning_dws.saved_settings import measured_part
-from lightning_dws.tasks import ClassificationTask
+from lightning_dws.tasks import ClassificationTask, WeightSpaceTask
 from lightning_dws.tasks.restoring import make_with_architecture, naming_checkpoint
 from lightning_dws.weight_space import INRArchitecture
 
@@ -61,7 +60,9 @@ class Parser(ArgumentParser, LightningArgumentParser):
 
 
 class WeightSpaceCLI(LightningCLI):
-    """Lightning's command line over an ``INRDataModule`` and a ``ClassificationTask``."""
+    """Lightning's command line over an ``INRDataModule`` and a task."""
+
+    _model_class: type[WeightSpaceTask]
 
     _run: Run | None = None
     _checkpoint: dict[str, Any] | None = None
@@ -88,16 +89,16 @@ class WeightSpaceCLI(LightningCLI):
             help="Names the run's folder and its curves. Default: run; with --ckpt_path, that run.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(Pictures, "pictures")
-        parser.add_lightning_class_args(PredictionFile, "predictions")
+        for name, callback in self._model_class.callback_classes.items():
+            parser.add_lightning_class_args(callback, name)
         parser.set_defaults(
             {
                 "trainer.logger": {  # of another class that is given, save_dir is kept
                     "class_path": TENSORBOARD,
                     "init_args": {"save_dir": ROOT_DIR, "default_hp_metric": False},
                 },
-                "checkpoint.monitor": "val/accuracy",
-                "checkpoint.mode": "max",
+                "checkpoint.monitor": f"val/{self._model_class.score}",
+                "checkpoint.mode": self._model_class.mode,
                 "checkpoint.filename": "best-epoch={epoch}",
                 "checkpoint.auto_insert_metric_name": False,
             }
@@ -110,7 +111,10 @@ class WeightSpaceCLI(LightningCLI):
         )
         parser.add_instantiator(make_with_architecture, nn.Module)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
-        for target in ("model.network.init_args.num_classes", "model.num_classes"):
+        targets = ["model.network.init_args.num_classes"]
+        if "num_classes" in inspect.signature(self._model_class).parameters:
+            targets.append("model.num_classes")
+        for target in targets:
             parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -214,7 +218,7 @@ class WeightSpaceCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with ending_together(self.trainer, in_one_line), naming_checkpoint(self.trainer):
+        with ending_together(self.trainer), naming_checkpoint(self.trainer):
             super()._run_subcommand(subcommand)
 
     def after_instantiate_classes(self) -> None:
@@ -282,8 +286,9 @@ class WeightSpaceCLI(LightningCLI):
     def _report(self, best: str | None) -> None:
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         lines = []
-        if "test/accuracy" in metrics:
-            lines.append(f"test accuracy   {100 * metrics['test/accuracy']:.1f} %")
+        if (value := metrics.get(f"test/{self.model.score}")) is not None:
+            text = f"{100 * value:.1f} %" if self.model.in_percent else f"{value:.4g}"
+            lines.append(f"{f'test {self.model.score}':<16}{text}")
         if best:
             lines.append(f"checkpoint      {best}")
         folder = run_folder(self.trainer)
@@ -294,17 +299,6 @@ class WeightSpaceCLI(LightningCLI):
 
 
 CLI = TypeVar("CLI", bound=WeightSpaceCLI)
-
-
-def in_one_line(error: Exception) -> str | None:
-    """Say what an error that a user can do something about means; None for any other."""
-    if isinstance(error, DataError):
-        return str(error)
-    if isinstance(error, MisconfigurationException):  # Lightning's, of options and data together
-        return " ".join(str(error).split())
-    if isinstance(error, OSError):  # a full or read-only disk, under a log or a checkpoint
-        return f"{error.filename or 'a file'}: {error.strerror or error}"
-    return None
 
 
 def _quieten() -> None:
@@ -321,6 +315,7 @@ def run_lightning(
     args: ArgsType,
     cli_class: type[CLI] = WeightSpaceCLI,  # type: ignore[assignment]
     save_config_callback: type[SaveConfigCallback] | None = RunRecord,
+    task_class: type[WeightSpaceTask] = ClassificationTask,
 ) -> CLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
@@ -328,10 +323,11 @@ def run_lightning(
         args: The words behind ``main.py``.
         cli_class: What runs them.
         save_config_callback: What records a run's config.
+        task_class: What is learned.
     """
     _quieten()
     return cli_class(
-        ClassificationTask,
+        task_class,
         INRDataModule,
         args=args,
         seed_everything_default=0,

@@ -3,24 +3,23 @@
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 
-_METRIC = "hp/val_accuracy"
-
 
 class RunRecord(SaveConfigCallback):
     """Save ``config.yaml``; show it in TensorBoard; list the run in the HParams tab.
 
-    The HParams metric ``hp/val_accuracy`` is the best validation accuracy so far.
+    The HParams metric ``hp/val_accuracy``, or what else the task is judged by, is the best of
+    validation so far.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._told: set[str] = set()
+        self._best: float | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":  # the run's settings are those it was trained with
@@ -28,9 +27,9 @@ class RunRecord(SaveConfigCallback):
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         with left_out_if_it_fails("the run's settings in its log", self._told):
-            self._log_config(trainer)
+            self._log_config(trainer, pl_module)
 
-    def _log_config(self, trainer: pl.Trainer) -> None:
+    def _log_config(self, trainer: pl.Trainer, task: Any) -> None:
         text = self.parser.dump(self.config, skip_none=False)
         settings = flatten(
             {name: self.config[name].as_dict() for name in ("data", "model", "trainer")}
@@ -38,18 +37,25 @@ class RunRecord(SaveConfigCallback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("config", f"```yaml\n{text}\n```")
-                logger.log_hyperparams(settings, {_METRIC: 0.0})
+                logger.log_hyperparams(settings, {f"hp/val_{task.score}": 0.0})
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        callback = trainer.checkpoint_callback
-        best = getattr(callback, "best_model_score", None)
-        current = trainer.callback_metrics.get("val/accuracy")
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        current = trainer.callback_metrics.get(f"val/{pl_module.score}")
         if trainer.sanity_checking or not trainer.is_global_zero or current is None:
             return
-        value = current.cpu() if best is None else torch.maximum(best.cpu(), current.cpu())
+        values = [float(current), *self._best_before(trainer.checkpoint_callback, pl_module)]
+        self._best = max(values) if pl_module.mode == "max" else min(values)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_metrics({_METRIC: float(value)}, trainer.global_step)
+                logger.log_metrics({f"hp/val_{pl_module.score}": self._best}, trainer.global_step)
+
+    def _best_before(self, callback: Any, task: Any) -> list[float]:
+        """Give the best so far: of this process, and of the run that it continues."""
+        known = [] if self._best is None else [self._best]
+        score = getattr(callback, "best_model_score", None)
+        if score is not None and callback.monitor == f"val/{task.score}":
+            known.append(float(score))
+        return known
 
 
 def flatten(settings: Any, prefix: str = "") -> dict[str, str | int | float | bool]:

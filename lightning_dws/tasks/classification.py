@@ -1,42 +1,26 @@
-"""Classify INRs by their weights: the LightningModule around a weight-space network."""
+"""Classify INRs by their weights."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import pytorch_lightning as pl
-import torch
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
+from lightning_dws.callbacks import Pictures, PredictionFile
 from lightning_dws.errors import DataError
-from lightning_dws.models.recorded import describe
-from lightning_dws.randomness import seed_torch, stream_seed
-from lightning_dws.tasks.compiling import CompileMode, compile_network
-from lightning_dws.tasks.divergence import DivergenceWatch
+from lightning_dws.tasks.base import SPLITS, WeightSpaceTask
+from lightning_dws.tasks.compiling import CompileMode
 from lightning_dws.tasks.output_check import check_logits
-from lightning_dws.tasks.restoring import (
-    build_network,
-    check_classes,
-    check_optimizers,
-    check_resumable,
-    check_weights,
-    count_parts,
-    read_classes,
-)
-from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
-from lightning_dws.tasks.schedule import learning_rate_share, tell_about_schedule
+from lightning_dws.tasks.restoring import check_classes, read_classes
 from lightning_dws.tasks.scores import Score, Scores
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
-
-_SPLITS = ("train", "val", "test")
+from lightning_dws.weight_space import WeightBatch
 
 
-class ClassificationTask(pl.LightningModule):
+class ClassificationTask(WeightSpaceTask):
     """Train and evaluate a network that takes a ``WeightBatch`` and gives logits.
 
     Args:
@@ -58,6 +42,15 @@ class ClassificationTask(pl.LightningModule):
         ValueError: An argument out of its range.
     """
 
+    score = "accuracy"
+    mode = "max"
+    in_percent = True
+    callback_classes: ClassVar[Mapping[str, type[Callback]]] = {
+        "pictures": Pictures,
+        "predictions": PredictionFile,
+    }
+    _options = (*WeightSpaceTask._options, "label_smoothing")
+
     def __init__(
         self,
         network: nn.Module,
@@ -68,171 +61,41 @@ class ClassificationTask(pl.LightningModule):
         label_smoothing: float = 0.0,
         compile: bool | CompileMode = False,
     ) -> None:
-        super().__init__()
+        super().__init__(network, optimizer, schedule, warmup_steps, compile)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
-        if schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be 'constant' or 'cosine', got {schedule!r}")
-        self.network = network
         self.num_classes = num_classes
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.warmup_steps = warmup_steps
         self.label_smoothing = label_smoothing
-        self.compile_mode = compile
-        self._compiled: Callable[[WeightBatch], Tensor] | None = None
-        self.network_config: dict[str, Any] | None = None
-        self.run_settings: dict[str, Any] | None = None
         self.classes: tuple[str, ...] | None = None
-        self._restored = False
-        self._resuming: tuple[dict[str, Any], str] | None = None
-        scores = {split: Scores(num_classes) for split in _SPLITS}
-        self.scores = nn.ModuleDict({f"{split}_": own for split, own in scores.items()})
-        self.metrics = nn.ModuleDict(
-            {
-                f"{split}_": nn.ModuleDict({name: Score(own, name) for name in own.names})
-                for split, own in scores.items()
-            }
-        )
-        self._logged_splits: set[str] = set()
-        self._divergence = DivergenceWatch()
+        self.scores = nn.ModuleDict()
+        for split in SPLITS:
+            scores = Scores(num_classes)
+            self.scores[f"{split}_"] = scores
+            self.metrics[f"{split}_"] = nn.ModuleDict(
+                {name: Score(scores, name) for name in scores.names}
+            )
 
     def forward(self, batch: WeightBatch) -> Tensor:
-        logits: Tensor = (self._compiled or self.network)(batch)
+        logits = super().forward(batch)
         check_logits(logits, self.network, len(batch), self.num_classes)
         return logits
 
-    @property
-    def training_metrics(self) -> list[str]:
-        """Name what is measured in training and validation, and can be monitored."""
-        names = [f"{split}/{name}" for split in ("train", "val") for name in self._scores(split)]
-        return [*names, "train/loss_step"]
-
-    def _scores(self, split: str) -> dict[str, Score]:
-        scores: Any = self.metrics[f"{split}_"]
-        return dict(scores.items())
-
     def setup(self, stage: str) -> None:
-        """Compile the network if that is wanted and possible; it happens at the first batch.
+        """Compare the classes of the data with those trained on, and see to the rest.
 
         Raises:
-            DataError: The trainer's precision would convert the INRs themselves, or the network was
-                trained on other classes.
+            DataError: The network was trained on other classes, or see ``WeightSpaceTask``.
         """
-        precision = self.trainer.precision
-        if precision.endswith("-true") and precision != "32-true":
-            raise DataError(
-                f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
-            )
+        super().setup(stage)
         self._compare_classes("the trained network")
-        mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
-        if mode:
-            self._compiled = compile_network(self.network, mode, self.trainer)
 
-    def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
-        scheduler = LambdaLR(optimizer, self.learning_rate_share)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
-        }
-
-    def learning_rate_share(self, step: int) -> float:
-        """Give the share of the full learning rate at an optimizer step, counted from 0."""
-        return learning_rate_share(self.trainer, step, self.schedule, self.warmup_steps)
-
-    def on_fit_start(self) -> None:
-        """Fill the network's standardisation from the training split, unless it was restored."""
-        if self._resuming is not None:  # the optimizers are made by now, and not yet restored
-            check_optimizers(self.trainer, *self._resuming)
-            self._resuming = None
-        torch.set_float32_matmul_precision("high")  # TensorFloat-32 on GPUs that have it
-        standardize: Any = getattr(self.network, "standardize", None)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if standardize is not None and datamodule is not None and not self._restored:
-            standardize.fit(datamodule.train_parameters())
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check what a checkpoint holds before any of it is used.
-
-        Raises:
-            DataError: It is another network's, of other classes, or cannot be gone on from.
-        """
-        self._restored = True
-        trainer = self._trainer
-        where = str(trainer.ckpt_path) if trainer and trainer.ckpt_path else "the checkpoint"
-        self.classes = read_classes(checkpoint.get(CHECKPOINT_KEY, {}), self.num_classes, where)
-        check_weights(self, checkpoint["state_dict"], where)
-        if trainer is not None:
-            self._compare_classes(where)
-            if trainer.state.fn == "fit":
-                check_resumable(trainer, checkpoint, where)
-                self._resuming = checkpoint, where
-                apply_options(checkpoint, self.optimizer(self.parameters()))
-
-    def _compare_classes(self, where: str) -> None:
-        data = getattr(getattr(self.trainer, "datamodule", None), "classes", None)
-        if self.classes is not None and data is not None:
-            check_classes(self.classes, tuple(data), where)
-
-    def start_from(self, state: dict[str, Any], path: str | Path) -> None:
-        """Take a trained network over, for a new training of it.
-
-        All that the network is comes along: its weights, its standardisation and the statistics of
-        its batch norm, so that it computes at first what it did, whatever it is trained on now.
-
-        Args:
-            state: The ``state_dict`` of a checkpoint.
-            path: Where it is from, for messages.
-
-        Raises:
-            DataError: It is of another network.
-        """
-        check_weights(self, state, str(path))
-        self.load_state_dict(state)
-        self._restored = True
-
-    def on_train_start(self) -> None:
-        """Set the first learning rate of a run that continues, maybe with another length."""
-        self._logged_splits.clear()  # a run that goes on in mid-epoch does not start one
-        tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
-        for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
-                restart_schedule(config.scheduler)
-
-    def on_train_epoch_start(self) -> None:
-        self._logged_splits.discard("train")
-
-    def on_validation_epoch_start(self) -> None:
-        self._logged_splits.discard("val")
-
-    def on_test_epoch_start(self) -> None:
-        self._logged_splits.discard("test")
-
-    def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
-        """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
-
-        Layers of torch draw from the global generator, whose state no checkpoint holds: seeded
-        anew for every batch, a resumed run repeats exactly and ranks differ.
-        """
-        seed = getattr(getattr(self.trainer, "datamodule", None), "seed", 0)
-        counter = self.trainer.fit_loop.total_batch_idx
-        seed_torch(stream_seed(seed, self.global_rank, counter, "network"), batch.device)
-
-    def training_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
-        step = self._step(batch, "train")
-        loss = step["loss"]
-        self._log_step(loss, batch)
-        self._divergence.watch(loss, self.trainer)
-        return step
-
-    def validation_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step(batch, "val")
-
-    def test_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step(batch, "test")
+    def _step(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
+        logits = self(batch)
+        target = batch.label if batch.target is None else batch.target
+        loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        scores: Any = self.scores[f"{split}_"]
+        scores.update(loss.detach(), logits.detach(), batch.label)
+        return {"loss": loss, "logits": logits.detach()}
 
     def predict_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
         """Give object_id, view, label, prediction (each (B,)) and probabilities (B, K)."""
@@ -245,106 +108,23 @@ class ClassificationTask(pl.LightningModule):
             "probabilities": probabilities,
         }
 
-    def _log_step(self, loss: Tensor, batch: WeightBatch) -> None:
-        """Log a step's loss, the mean over all ranks, when Lightning writes to the log."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.trainer.global_step + 1) % every == 0:
-            mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
-            self.log("train/loss_step", mean, on_step=True, on_epoch=False, batch_size=len(batch))
+    def _compare_classes(self, where: str) -> None:
+        data = getattr(self._datamodule, "classes", None)
+        if self.classes is not None and data is not None:
+            check_classes(self.classes, tuple(data), where)
 
-    def _step(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
-        logits = self(batch)
-        target = batch.label if batch.target is None else batch.target
-        loss = functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
-        scores: Any = self.scores[f"{split}_"]
-        scores.update(loss.detach(), logits.detach(), batch.label)
-        if split not in self._logged_splits:
-            self._logged_splits.add(split)
-            self._log_epoch(split, len(batch))
-        return {"loss": loss, "logits": logits.detach()}
+    def _write_note(self) -> dict[str, Any]:
+        classes = getattr(self._datamodule, "classes", self.classes)
+        names = None if classes is None else [str(name) for name in classes]
+        return {"num_classes": self.num_classes, "classes": names}
 
-    def _log_epoch(self, split: str, batch_size: int) -> None:
-        """Hand the scores to Lightning, which reads them when the epoch ends: once is enough."""
-        for name, score in self._scores(split).items():
-            self.log(
-                f"{split}/{name}",
-                score,
-                on_step=False,
-                on_epoch=True,
-                prog_bar=f"{split}/{name}" in ("train/loss", "val/loss", "val/accuracy"),
-                batch_size=batch_size,
-            )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what the network is and what it was trained on, as plain data."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        classes = getattr(datamodule, "classes", self.classes)
-        if self.network_config is None:
-            known: dict[str, Any] = {"num_classes": self.num_classes}
-            architecture = getattr(datamodule, "architecture", None)
-            if isinstance(architecture, INRArchitecture):
-                known["architecture"] = architecture
-            self.network_config = describe(self.network, known)
-        checkpoint[CHECKPOINT_KEY] = {
-            "network": self.network_config,
-            "num_classes": self.num_classes,
-            "classes": None if classes is None else [str(name) for name in classes],
-            "task": {
-                "schedule": self.schedule,
-                "warmup_steps": self.warmup_steps,
-                "label_smoothing": self.label_smoothing,
-            },
-            "settings": self.run_settings,
-            "parts": count_parts(checkpoint),
-        }
+    def _read_note(self, note: Mapping[str, Any], where: str) -> None:
+        self.classes = read_classes(note, self.num_classes, where)
+        self._compare_classes(where)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, network: nn.Module | None = None) -> Self:
-        """Rebuild a trained task; no data and no config are needed.
-
-        Args:
-            path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
-            network: What its weights are for, made as it was for the training. Default: what the
-                checkpoint says. It can of networks that the command line made, whose class is
-                decorated with ``lightning_dws.models.recorded``, or whose arguments are their
-                defaults or attributes of the same names.
-
-        Returns:
-            The task on the CPU in evaluation mode.
-
-        Raises:
-            DataError: The file is not such a checkpoint. Nothing in it is ever unpickled.
-        """
-        checkpoint = load_checkpoint(path)
-        note = checkpoint.get(CHECKPOINT_KEY, {})
-        if network is None:
-            network = build_network(note.get("network"), path)
+    def _read_arguments(cls, note: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
         num_classes = note.get("num_classes")
         if type(num_classes) is not int or num_classes < 1:
             raise DataError(f"{path}: num_classes is {num_classes!r}, expected a count")
-        try:
-            task = cls(network, num_classes, **note.get("task", {}))
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: not a checkpoint of this task ({error})") from error
-        task.network_config = note.get("network")
-        task.classes = read_classes(note, num_classes, str(path))
-        check_weights(task, checkpoint["state_dict"], str(path))
-        task.load_state_dict(checkpoint["state_dict"])
-        return task.eval()
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls,
-        checkpoint_path: str | Path,
-        map_location: Any = None,
-        *,
-        network: nn.Module | None = None,
-    ) -> Self:
-        """Rebuild a trained task as ``from_checkpoint`` does, by Lightning's name for it.
-
-        Args:
-            checkpoint_path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
-            map_location: The device of the task. Default: the CPU.
-            network: See ``from_checkpoint``.
-        """
-        return cls.from_checkpoint(checkpoint_path, network).to(map_location or "cpu")
+        return {"num_classes": num_classes}

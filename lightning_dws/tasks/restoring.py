@@ -1,7 +1,7 @@
 """What a checkpoint must hold for a task, checked before any of it is used."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
@@ -62,7 +62,7 @@ def make_with_architecture(network_class: type[Network], *args: Any, **kwargs: A
     return network_class(*args, **kwargs)
 
 
-def read_classes(note: dict[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:
+def read_classes(note: Mapping[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:
     """Give the classes that a checkpoint says it was trained on, for the checkpoints to come."""
     classes = note.get("classes")
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)

@@ -1,0 +1,337 @@
+"""What every task shares: the LightningModule around a weight-space network."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
+
+from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
+from lightning_dws.errors import DataError
+from lightning_dws.models.recorded import describe
+from lightning_dws.randomness import seed_torch, stream_seed
+from lightning_dws.tasks.compiling import CompileMode, compile_network
+from lightning_dws.tasks.divergence import DivergenceWatch
+from lightning_dws.tasks.restoring import (
+    build_network,
+    check_optimizers,
+    check_resumable,
+    check_weights,
+    count_parts,
+)
+from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
+from lightning_dws.tasks.schedule import learning_rate_share, tell_about_schedule
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+SPLITS = ("train", "val", "test")
+
+
+class WeightSpaceTask(pl.LightningModule):
+    """Train and evaluate a network that takes a ``WeightBatch``.
+
+    A task says in ``_step`` what is made of the network's output, fills ``metrics`` with what is
+    measured, and names the rest as class attributes. All else is shared: the optimizer and its
+    schedule, standardisation, what a network draws, divergence, checkpoints.
+
+    Attributes:
+        score: The name of the metric that a run is judged and its checkpoint chosen by.
+        mode: Whether ``min`` or ``max`` of it is best.
+        in_percent: Whether it is a share, which is written in %.
+        callback_classes: The callbacks that the task brings, by the name of their options on the
+            command line.
+        metrics: What is measured, by split and name. Of ``train`` and ``val`` it can be monitored.
+
+    Args:
+        network: Takes a ``WeightBatch``. If it has a ``standardize`` module, that is filled from
+            the training split before training.
+        optimizer: Makes the optimizer from the parameters.
+        schedule: Of the learning rate after the warm-up, by step: ``constant``, or ``cosine`` down
+            to zero at the end of training. Where only ``max_time`` ends it, by the time.
+        warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
+        compile: Whether, or in which mode, ``torch.compile`` makes kernels for the network: worth
+            it on GPUs, slower than the networks' own kernels on CPUs. Where no compiler is found,
+            and for what cannot be compiled, the network runs as it is. ``cuda-graph`` compiles
+            nothing, but replays the network's launches in training as one, see ``GraphedNetwork``.
+            Checkpoints are the same.
+
+    Raises:
+        ValueError: An argument out of its range.
+    """
+
+    score: ClassVar[str] = "loss"
+    mode: ClassVar[Literal["min", "max"]] = "min"
+    in_percent: ClassVar[bool] = False
+    callback_classes: ClassVar[Mapping[str, type[pl.Callback]]] = {}
+    _options: ClassVar[tuple[str, ...]] = ("schedule", "warmup_steps")  # kept in checkpoints
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: OptimizerCallable = AdamW,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        warmup_steps: int = 0,
+        compile: bool | CompileMode = False,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
+        if schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {schedule!r}")
+        self.network = network
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.compile_mode = compile
+        self._compiled: Callable[[WeightBatch], Tensor] | None = None
+        self.network_config: dict[str, Any] | None = None
+        self.run_settings: dict[str, Any] | None = None
+        self._restored = False
+        self._resuming: tuple[dict[str, Any], str] | None = None
+        self.metrics = nn.ModuleDict({f"{split}_": nn.ModuleDict() for split in SPLITS})
+        self._logged_splits: set[str] = set()
+        self._divergence = DivergenceWatch()
+
+    def _step(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
+        """Measure a batch: give its ``loss``, and what callbacks of the task use."""
+        raise NotImplementedError
+
+    def forward(self, batch: WeightBatch) -> Tensor:
+        output: Tensor = (self._compiled or self.network)(batch)
+        return output
+
+    @property
+    def training_metrics(self) -> list[str]:
+        """Name what is measured in training and validation, and can be monitored."""
+        names = [f"{split}/{name}" for split in SPLITS[:2] for name in self._metrics_of(split)]
+        return [*names, "train/loss_step"]
+
+    @property
+    def _datamodule(self) -> Any:
+        """The datamodule of the trainer, None where there is none."""
+        return getattr(self._trainer, "datamodule", None)
+
+    def _metrics_of(self, split: str) -> dict[str, Metric]:
+        metrics: Any = self.metrics[f"{split}_"]
+        return dict(metrics.items())
+
+    def setup(self, stage: str) -> None:
+        """Compile the network if that is wanted and possible; it happens at the first batch.
+
+        Raises:
+            DataError: The trainer's precision would convert the INRs themselves.
+        """
+        precision = self.trainer.precision
+        if precision.endswith("-true") and precision != "32-true":
+            raise DataError(
+                f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
+            )
+        mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
+        if mode:
+            self._compiled = compile_network(self.network, mode, self.trainer)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        scheduler = LambdaLR(optimizer, self.learning_rate_share)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
+        }
+
+    def learning_rate_share(self, step: int) -> float:
+        """Give the share of the full learning rate at an optimizer step, counted from 0."""
+        return learning_rate_share(self.trainer, step, self.schedule, self.warmup_steps)
+
+    def on_fit_start(self) -> None:
+        """Fill the network's standardisation from the training split, unless it was restored."""
+        if self._resuming is not None:  # the optimizers are made by now, and not yet restored
+            check_optimizers(self.trainer, *self._resuming)
+            self._resuming = None
+        torch.set_float32_matmul_precision("high")  # TensorFloat-32 on GPUs that have it
+        standardize: Any = getattr(self.network, "standardize", None)
+        if standardize is not None and self._datamodule is not None and not self._restored:
+            standardize.fit(self._datamodule.train_parameters())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check what a checkpoint holds before any of it is used.
+
+        Raises:
+            DataError: It is another network's or task's, or cannot be gone on from.
+        """
+        self._restored = True
+        trainer = self._trainer
+        where = str(trainer.ckpt_path) if trainer and trainer.ckpt_path else "the checkpoint"
+        self._read_note(checkpoint.get(CHECKPOINT_KEY, {}), where)
+        check_weights(self, checkpoint["state_dict"], where)
+        if trainer is not None and trainer.state.fn == "fit":
+            check_resumable(trainer, checkpoint, where)
+            self._resuming = checkpoint, where
+            apply_options(checkpoint, self.optimizer(self.parameters()))
+
+    def start_from(self, state: dict[str, Any], path: str | Path) -> None:
+        """Take a trained network over, for a new training of it.
+
+        All that the network is comes along: its weights, its standardisation and the statistics of
+        its batch norm, so that it computes at first what it did, whatever it is trained on now.
+
+        Args:
+            state: The ``state_dict`` of a checkpoint.
+            path: Where it is from, for messages.
+
+        Raises:
+            DataError: It is of another network.
+        """
+        check_weights(self, state, str(path))
+        self.load_state_dict(state)
+        self._restored = True
+
+    def on_train_start(self) -> None:
+        """Set the first learning rate of a run that continues, maybe with another length."""
+        self._logged_splits.clear()  # a run that goes on in mid-epoch does not start one
+        tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
+                restart_schedule(config.scheduler)
+
+    def on_train_epoch_start(self) -> None:
+        self._logged_splits.discard("train")
+
+    def on_validation_epoch_start(self) -> None:
+        self._logged_splits.discard("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._logged_splits.discard("test")
+
+    def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
+        """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
+
+        Layers of torch draw from the global generator, whose state no checkpoint holds: seeded
+        anew for every batch, a resumed run repeats exactly and ranks differ.
+        """
+        seed = getattr(self._datamodule, "seed", 0)
+        counter = self.trainer.fit_loop.total_batch_idx
+        seed_torch(stream_seed(seed, self.global_rank, counter, "network"), batch.device)
+
+    def training_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        step = self._measure(batch, "train")
+        loss = step["loss"]
+        self._log_step(loss, batch)
+        self._divergence.watch(loss, self.trainer)
+        return step
+
+    def validation_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._measure(batch, "val")
+
+    def test_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self._measure(batch, "test")
+
+    def _measure(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
+        step = self._step(batch, split)
+        if split not in self._logged_splits:
+            self._logged_splits.add(split)
+            self._log_epoch(split, len(batch))
+        return step
+
+    def _log_step(self, loss: Tensor, batch: WeightBatch) -> None:
+        """Log a step's loss, the mean over all ranks, when Lightning writes to the log."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
+            self.log("train/loss_step", mean, on_step=True, on_epoch=False, batch_size=len(batch))
+
+    def _log_epoch(self, split: str, batch_size: int) -> None:
+        """Hand the metrics to Lightning, which reads them when the epoch ends: once is enough."""
+        shown = ("train/loss", "val/loss", f"val/{self.score}")
+        for name, metric in self._metrics_of(split).items():
+            self.log(
+                f"{split}/{name}",
+                metric,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=f"{split}/{name}" in shown,
+                batch_size=batch_size,
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save what the network is and what it was trained on, as plain data."""
+        note = self._write_note()
+        if self.network_config is None:
+            known = dict(note)
+            architecture = getattr(self._datamodule, "architecture", None)
+            if isinstance(architecture, INRArchitecture):
+                known["architecture"] = architecture
+            self.network_config = describe(self.network, known)
+        options = {name: getattr(self, name) for name in self._options}
+        checkpoint[CHECKPOINT_KEY] = {
+            "network": self.network_config,
+            **note,
+            "task": options,
+            "settings": self.run_settings,
+            "parts": count_parts(checkpoint),
+        }
+
+    def _write_note(self) -> dict[str, Any]:
+        """Give what a checkpoint says of the task beside its options, as plain data."""
+        return {}
+
+    def _read_note(self, note: Mapping[str, Any], where: str) -> None:
+        """Check, and take, what a checkpoint says of the task: ``where`` names it in errors."""
+
+    @classmethod
+    def _read_arguments(cls, note: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+        """Give the task's arguments that a checkpoint's note holds beside its options."""
+        return {}
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, network: nn.Module | None = None) -> Self:
+        """Rebuild a trained task; no data and no config are needed.
+
+        Args:
+            path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
+            network: What its weights are for, made as it was for the training. Default: what the
+                checkpoint says. It can of networks that the command line made, whose class is
+                decorated with ``lightning_dws.models.recorded``, or whose arguments are their
+                defaults or attributes of the same names.
+
+        Returns:
+            The task on the CPU in evaluation mode.
+
+        Raises:
+            DataError: The file is not such a checkpoint. Nothing in it is ever unpickled.
+        """
+        checkpoint = load_checkpoint(path)
+        note = checkpoint.get(CHECKPOINT_KEY, {})
+        if network is None:
+            network = build_network(note.get("network"), path)
+        arguments = {**cls._read_arguments(note, path), **note.get("task", {})}
+        try:
+            task = cls(network, **arguments)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: not a checkpoint of this task ({error})") from error
+        task.network_config = note.get("network")
+        task._read_note(note, str(path))
+        check_weights(task, checkpoint["state_dict"], str(path))
+        task.load_state_dict(checkpoint["state_dict"])
+        return task.eval()
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        *,
+        network: nn.Module | None = None,
+    ) -> Self:
+        """Rebuild a trained task as ``from_checkpoint`` does, by Lightning's name for it.
+
+        Args:
+            checkpoint_path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
+            map_location: The device of the task. Default: the CPU.
+            network: See ``from_checkpoint``.
+        """
+        return cls.from_checkpoint(checkpoint_path, network).to(map_location or "cpu")
