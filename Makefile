@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OPTIONS ?=
 CONFIG ?= conf/quickstart.yaml
 
-.PHONY: install quickstart test lint bench
+.PHONY: install quickstart test lint bench wheel
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+wheel: install
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 bench: install
 	for script in fitting shapes dwsnet neural_graphs augmentations alignment training_loop memory; do $(BIN)/python benchmarks/$$script.py || exit 1; done

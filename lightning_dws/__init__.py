@@ -1,6 +1,21 @@
 """Learning in deep weight spaces with PyTorch Lightning."""
 
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["INRArchitecture", "WeightBatch"]
-__version__ = "0.1.0"
+from lightning_dws.program import __version__
+
+if TYPE_CHECKING:
+    from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+__all__ = ["INRArchitecture", "WeightBatch", "__version__"]
+
+_HOMES = {"INRArchitecture": "weight_space", "WeightBatch": "weight_space"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and torch with it, which takes seconds, only then."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value

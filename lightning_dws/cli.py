@@ -4,19 +4,13 @@ import re
 import sys
 from collections.abc import Sequence
 
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-
-from lightning_dws.commands.inrs import run_inrs
-from lightning_dws.config_files import expand_includes
-from lightning_dws.distributed import in_one_line
-from lightning_dws.errors import DataError
-from lightning_dws.lightning_cli import run_lightning
-from lightning_dws.saved_settings import with_saved_settings
+from lightning_dws.program import __version__, program, shipped_configs
+from lightning_dws.suggestions import closest
 
 HELP = """\
 Learning in deep weight spaces: networks that take other networks' weights as their input.
 
-usage: python main.py COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
+usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
 
   fit         train a network on INRs, fitting the INRs first where they are missing
   validate    measure a checkpoint on the validation split
@@ -28,14 +22,15 @@ usage: python main.py COMMAND --config FILE [--config FILE ...] [--OPTION VALUE 
   table       run a table of experiments, or what is left of it, and write its report
 
 examples:
-  python main.py fit --config conf/quickstart.yaml
-  python main.py fit --config conf/fmnist_dws.yaml --data.num_train_objects 4000
-  python main.py test --config conf/quickstart.yaml --ckpt_path PATH
-  python main.py inrs fit --config conf/inrs/digits.yaml
+  {program} fit --config conf/quickstart.yaml
+  {program} fit --config conf/fmnist_dws.yaml --data.num_train_objects 4000
+  {program} test --config conf/quickstart.yaml --ckpt_path PATH
+  {program} inrs fit --config conf/inrs/digits.yaml
 
+A config that is not found here is looked for in {configs}.
 Options of three parts can be set in files and on the command line: --data.*, --model.*,
---trainer.*; later ones win. 'python main.py COMMAND --help' lists them all,
-'python main.py fit --config FILE --print_config' shows what a run would use.
+--trainer.*; later ones win. '{program} COMMAND --help' lists them all,
+'{program} fit --config FILE --print_config' shows what a run would use.
 """
 
 
@@ -51,23 +46,17 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     words = expand_recipe_settings(sys.argv[1:] if args is None else args)
     if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(HELP)
-        return
-    if words[0] not in COMMANDS and not words[0].startswith("-"):
-        sys.stderr.write(f"error: {words[0]!r} is no command; there are {', '.join(COMMANDS)}\n")
+        sys.stdout.write(HELP.format(program=program(), configs=shipped_configs()))
+    elif words[0] == "--version":
+        sys.stdout.write(f"lightning-dws {__version__}\n")
+    elif words[0] not in COMMANDS and not words[0].startswith("-"):
+        known = f"there are {', '.join(COMMANDS)}{closest(words[0], COMMANDS)}"
+        sys.stderr.write(f"error: {words[0]!r} is no command; {known}\n")
         sys.exit(2)
-    try:
-        if words[0] == "inrs":
-            run_inrs(words[1:])
-        elif words[0] == "table":
-            from lightning_dws.table.command import run_table  # imports what no other command needs
+    else:
+        from lightning_dws.dispatch import run_command  # imports torch, which takes seconds
 
-            run_table(words[1:])
-        else:
-            run_lightning(with_saved_settings(expand_includes(words)))
-    except (DataError, OSError, MisconfigurationException) as error:
-        sys.stderr.write(f"error: {in_one_line(error)}\n")
-        sys.exit(1)
+        run_command(words)
 
 
 def expand_recipe_settings(words: Sequence[str]) -> list[str]:

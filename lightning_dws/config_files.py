@@ -1,7 +1,9 @@
 """The one reader of config files: what they hold, and the files that they include.
 
-A file's list ``config`` names files that come before it. Everything that takes config files (the
-commands, tables, ``inrs augment``) reads them here, so that a file means the same everywhere.
+A file's list ``config`` names files that come before it. A file that is not found is looked for
+among the configs that come with the code, so that ``quickstart.yaml`` is one of them in any folder.
+Everything that takes config files (the commands, tables, ``inrs augment``) reads them here, so that
+a file means the same everywhere.
 """
 
 import io
@@ -17,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from lightning_dws.errors import DataError
+from lightning_dws.program import find_config
 
 Settings = dict[str, Any]
 
@@ -131,7 +134,7 @@ def list_files(path: str) -> list[str]:
         DataError: A file cannot be read, or files include each other in a circle.
     """
     files: list[str] = []
-    _collect(path, _Reading(), files)
+    _collect(find_config(path), _Reading(), files)
     return files
 
 
@@ -163,7 +166,7 @@ def read_settings(path: str) -> Settings:
     Raises:
         DataError: A file cannot be read, or files include each other in a circle.
     """
-    return _read_settings(path, _Reading())
+    return _read_settings(find_config(path), _Reading())
 
 
 def _read_settings(path: str, outside: _Reading) -> Settings:

@@ -40,6 +40,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.option_checks import check_monitors, check_optimizer, check_options, seed_of
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.plugins import with_plugins
+from lightning_dws.program import program
 from lightning_dws.resuming import check_same_network, check_what_is_left, tell_what_differs
 from lightning_dws.runs import (
     ROOT_DIR,
@@ -133,7 +134,7 @@ class WeightSpaceCLI(LightningCLI):
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
-        kwargs["usage"] = f"python main.py {subcommand} --config FILE [--OPTION VALUE ...]"
+        kwargs["usage"] = f"{program()} {subcommand} --config FILE [--OPTION VALUE ...]"
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
         if subcommand == "fit":

@@ -5,6 +5,9 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
+from lightning_dws.help_texts import HelpFormatter
+from lightning_dws.suggestions import suggest
+
 _KEY = re.compile(r'Parser key "([^"]*)":\s*(.*)')
 _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|(?:\w+\.)*(\w+\b.*))")
 _FOUND = re.compile(r"Given value: (.*)")
@@ -24,10 +27,13 @@ class ArgumentParser(jsonargparse.ArgumentParser):
     """jsonargparse's parser without abbreviations, which says in one line what is wrong."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        super().__init__(
+            *args, **{"allow_abbrev": False, "formatter_class": HelpFormatter, **kwargs}
+        )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        super().error(shorten(message), ex)
+        text = shorten(message)
+        super().error(text + suggest(text, self), ex)
 
 
 def shorten(message: str) -> str:

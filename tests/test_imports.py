@@ -17,7 +17,8 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices parallel parse_errors randomness",
+    "errors compiled devices parallel randomness program suggestions help_texts",
+    "parse_errors",
     "weight_space",
     "inrs.siren",
     "models augmentations",
@@ -32,6 +33,7 @@ LAYERS = (
     "resuming saved_settings plugins distributed",
     "lightning_cli",
     "commands table",
+    "dispatch",
     "cli",
 )
 LAYER_OF = {room: number for number, layer in enumerate(LAYERS) for room in layer.split()}

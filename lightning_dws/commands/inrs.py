@@ -12,6 +12,7 @@ from lightning_dws.commands.verify import run_verify, verify_parser
 from lightning_dws.config_files import expand_includes
 from lightning_dws.errors import DataError
 from lightning_dws.parse_errors import ArgumentParser
+from lightning_dws.program import program
 
 _Command = tuple[Callable[[], ArgumentParser], Callable[[Namespace], None], str]
 _COMMANDS: dict[str, _Command] = {
@@ -27,7 +28,7 @@ _COMMANDS: dict[str, _Command] = {
 def run_inrs(args: Sequence[str]) -> None:
     """Run the command that the words behind ``inrs`` name."""
     parser = ArgumentParser(
-        prog="main.py inrs",
+        prog=f"{program()} inrs",
         description="Datasets of INRs: fit, import, export, verify, show and augment them.",
     )
     subcommands = parser.add_subcommands(required=True)

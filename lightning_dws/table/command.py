@@ -11,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from lightning_dws.errors import DataError
 from lightning_dws.parse_errors import ArgumentParser
+from lightning_dws.program import program
 from lightning_dws.table.board import write_board
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.cluster import run_on_cluster
@@ -48,7 +49,7 @@ def run_table(args: Sequence[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="main.py table",
+        prog=f"{program()} table",
         description="Run what is left of a table of experiments, and write its report.",
     )
     parser.add_argument(

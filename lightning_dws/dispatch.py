@@ -1,0 +1,33 @@
+"""Run the command that words name, and say in one line what went wrong."""
+
+import sys
+from collections.abc import Sequence
+
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from lightning_dws.commands.inrs import run_inrs
+from lightning_dws.config_files import expand_includes
+from lightning_dws.distributed import in_one_line
+from lightning_dws.errors import DataError
+from lightning_dws.lightning_cli import run_lightning
+from lightning_dws.saved_settings import with_saved_settings
+
+
+def run_command(words: Sequence[str]) -> None:
+    """Run ``inrs``, ``table``, or one of Lightning's commands; exit with status 1 where it fails.
+
+    Args:
+        words: The command line, its first the command.
+    """
+    try:
+        if words[0] == "inrs":
+            run_inrs(words[1:])
+        elif words[0] == "table":
+            from lightning_dws.table.command import run_table  # imports what no other command needs
+
+            run_table(words[1:])
+        else:
+            run_lightning(with_saved_settings(expand_includes(words)))
+    except (DataError, OSError, MisconfigurationException) as error:
+        sys.stderr.write(f"error: {in_one_line(error)}\n")
+        sys.exit(1)

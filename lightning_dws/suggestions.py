@@ -1,0 +1,99 @@
+"""What a misspelt word was meant to be."""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import jsonargparse
+
+_UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (--[\w.+-]+)")
+_UNKNOWN_KEY = re.compile(r"does not accept option '([\w.]+)'")
+_UNKNOWN_COMMAND = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
+_NO_CLASS = re.compile(r"([\w.]+): found ([\w.]+), expected import path of a class")
+_NOT_IN_MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '(\w+)'")
+_NO_SETTING = re.compile(r"class_path '([\w.]+)'.*Option '(\w+)' is not accepted")
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Ask whether the closest of the known words was meant; say nothing where none is close.
+
+    Example:
+        >>> closest("fitt", ["fit", "test"])
+        "; did you mean 'fit'?"
+    """
+    by_lower = {name.lower(): name for name in known}
+    found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def suggest(message: str, parser: jsonargparse.ArgumentParser) -> str:
+    """Say what was meant by the word that an error names, if it is close to a known one.
+
+    Args:
+        message: Of an error, in one line.
+        parser: That found it.
+    """
+    for pattern, answer in _ANSWERS:
+        if "did you mean" not in message and (match := pattern.search(message)):
+            return answer(parser, *match.groups())
+    return ""
+
+
+def _of_options(parser: jsonargparse.ArgumentParser, word: str) -> str:
+    parsers = _with_subparsers(parser)
+    return closest(word, [option for own in parsers for option in own._option_string_actions])
+
+
+def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
+    return closest(key, [a.dest for own in _with_subparsers(parser) for a in own._actions])
+
+
+def _of_classes(parser: jsonargparse.ArgumentParser, key: str, word: str) -> str:
+    paths = [
+        path
+        for own in _with_subparsers(parser)
+        for action in own._actions
+        if key.endswith(action.dest) and hasattr(action, "extra_help")
+        for path in action.extra_help().rpartition(": ")[2].split(", ")
+    ]
+    return closest(word, paths if "." in word else [path.rpartition(".")[2] for path in paths])
+
+
+def _of_module(parser: jsonargparse.ArgumentParser, module: str, word: str) -> str:
+    names = getattr(sys.modules.get(module), "__all__", ())
+    return closest(word, names)
+
+
+def _of_settings(parser: jsonargparse.ArgumentParser, path: str, word: str) -> str:
+    module, _, name = path.rpartition(".")
+    return closest(word, inspect.signature(getattr(import_module(module), name)).parameters)
+
+
+def _of_commands(parser: jsonargparse.ArgumentParser, word: str, known: str) -> str:
+    return closest(word, re.findall(r"\w+", known))
+
+
+def _of_choices(parser: jsonargparse.ArgumentParser, known: str, word: str) -> str:
+    return closest(word, re.findall(r"\w+", known))
+
+
+def _with_subparsers(parser: Any) -> list[Any]:
+    below = getattr(parser, "_subcommands_action", None)
+    choices = [] if below is None else below._name_parser_map.values()
+    return [parser, *(deeper for own in choices for deeper in _with_subparsers(own))]
+
+
+_ANSWERS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
+    (_UNKNOWN_OPTION, _of_options),
+    (_NO_SETTING, _of_settings),
+    (_UNKNOWN_KEY, _of_keys),
+    (_UNKNOWN_COMMAND, _of_commands),
+    (_NO_CHOICE, _of_choices),
+    (_NO_CLASS, _of_classes),
+    (_NOT_IN_MODULE, _of_module),
+)
