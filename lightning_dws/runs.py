@@ -62,10 +62,14 @@ class Run:
         return self.root / self.name / self.version
 
     def give_back(self) -> None:
-        """Remove the folder if this process made it and nothing was put into it."""
+        """Remove the folder if this process made it and nothing was put into it.
+
+        With it goes the folder of the name, where that holds no other run.
+        """
         if self.is_claimed:
             with suppress(OSError):  # it holds something, or is gone
                 self.folder.rmdir()
+                self.folder.parent.rmdir()
 
 
 def find_run(

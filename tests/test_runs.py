@@ -102,7 +102,7 @@ def test_a_failed_start_leaves_no_folder(words, tmp_path, capsys):
     assert "25 are asked for" in error_of(
         [*words, "--trainer.max_epochs=1", "--data.num_train_objects=25"], capsys
     )
-    assert not list((tmp_path / "runs").rglob("version_*"))
+    assert not list((tmp_path / "runs").iterdir())
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/../..", "", "a\0b"])
