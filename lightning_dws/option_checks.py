@@ -186,6 +186,16 @@ def check_optimizer(task: Any) -> None:
         raise ValueError(f"model.optimizer: lr must be finite, got {rate}")
 
 
+def check_precision(precision: str) -> None:
+    """Refuse a trainer's precision that would convert the INRs themselves.
+
+    Raises:
+        DataError: It would.
+    """
+    if precision.endswith("-true") and precision != "32-true":
+        raise DataError(f"precision {precision} would convert the INRs; use 32-true or bf16-mixed")
+
+
 def check_monitors(trainer: pl.Trainer, metrics: Sequence[str]) -> None:
     """Refuse a callback that watches a metric which no part of the run measures.
 

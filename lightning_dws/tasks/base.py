@@ -1,6 +1,7 @@
 """What every task shares: the LightningModule around a weight-space network."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,6 +16,7 @@ from torchmetrics import Metric
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.errors import DataError
 from lightning_dws.models.recorded import describe
+from lightning_dws.option_checks import check_precision
 from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, compile_network
 from lightning_dws.tasks.divergence import DivergenceWatch
@@ -24,8 +26,14 @@ from lightning_dws.tasks.restoring import (
     check_resumable,
     check_weights,
     count_parts,
+    is_finders,
 )
-from lightning_dws.tasks.resumed_optimizer import apply_options, restart_schedule
+from lightning_dws.tasks.resumed_optimizer import (
+    apply_options,
+    make_with_rate,
+    restart_schedule,
+    set_full_rate,
+)
 from lightning_dws.tasks.schedule import learning_rate_share, tell_about_schedule
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -51,14 +59,9 @@ class WeightSpaceTask(pl.LightningModule):
         network: Takes a ``WeightBatch``. If it has a ``standardize`` module, that is filled from
             the training split before training.
         optimizer: Makes the optimizer from the parameters.
-        schedule: Of the learning rate after the warm-up, by step: ``constant``, or ``cosine`` down
-            to zero at the end of training. Where only ``max_time`` ends it, by the time.
+        schedule: Of the learning rate after the warm-up: ``constant``, or ``cosine`` down to zero.
         warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
-        compile: Whether, or in which mode, ``torch.compile`` makes kernels for the network: worth
-            it on GPUs, slower than the networks' own kernels on CPUs. Where no compiler is found,
-            and for what cannot be compiled, the network runs as it is. ``cuda-graph`` compiles
-            nothing, but replays the network's launches in training as one, see ``GraphedNetwork``.
-            Checkpoints are the same.
+        compile: Whether, or in which mode, the network is compiled, see ``compile_network``.
 
     Raises:
         ValueError: An argument out of its range.
@@ -121,16 +124,19 @@ class WeightSpaceTask(pl.LightningModule):
         return dict(metrics.items())
 
     def setup(self, stage: str) -> None:
-        """Compile the network if that is wanted and possible; it happens at the first batch.
+        """Fill a new network's standardisation from the training split, and compile the network.
+
+        That is if it is wanted and possible; it happens at the first batch. Callbacks that train
+        before the training begins, as finders of learning rates do, find the weights standardised.
 
         Raises:
             DataError: The trainer's precision would convert the INRs themselves.
         """
-        precision = self.trainer.precision
-        if precision.endswith("-true") and precision != "32-true":
-            raise DataError(
-                f"precision {precision} would convert the INRs; use 32-true or bf16-mixed"
-            )
+        check_precision(self.trainer.precision)
+        standardize: Any = getattr(self.network, "standardize", None)
+        is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
+        if standardize is not None and self._datamodule is not None and is_new:
+            standardize.fit(self._datamodule.train_parameters())
         mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
         if mode:
             self._compiled = compile_network(self.network, mode, self.trainer)
@@ -143,19 +149,28 @@ class WeightSpaceTask(pl.LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "learning_rate"},
         }
 
+    @property
+    def lr(self) -> float:
+        """The full learning rate, by Lightning's name for it: its finder reads and sets it."""
+        rate: float = self.optimizer([nn.Parameter(torch.zeros(1))]).defaults["lr"]
+        return rate
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer = partial(make_with_rate, self.optimizer, value)
+        if self._trainer is not None:
+            set_full_rate(self._trainer, value)
+
     def learning_rate_share(self, step: int) -> float:
         """Give the share of the full learning rate at an optimizer step, counted from 0."""
         return learning_rate_share(self.trainer, step, self.schedule, self.warmup_steps)
 
     def on_fit_start(self) -> None:
-        """Fill the network's standardisation from the training split, unless it was restored."""
+        """Compare the optimizers with those of the checkpoint that a training goes on from."""
         if self._resuming is not None:  # the optimizers are made by now, and not yet restored
             check_optimizers(self.trainer, *self._resuming)
             self._resuming = None
         torch.set_float32_matmul_precision("high")  # TensorFloat-32 on GPUs that have it
-        standardize: Any = getattr(self.network, "standardize", None)
-        if standardize is not None and self._datamodule is not None and not self._restored:
-            standardize.fit(self._datamodule.train_parameters())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check what a checkpoint holds before any of it is used.
@@ -168,7 +183,7 @@ class WeightSpaceTask(pl.LightningModule):
         where = str(trainer.ckpt_path) if trainer and trainer.ckpt_path else "the checkpoint"
         self._read_note(checkpoint.get(CHECKPOINT_KEY, {}), where)
         check_weights(self, checkpoint["state_dict"], where)
-        if trainer is not None and trainer.state.fn == "fit":
+        if trainer is not None and trainer.state.fn == "fit" and not is_finders(where):
             check_resumable(trainer, checkpoint, where)
             self._resuming = checkpoint, where
             apply_options(checkpoint, self.optimizer(self.parameters()))
@@ -195,7 +210,7 @@ class WeightSpaceTask(pl.LightningModule):
         self._logged_splits.clear()  # a run that goes on in mid-epoch does not start one
         tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
         for config in self.trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, LambdaLR) and self.trainer.ckpt_path:
+            if isinstance(config.scheduler, LambdaLR):
                 restart_schedule(config.scheduler)
 
     def on_train_epoch_start(self) -> None:
@@ -294,9 +309,8 @@ class WeightSpaceTask(pl.LightningModule):
         Args:
             path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
             network: What its weights are for, made as it was for the training. Default: what the
-                checkpoint says. It can of networks that the command line made, whose class is
-                decorated with ``lightning_dws.models.recorded``, or whose arguments are their
-                defaults or attributes of the same names.
+                checkpoint says, which it can of networks of the command line or ``recorded``, or
+                whose arguments are defaults or attributes of the same names.
 
         Returns:
             The task on the CPU in evaluation mode.
@@ -327,11 +341,5 @@ class WeightSpaceTask(pl.LightningModule):
         *,
         network: nn.Module | None = None,
     ) -> Self:
-        """Rebuild a trained task as ``from_checkpoint`` does, by Lightning's name for it.
-
-        Args:
-            checkpoint_path: A checkpoint that ``main.py fit`` or a trainer in Python wrote.
-            map_location: The device of the task. Default: the CPU.
-            network: See ``from_checkpoint``.
-        """
+        """Rebuild a trained task, on a device, as ``from_checkpoint`` does on the CPU."""
         return cls.from_checkpoint(checkpoint_path, network).to(map_location or "cpu")

@@ -173,6 +173,11 @@ def count_parts(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_finders(where: str) -> bool:
+    """Whether a checkpoint is what Lightning's finders keep while they try rates or batch sizes."""
+    return Path(where).name.startswith((".lr_find_", ".scale_batch_size_"))
+
+
 def check_resumable(trainer: pl.Trainer, checkpoint: dict[str, Any], where: str) -> None:
     """Check that a training can go on from a checkpoint to the same end.
 

@@ -1,9 +1,10 @@
 """An optimizer that continues, with the options that are asked for now."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import Tensor
+import pytorch_lightning as pl
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -52,6 +53,26 @@ def _same(saved: Any, wanted: Any) -> bool:
     if isinstance(saved, (list, tuple)) and isinstance(wanted, (list, tuple)):
         return list(saved) == list(wanted)  # betas
     return bool(saved == wanted)
+
+
+def make_with_rate(
+    make: Callable[..., Optimizer], rate: float, parameters: Iterable[nn.Parameter]
+) -> Optimizer:
+    """Make an optimizer with another learning rate than its maker gives."""
+    optimizer = make(parameters)
+    for settings in (optimizer.defaults, *optimizer.param_groups):
+        settings["lr"] = rate
+    return optimizer
+
+
+def set_full_rate(trainer: pl.Trainer, rate: float) -> None:
+    """Let the schedules of a training scale another learning rate from now on."""
+    for config in trainer.lr_scheduler_configs:
+        if isinstance(config.scheduler, LambdaLR):
+            config.scheduler.base_lrs = [rate for _ in config.scheduler.base_lrs]
+            for group in config.scheduler.optimizer.param_groups:
+                group[_SCHEDULED] = rate
+            restart_schedule(config.scheduler)
 
 
 def restart_schedule(scheduler: LambdaLR) -> None:
