@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lightning_dws.augmentations.symmetry import permute_neurons
@@ -32,13 +33,13 @@ class Alignment(NamedTuple):
 
     Attributes:
         aligned: The moved INRs.
-        permutations: Per hidden layer, (B, n_l) int64.
-        signs: Per hidden layer, (B, n_l) of ±1, in the dtype of the parameters.
+        permutations: Per hidden layer.
+        signs: Per hidden layer, ±1 in the dtype of the parameters.
     """
 
     aligned: WeightBatch
-    permutations: list[Tensor]
-    signs: list[Tensor]
+    permutations: list[Int64[Tensor, "batch _neurons"]]
+    signs: list[Float[Tensor, "batch _neurons"]]
 
 
 @torch.no_grad()

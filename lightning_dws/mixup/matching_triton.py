@@ -15,6 +15,7 @@ import itertools
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lightning_dws.mixup.assignment_triton import assign
@@ -25,7 +26,7 @@ _SCORES_PER_WARP = 1024  # entries of a tile of scores
 
 def match_on_gpu(
     a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Int64[Tensor, "batch neurons"], Float64[Tensor, "batch neurons"]]:
     """Match every INR of b to that of a.
 
     A pair whose norms are not finite, or overflow when squared, stays as it is: to look for one and
@@ -38,7 +39,7 @@ def match_on_gpu(
         relative_gain: Least gain of a step, relative to the product of both INRs' norms.
 
     Returns:
-        Permutations (B, hidden neurons) int64, and signs, likewise, float64.
+        Permutations and signs of the hidden neurons of all layers.
     """
     architecture, count = b.architecture, len(b)
     neurons = sum(architecture.widths)
