@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -12,7 +13,7 @@ _OVER = (0, 1, 3)  # batch, folds, positions
 
 
 class PositionBatchNorm(nn.Module):
-    """Batch norm of (B, fold * C, *axes), per channel C over batch, folds and positions.
+    """Batch norm of channels that are folded, fold by fold, over batch, folds and positions.
 
     The same numbers as ``nn.BatchNorm1d``, whose kernel is slow on the CPU where the channels do
     not come last, and is used elsewhere.
@@ -36,7 +37,9 @@ class PositionBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch folded_channels *axes"]
+    ) -> Float[Tensor, "batch folded_channels *axes"]:
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
         plain = wide.device.type != "cpu" and not self.synchronised

@@ -11,6 +11,7 @@ tensor T is decided by the axes they share alone: see ``linear_maps``, the one r
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_dws.models.architecture_check import check_architecture
@@ -113,8 +114,10 @@ class DWSLayer(IndexTensors):
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Map features (B, fold * in_features, *axes), one per tensor."""
+    def forward(
+        self, features: list[Float[Tensor, "batch _folded_channels ..."]]
+    ) -> list[Float[Tensor, "batch _folded_channels ..."]]:
+        """Map features, one tensor of them per parameter tensor."""
         pooled = [self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
         dtype = features[0].dtype
         parts: list[dict[Axes, Tensor]] = [{} for _ in self.tensors]
@@ -237,19 +240,21 @@ class DWSNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_dim * sum(tensor.fold for tensor in self.tensors), num_classes)
 
-    def forward(self, batch: WeightBatch) -> Tensor:
-        """Give logits (B, num_classes)."""
+    def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
+        """Give logits."""
         return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
-    def embed(self, batch: WeightBatch) -> Tensor:
-        """Give invariant features (B, F): what the linear head takes."""
+    def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
+        """Give invariant features: what the linear head takes."""
         pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
         last = self.architecture.num_layers
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
 
-    def equivariant_features(self, batch: WeightBatch) -> list[Tensor]:
-        """Give features of all weights, then of all biases, (B, fold * hidden_dim, *axes)."""
+    def equivariant_features(
+        self, batch: WeightBatch
+    ) -> list[Float[Tensor, "batch _folded_channels ..."]]:
+        """Give features of all weights, then of all biases, by their permutable axes."""
         check_architecture(self.architecture, batch)
         parameters = self.standardize(batch.parameters)
         device = parameters.device.type

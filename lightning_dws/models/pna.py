@@ -7,6 +7,7 @@ passing, on any graph: static ones with nodes (B, N, D) and edges (B, E, D), or 
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
@@ -63,21 +64,28 @@ class EdgeUpdate(nn.Module):
     """Make an edge from itself and its ends: ``out(silu(edge(e) + source(x_s) + target(x_t)))``.
 
     Args:
-        dim: Channels D of nodes and edges.
+        dim: Channels of nodes and edges.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.edge, self.source, self.target, self.out = (nn.Linear(dim, dim) for _ in range(4))
 
-    def forward(self, x: Tensor, edge_index: Tensor, edges: Tensor) -> Tensor:
-        """Map edges (..., E, D) with nodes (..., N, D) over edge_index (2, E)."""
+    def forward(
+        self,
+        x: Float[Tensor, "*batch nodes channels"],
+        edge_index: Int64[Tensor, "2 edges"],
+        edges: Float[Tensor, "*batch edges channels"],
+    ) -> Float[Tensor, "*batch edges channels"]:
+        """Map edges with the nodes at their ends."""
         source, target = edge_index
         ends = self.source(x)[..., source, :] + self.target(x)[..., target, :]
         return self.out(functional.silu(self.edge(edges) + ends))  # type: ignore[no-any-return]
 
-    def ends_map(self, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Give weight (2 D, D) and bias of what a node adds at an edge's ends, with a bias more."""
+    def ends_map(
+        self, bias: Float[Tensor, "channels"]
+    ) -> tuple[Float[Tensor, "2*channels channels"], Float[Tensor, "2*channels"]]:
+        """Give weight and bias of what a node adds at an edge's ends, with a bias more."""
         bias = bias + self.target.bias + self.source.bias
         return _ends_map(self.target.weight, self.source.weight, bias)
 
@@ -89,7 +97,7 @@ class GraphNorm(nn.Module):
     ``(x - mean) / (std + eps)``.
 
     Args:
-        dim: Channels D.
+        dim: Channels.
         eps: Added to the standard deviation.
     """
 
@@ -99,12 +107,18 @@ class GraphNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., N, D)."""
+    def forward(
+        self, x: Float[Tensor, "*batch nodes channels"]
+    ) -> Float[Tensor, "*batch nodes channels"]:
         return graph_norm(x, self.weight, self.bias, self.eps)
 
 
-def graph_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = _NORM_EPS) -> Tensor:
+def graph_norm(
+    x: Float[Tensor, "*batch nodes channels"],
+    weight: Float[Tensor, "channels"],
+    bias: Float[Tensor, "channels"],
+    eps: float = _NORM_EPS,
+) -> Float[Tensor, "*batch nodes channels"]:
     """Compute ``GraphNorm`` with a weight and a bias."""
     centred = x - x.mean((-2, -1), keepdim=True)
     count = x.shape[-2] * x.shape[-1]

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.models.index_tensors import IndexTensors
@@ -22,12 +23,12 @@ class Standardize(IndexTensors):
     (``ClassificationTask`` does), load a checkpoint, or say ``keep_identity``.
 
     Attributes:
-        mean: (2 L,), in row order: weight 0, bias 0, weight 1, bias 1, ...
-        std: (2 L,), likewise.
+        mean: In row order: weight 0, bias 0, weight 1, bias 1, ...
+        std: Likewise.
     """
 
-    mean: Tensor
-    std: Tensor
+    mean: Float[Tensor, "tensors"]
+    std: Float[Tensor, "tensors"]
     _tensor_of_entry: Tensor
 
     def __init__(self, architecture: INRArchitecture) -> None:
@@ -46,14 +47,16 @@ class Standardize(IndexTensors):
         self._is_settled = True
 
     @torch.no_grad()
-    def fit(self, parameters: Tensor | Iterable[Tensor]) -> None:
+    def fit(
+        self, parameters: Float[Tensor, "rows length"] | Iterable[Float[Tensor, "_rows length"]]
+    ) -> None:
         """Set the statistics to those of a training set.
 
         A std of zero, of a single value, or too small to divide by (below the smallest normal
         number of float32, about 1e-38) counts as 1.
 
         Args:
-            parameters: (N, P), or chunks (N_i, P) of it. Read once, accumulated in float64.
+            parameters: Of the INRs, at once or in chunks. Read once, accumulated in float64.
 
         Raises:
             ValueError: No rows, or rows of another length.
@@ -91,8 +94,10 @@ class Standardize(IndexTensors):
         self.std.copy_(torch.where(std >= smallest, std, 1.0))
         self._is_settled = True
 
-    def forward(self, parameters: Tensor) -> Tensor:
-        """Standardise rows (B, P)."""
+    def forward(
+        self, parameters: Float[Tensor, "batch parameters"]
+    ) -> Float[Tensor, "batch parameters"]:
+        """Standardise rows."""
         if self.training and not self._is_settled:
             self._warn_of_identity()
         scale = self.std.reciprocal()
