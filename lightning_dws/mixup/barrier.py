@@ -18,14 +18,8 @@ def midpoint_error(
 ) -> Float[Tensor, "batch"]:
     """Measure how little the INR half-way between two computes the mean of both signals.
 
-    Args:
-        a: B INRs.
-        b: B INRs of the same architecture, e.g. aligned to a.
-        coordinates: Where to compare the signals.
-
-    Returns:
-        Mean squared error over points and outputs; 0 where a and b are linearly connected
-        half-way.
+    Gives the mean squared error over points and outputs; 0 where a and b (e.g. aligned to a) are
+    linearly connected half-way.
     """
     midpoint = a.replace(parameters=torch.lerp(a.parameters, b.parameters, 0.5))
     mean_signal = (evaluate_inrs(a, coordinates) + evaluate_inrs(b, coordinates)) / 2

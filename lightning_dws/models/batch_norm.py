@@ -11,9 +11,11 @@ from torch.nn import functional
 
 _OVER = (0, 1, 3)  # batch, folds, positions
 
+Folded = Float[Tensor, "batch folded_channels *axes"]
+
 
 class PositionBatchNorm(nn.Module):
-    """Batch norm of channels that are folded, fold by fold, over batch, folds and positions.
+    """Batch norm per channel over batch, folds and positions; folds come before channels.
 
     The same numbers as ``nn.BatchNorm1d``, whose kernel is slow on the CPU where the channels do
     not come last, and is used elsewhere.
@@ -37,9 +39,7 @@ class PositionBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(
-        self, x: Float[Tensor, "batch folded_channels *axes"]
-    ) -> Float[Tensor, "batch folded_channels *axes"]:
+    def forward(self, x: Folded) -> Folded:
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
         plain = wide.device.type != "cpu" and not self.synchronised

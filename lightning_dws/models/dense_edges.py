@@ -1,9 +1,9 @@
 """Message passing between complete layers, without gathering a node for every edge.
 
-All INRs of an architecture have one graph, and between two layers every edge exists. So edges are
-kept as (B, W, directions, D), one row for every weight in the order of the INR's parameters and
-every direction, and what depends on a node alone is computed once per node: ``ends`` (B, N, 2 D)
-is what a node gives to an edge where it is the target i, and where it is the source j.
+All INRs of an architecture have one graph, and between two layers every edge exists. So edges
+are kept for every weight, in the order of the INR's parameters, and every direction, and what
+depends on a node alone is computed once per node: ``ends`` is what a node gives to an edge where
+it is the target i, and where it is the source j.
 
 On a CPU, compiled kernels work on a few INRs at a time, whose edges stay in the cache, and threads
 share out these chunks. What a chunk computes from its edges is not kept for the backward pass but
@@ -22,17 +22,18 @@ from torch.nn import functional
 from lightning_dws.models.edge_kernels import VARIANCE_FLOOR, edge_kernels
 from lightning_dws.models.neural_graph import NeuralGraph
 
+DenseEdges = Float[Tensor, "batch weights directions channels"]
+Ends = Float[Tensor, "batch nodes 2*channels"]
+
 
 def aggregate_messages(
-    edges: Float[Tensor, "batch weights directions channels"],
+    edges: DenseEdges,
     modulation: tuple[Float[Tensor, "2*channels channels"], Float[Tensor, "2*channels"]],
-    ends: Float[Tensor, "batch nodes 2*channels"],
+    ends: Ends,
     update: Float[Tensor, "channels channels"] | None,
     graph: NeuralGraph,
     activate: bool,
-) -> tuple[
-    Float[Tensor, "batch nodes 4*channels"], Float[Tensor, "batch weights directions channels"]
-]:
+) -> tuple[Float[Tensor, "batch nodes 4*channels"], DenseEdges]:
     """Aggregate the messages ``s * (ends_i + ends_j) + t`` that end in each node.
 
     Args:
@@ -59,11 +60,7 @@ def aggregate_messages(
     return aggregates, edges if update is None else functional.linear(edges, update)
 
 
-def add_ends(
-    edges: Float[Tensor, "batch weights directions channels"],
-    ends: Float[Tensor, "batch nodes 2*channels"],
-    graph: NeuralGraph,
-) -> Float[Tensor, "batch weights directions channels"]:
+def add_ends(edges: DenseEdges, ends: Ends, graph: NeuralGraph) -> DenseEdges:
     """Add ``ends_i + ends_j`` to edges, which may be changed."""
     if takes_kernels(edges):
         return _AddEnds.apply(edges, ends, graph)  # type: ignore[no-any-return, no-untyped-call]

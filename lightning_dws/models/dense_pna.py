@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_dws.models.dense_edges import add_ends, aggregate_messages
+from lightning_dws.models.dense_edges import DenseEdges, add_ends, aggregate_messages
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv, graph_norm
 
@@ -97,7 +97,7 @@ def compose(
 
 def pass_messages(
     x: Float[Tensor, "batch nodes channels"],
-    edges: Float[Tensor, "batch weights directions channels"],
+    edges: DenseEdges,
     kept: Float[Tensor, "batch _gaps #nodes #channels"],
     rounds: Sequence[tuple[Tensor, ...]],
     graph: NeuralGraph,

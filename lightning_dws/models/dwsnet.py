@@ -4,8 +4,8 @@ Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spac
 
 Every parameter tensor of an INR has axes: weight l has neurons l+1 and neurons l, bias l has
 neurons l+1. The INR's inputs and outputs cannot be permuted; these axes are folded into the
-channels. A tensor's features are (B, channels, *axes). What a layer computes from tensor S for
-tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
+channels. What a layer computes from tensor S for tensor T is decided by the axes they share alone:
+see ``linear_maps``, the one rule.
 """
 
 from collections.abc import Iterable
@@ -27,6 +27,8 @@ from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 SET_LAYERS = ("attention", "deepsets")
+
+Features = list[Float[Tensor, "batch _folded_channels ..."]]  # one of each parameter tensor
 
 
 def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMap]:
@@ -114,10 +116,7 @@ class DWSLayer(IndexTensors):
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
 
-    def forward(
-        self, features: list[Float[Tensor, "batch _folded_channels ..."]]
-    ) -> list[Float[Tensor, "batch _folded_channels ..."]]:
-        """Map features, one tensor of them per parameter tensor."""
+    def forward(self, features: Features) -> Features:
         pooled = [self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
         dtype = features[0].dtype
         parts: list[dict[Axes, Tensor]] = [{} for _ in self.tensors]
@@ -251,9 +250,7 @@ class DWSNet(nn.Module):
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
 
-    def equivariant_features(
-        self, batch: WeightBatch
-    ) -> list[Float[Tensor, "batch _folded_channels ..."]]:
+    def equivariant_features(self, batch: WeightBatch) -> Features:
         """Give features of all weights, then of all biases, by their permutable axes."""
         check_architecture(self.architecture, batch)
         parameters = self.standardize(batch.parameters)

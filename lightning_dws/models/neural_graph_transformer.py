@@ -21,11 +21,15 @@ from lightning_dws.models.graph_features import (
 )
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_heads, check_options
+from lightning_dws.models.pairs import Pairs
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_attention import AttentionTerms, attend
 from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+Nodes = Float[Tensor, "batch nodes node_channels"]
+Queries = Float[Tensor, "batch queries node_channels"]
 
 
 @recorded
@@ -203,11 +207,7 @@ class RelationalLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(node_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        nodes: Float[Tensor, "batch nodes channels"],
-        edges: Float[Tensor, "batch pair_channels queries nodes"],
-    ) -> Float[Tensor, "batch queries channels"]:
+    def forward(self, nodes: Nodes, edges: Pairs) -> Queries:
         """Give the last nodes, those that query, from all."""
         attended = self.attention_out(self.attention(nodes, edges))
         nodes = nodes[:, -edges.shape[2] :]
@@ -235,11 +235,7 @@ class RelationalAttention(nn.Module):
         self.edge_maps = _xavier_linear(edge_dim, 4 * dim, bias=False)
         self.out = _xavier_linear(dim, node_dim)
 
-    def forward(
-        self,
-        nodes: Float[Tensor, "batch nodes channels"],
-        edges: Float[Tensor, "batch pair_channels queries nodes"],
-    ) -> Float[Tensor, "batch queries channels"]:
+    def forward(self, nodes: Nodes, edges: Pairs) -> Queries:
         """Give what the last nodes, those that query, gather from all."""
         mapped = self.node_maps(nodes).unflatten(-1, (self.num_heads, 3, -1)).transpose(1, 2)
         query, key, value = mapped.unbind(-2)  # (B, H, N, C) each
@@ -288,11 +284,8 @@ class EdgeUpdate(nn.Module):
         self.dropout = dropout
 
     def forward(
-        self,
-        nodes: Float[Tensor, "batch nodes channels"],
-        edges: Float[Tensor, "batch pair_channels nodes nodes"],
-        num_queries: int,
-    ) -> Float[Tensor, "batch pair_channels {num_queries} nodes"]:
+        self, nodes: Nodes, edges: Float[Tensor, "batch channels nodes nodes"], num_queries: int
+    ) -> Pairs:
         """Give the edges of the last nodes, those that query, to all."""
         own, opposite = self.edge.weight.chunk(2, 1)
         query_terms = self.query(nodes[:, -num_queries:]) + self.edge.bias

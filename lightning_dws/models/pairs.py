@@ -1,4 +1,4 @@
-"""Features of pairs of nodes, (B, channels, R, N): linear maps, and chunks that fit in memory."""
+"""Features of pairs of nodes: linear maps, and chunks that fit in memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Pairs = Float[Tensor, "batch channels queries nodes"]
 
 _BYTES_AT_ONCE = {"cpu": 4 * 2**20, "cuda": 2**30}  # of the widest tensor of pairs: cache, memory
 
@@ -25,7 +27,7 @@ def in_one_dtype(function: Callable[..., Any], *tensors: Tensor | None) -> Any:
         )
 
 
-def chunks(edges: Float[Tensor, "batch _channels queries nodes"], channels: int) -> list[slice]:
+def chunks(edges: Pairs, channels: int) -> list[slice]:
     """Split a batch so that a tensor of pairs with that many channels fits where it should."""
     size = channels * edges.shape[2] * edges.shape[3] * edges.element_size()
     step = max(1, _BYTES_AT_ONCE.get(edges.device.type, 2**30) // size)

@@ -14,6 +14,9 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MultiAggregation
 from torch_geometric.utils import degree
 
+Nodes = Float[Tensor, "*batch nodes channels"]
+Edges = Float[Tensor, "*batch edges channels"]
+
 _NORM_EPS = 1e-5
 
 
@@ -61,23 +64,13 @@ class PNAConv(MessagePassing):  # type: ignore[misc]
 
 
 class EdgeUpdate(nn.Module):
-    """Make an edge from itself and its ends: ``out(silu(edge(e) + source(x_s) + target(x_t)))``.
-
-    Args:
-        dim: Channels of nodes and edges.
-    """
+    """Make an edge from itself and its ends: ``out(silu(edge(e) + source(x_s) + target(x_t)))``."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.edge, self.source, self.target, self.out = (nn.Linear(dim, dim) for _ in range(4))
 
-    def forward(
-        self,
-        x: Float[Tensor, "*batch nodes channels"],
-        edge_index: Int64[Tensor, "2 edges"],
-        edges: Float[Tensor, "*batch edges channels"],
-    ) -> Float[Tensor, "*batch edges channels"]:
-        """Map edges with the nodes at their ends."""
+    def forward(self, x: Nodes, edge_index: Int64[Tensor, "2 edges"], edges: Edges) -> Edges:
         source, target = edge_index
         ends = self.source(x)[..., source, :] + self.target(x)[..., target, :]
         return self.out(functional.silu(self.edge(edges) + ends))  # type: ignore[no-any-return]
@@ -95,10 +88,6 @@ class GraphNorm(nn.Module):
 
     torch-geometric's ``LayerNorm`` of mode ``graph`` on static graphs:
     ``(x - mean) / (std + eps)``.
-
-    Args:
-        dim: Channels.
-        eps: Added to the standard deviation.
     """
 
     def __init__(self, dim: int, eps: float = _NORM_EPS) -> None:
@@ -107,18 +96,16 @@ class GraphNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(
-        self, x: Float[Tensor, "*batch nodes channels"]
-    ) -> Float[Tensor, "*batch nodes channels"]:
+    def forward(self, x: Nodes) -> Nodes:
         return graph_norm(x, self.weight, self.bias, self.eps)
 
 
 def graph_norm(
-    x: Float[Tensor, "*batch nodes channels"],
+    x: Nodes,
     weight: Float[Tensor, "channels"],
     bias: Float[Tensor, "channels"],
     eps: float = _NORM_EPS,
-) -> Float[Tensor, "*batch nodes channels"]:
+) -> Nodes:
     """Compute ``GraphNorm`` with a weight and a bias."""
     centred = x - x.mean((-2, -1), keepdim=True)
     count = x.shape[-2] * x.shape[-1]

@@ -2,8 +2,8 @@
 
 Diao & Loynd (2023), "Relational Attention: Generalizing Transformers for Graph-Structured Tasks".
 
-Features of pairs are (B, D, R, N): channels first, then the R nodes that attend (queries), then the
-N nodes attended to (keys). So a linear map of pairs is one matrix product W e, and sums over
+Features of pairs have channels first, then the R nodes that attend (queries), then the N nodes
+attended to (keys). So a linear map of pairs is one matrix product W e, and sums over
 channels, heads or pairs run over contiguous memory. Graphs of a batch are independent: a chunk of
 them is taken through all steps while it is in the cache, and the backward pass computes a chunk's
 wide features again. Kept are the edges alone, and the attention, one number per pair and head.
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_dws.models.pairs import chunks, in_one_dtype, map_pairs, outer
+from lightning_dws.models.pairs import Pairs, chunks, in_one_dtype, map_pairs, outer
 
 
 class AttentionTerms(NamedTuple):
@@ -43,12 +43,13 @@ class AttentionTerms(NamedTuple):
     gates: Float[Tensor, "heads value_channels channels"]
 
 
-def attend(
-    edges: Float[Tensor, "batch channels queries nodes"], terms: AttentionTerms
-) -> tuple[
+Attended = tuple[
     Float[Tensor, "batch heads value_channels queries"],
     Float[Tensor, "batch queries heads channels"],
-]:
+]
+
+
+def attend(edges: Pairs, terms: AttentionTerms) -> Attended:
     """Average gated values, and the edges themselves, over the keys by the softmax of the scores.
 
     That is ``sum_j p_ij v_j * (gates e_ij)``, and ``sum_j p_ij e_ij``.
@@ -58,17 +59,14 @@ def attend(
 
 
 def attend_at_once(
-    edges: Float[Tensor, "batch channels queries nodes"],
+    edges: Pairs,
     node_scores: Float[Tensor, "batch heads queries nodes"],
     query_terms: Float[Tensor, "batch queries heads channels"],
     key_terms: Float[Tensor, "batch nodes heads channels"],
     forms: Float[Tensor, "heads channels channels"],
     values: Float[Tensor, "batch heads value_channels nodes"],
     gates: Float[Tensor, "heads value_channels channels"],
-) -> tuple[
-    Float[Tensor, "batch heads value_channels queries"],
-    Float[Tensor, "batch queries heads channels"],
-]:
+) -> Attended:
     """Compute ``attend`` by its definition, for compilers and as the reference."""
     mapped = torch.einsum("hde,beij->bhdij", forms, edges)
     mapped = mapped + query_terms.permute(0, 2, 3, 1)[..., None]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from lightning_dws.models.pairs import add_map, chunks, in_one_dtype, map_pairs, outer
+from lightning_dws.models.pairs import Pairs, add_map, chunks, in_one_dtype, map_pairs, outer
 
 _NORM_EPS = 1e-5
 
@@ -22,11 +22,8 @@ class EdgeUpdateTerms(NamedTuple):
     """What an update of edges needs to know beside them.
 
     The first block is ``norm(e_ij + out gelu(own e_ij + opposite e_ji + query_i + key_j))``, the
-    second ``norm(e + mlp_out gelu(mlp_in e))``.
-
-    Attributes:
-        query_terms: Of the nodes, biases included.
-        norm: Weight and bias of the layer norm.
+    second ``norm(e + mlp_out gelu(mlp_in e))``. The nodes' terms include the biases, and a
+    norm is the weight and the bias of a layer norm.
     """
 
     query_terms: Float[Tensor, "batch hidden queries"]
@@ -43,18 +40,11 @@ class EdgeUpdateTerms(NamedTuple):
 
 
 def update_edges(
-    edges: Float[Tensor, "batch channels queries nodes"],
-    opposite_edges: Float[Tensor, "batch channels queries nodes"],
-    terms: EdgeUpdateTerms,
-    dropout: float = 0.0,
-) -> Float[Tensor, "batch channels queries nodes"]:
-    """Update edges from their own and their opposite's features and from their nodes.
+    edges: Pairs, opposite_edges: Pairs, terms: EdgeUpdateTerms, dropout: float = 0.0
+) -> Pairs:
+    """Update edges e_ij from their own and their opposite's features e_ji and from their nodes.
 
-    Args:
-        edges: e_ij.
-        opposite_edges: e_ji.
-        terms: Of their nodes and of the blocks.
-        dropout: Probability of dropping an entry of what a block adds to the edges.
+    An entry of what a block adds to the edges is dropped with the probability ``dropout``.
     """
     keep = None
     if dropout > 0:
@@ -81,10 +71,10 @@ def keep_mask(
 
 def update_edges_at_once(
     keep: Bool[Tensor, "2 batch channels queries nodes"] | None,
-    edges: Float[Tensor, "batch channels queries nodes"],
-    opposite_edges: Float[Tensor, "batch channels queries nodes"],
+    edges: Pairs,
+    opposite_edges: Pairs,
     *terms: Tensor,
-) -> Float[Tensor, "batch channels queries nodes"]:
+) -> Pairs:
     """Compute ``update_edges`` by its definition, for compilers and as the reference."""
     t = EdgeUpdateTerms(*terms)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.weight_space import INRArchitecture
 
+Rows = Float[Tensor, "batch parameters"]
+
 _ROWS_AT_ONCE = 4096
 
 
@@ -47,16 +49,11 @@ class Standardize(IndexTensors):
         self._is_settled = True
 
     @torch.no_grad()
-    def fit(
-        self, parameters: Float[Tensor, "rows length"] | Iterable[Float[Tensor, "_rows length"]]
-    ) -> None:
-        """Set the statistics to those of a training set.
+    def fit(self, parameters: Rows | Iterable[Rows]) -> None:
+        """Set the statistics to those of a training set, whole or in chunks that are read once.
 
         A std of zero, of a single value, or too small to divide by (below the smallest normal
         number of float32, about 1e-38) counts as 1.
-
-        Args:
-            parameters: Of the INRs, at once or in chunks. Read once, accumulated in float64.
 
         Raises:
             ValueError: No rows, or rows of another length.
@@ -94,9 +91,7 @@ class Standardize(IndexTensors):
         self.std.copy_(torch.where(std >= smallest, std, 1.0))
         self._is_settled = True
 
-    def forward(
-        self, parameters: Float[Tensor, "batch parameters"]
-    ) -> Float[Tensor, "batch parameters"]:
+    def forward(self, parameters: Rows) -> Rows:
         """Standardise rows."""
         if self.training and not self._is_settled:
             self._warn_of_identity()
