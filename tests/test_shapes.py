@@ -142,6 +142,7 @@ def mix() -> None:
 
 
 def train() -> None:
+    torch.manual_seed(0)
     networks = [
         FlatMLP(SINE, 3, 8),
         *(DWSNet(SINE, 3, 8, 1, "attention", reduction, 2) for reduction in ("max", "sum")),

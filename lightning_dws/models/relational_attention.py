@@ -2,8 +2,8 @@
 
 Diao & Loynd (2023), "Relational Attention: Generalizing Transformers for Graph-Structured Tasks".
 
-Features of pairs have channels first, then the R nodes that attend (queries), then the N nodes
-attended to (keys). So a linear map of pairs is one matrix product W e, and sums over
+Features of pairs are (B, D, R, N): channels first, then the R nodes that attend (queries), then the
+N nodes attended to (keys). So a linear map of pairs is one matrix product W e, and sums over
 channels, heads or pairs run over contiguous memory. Graphs of a batch are independent: a chunk of
 them is taken through all steps while it is in the cache, and the backward pass computes a chunk's
 wide features again. Kept are the edges alone, and the attention, one number per pair and head.
@@ -20,7 +20,7 @@ from lightning_dws.models.pairs import Pairs, chunks, in_one_dtype, map_pairs, o
 
 
 class AttentionTerms(NamedTuple):
-    """What attention needs to know beside the edges.
+    """What the attention of H heads with C value channels needs to know beside the edges.
 
     The score of a pair is ``(q_i + Q e) . (k_j + K e)`` for an edge e. Multiplied out, that is
     ``q_i . k_j + e . (K' q_i + Q' k_j) + e . (Q' K) e``, where queries and keys of edges do not

@@ -164,7 +164,7 @@ class _Attend(torch.autograd.Function):
 
     Channels come before positions, (B, c, n): a linear map is W x, its result splits into heads
     without a copy, and so do all products of the backward pass. q, k, v and o are flat buffers of
-    blocks, source by source: (B, T_s d, n) for each.
+    blocks, source by source: (B, T_s d, n) for the T_s blocks of each.
     """
 
     @staticmethod
