@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import torch
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from lightning_dws.errors import DataError
@@ -111,7 +112,7 @@ class Sine(nn.Module):
         super().__init__()
         self.w0 = w0
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return torch.sin(self.w0 * z)
 
     def extra_repr(self) -> str:
@@ -125,7 +126,7 @@ class OutputOffset(nn.Module):
         super().__init__()
         self.offset = offset
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return y + self.offset
 
     def extra_repr(self) -> str:
@@ -141,22 +142,22 @@ class WeightBatch:
 
     Attributes:
         architecture: What network each row is.
-        parameters: (B, P) floating.
-        label: (B,) int64, the class; stays the hard class when ``target`` is soft.
-        object_id: (B,) int64, which image or shape, unique over all splits of a dataset.
-        view: (B,) int64, which neural view (independently initialised fit) of the object.
-        target: (B, K) floating soft labels, or None where the hard label is all there is.
+        parameters: The rows.
+        label: The class; stays the hard class when ``target`` is soft.
+        object_id: Which image or shape, unique over all splits of a dataset.
+        view: Which neural view (independently initialised fit) of the object.
+        target: Soft labels, or None where the hard label is all there is.
 
     Raises:
         DataError: A field has another shape or dtype; the message says which and what was found.
     """
 
     architecture: INRArchitecture
-    parameters: Tensor
-    label: Tensor
-    object_id: Tensor
-    view: Tensor
-    target: Tensor | None = None
+    parameters: Float[Tensor, "batch parameters"]
+    label: Int64[Tensor, "batch"]
+    object_id: Int64[Tensor, "batch"]
+    view: Int64[Tensor, "batch"]
+    target: Float[Tensor, "batch classes"] | None = None
 
     def __post_init__(self) -> None:
         expected = self.architecture.num_parameters
@@ -182,10 +183,10 @@ class WeightBatch:
     def from_parameters(
         cls,
         architecture: INRArchitecture,
-        parameters: Tensor,
-        label: Tensor | None = None,
-        object_id: Tensor | None = None,
-        view: Tensor | None = None,
+        parameters: Float[Tensor, "batch parameters"],
+        label: Int64[Tensor, "batch"] | None = None,
+        object_id: Int64[Tensor, "batch"] | None = None,
+        view: Int64[Tensor, "batch"] | None = None,
     ) -> Self:
         """Wrap rows; what is not given is label 0, objects numbered from 0, view 0."""
         size, device = len(parameters), parameters.device
@@ -202,13 +203,13 @@ class WeightBatch:
     def from_layers(
         cls,
         architecture: INRArchitecture,
-        weights: Sequence[Tensor],
-        biases: Sequence[Tensor],
-        label: Tensor | None = None,
-        object_id: Tensor | None = None,
-        view: Tensor | None = None,
+        weights: Sequence[Float[Tensor, "batch _out _in"]],
+        biases: Sequence[Float[Tensor, "batch _out"]],
+        label: Int64[Tensor, "batch"] | None = None,
+        object_id: Int64[Tensor, "batch"] | None = None,
+        view: Int64[Tensor, "batch"] | None = None,
     ) -> Self:
-        """Flatten weights (B, out, in) and biases (B, out) of every layer into rows."""
+        """Flatten weights and biases of every layer into rows."""
         for kind, tensors in (("weight", weights), ("bias", biases)):
             if len(tensors) != architecture.num_layers:
                 raise DataError(
@@ -232,7 +233,7 @@ class WeightBatch:
         cls,
         architecture: INRArchitecture,
         state_dicts: Sequence[Mapping[str, Tensor]],
-        label: Tensor | None = None,
+        label: Int64[Tensor, "batch"] | None = None,
     ) -> Self:
         """Read MLPs saved as state dicts: (weight, bias) per layer in order, under any names."""
         shapes = [s for out, in_ in architecture.weight_shapes for s in ((out, in_), (out,))]
@@ -269,8 +270,8 @@ class WeightBatch:
         return network
 
     @property
-    def weights(self) -> list[Tensor]:
-        """Weight of every layer, (B, out, in), views of ``parameters``."""
+    def weights(self) -> list[Float[Tensor, "batch _out _in"]]:
+        """Weight of every layer, views of ``parameters``."""
         shapes = self.architecture.weight_shapes
         return [
             self.parameters[:, where].view(-1, *shape)
@@ -278,8 +279,8 @@ class WeightBatch:
         ]
 
     @property
-    def biases(self) -> list[Tensor]:
-        """Bias of every layer, (B, out), views of ``parameters``."""
+    def biases(self) -> list[Float[Tensor, "batch _out"]]:
+        """Bias of every layer, views of ``parameters``."""
         return [self.parameters[:, where] for where in self.architecture.bias_slices]
 
     @property
@@ -289,8 +290,8 @@ class WeightBatch:
     def __len__(self) -> int:
         return self.parameters.shape[0]
 
-    def __getitem__(self, index: Tensor | slice | list[int]) -> Self:
-        """Select INRs by a slice, a list or an index tensor (B',)."""
+    def __getitem__(self, index: Int[Tensor, "selected"] | slice | list[int]) -> Self:
+        """Select INRs by a slice, a list or an index tensor."""
         return self._map(lambda tensor: tensor[index])
 
     def replace(self, **fields: Any) -> Self:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lightning_dws.errors import DataError
@@ -131,8 +132,8 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"))
 
 def draw_uniform(
     batch: WeightBatch, low: float, high: float, generator: torch.Generator, *shape: int
-) -> Tensor:
-    """Draw (B, *shape) numbers uniform in [low, high), in float32 or, for such INRs, float64."""
+) -> Float[Tensor, "batch *shape"]:
+    """Draw numbers uniform in [low, high), in float32 or, for such INRs, float64."""
     size = (len(batch), *shape)
     numbers = torch.rand(size, generator=generator, device=batch.device, dtype=draw_dtype(batch))
     return low + (high - low) * numbers
@@ -140,13 +141,15 @@ def draw_uniform(
 
 def draw_bernoulli(
     batch: WeightBatch, probability: float, generator: torch.Generator, *shape: int
-) -> Tensor:
-    """Draw (B, *shape) booleans, true with the given probability (exactly so for 0 and 1)."""
+) -> Bool[Tensor, "batch *shape"]:
+    """Draw booleans, true with the given probability (exactly so for 0 and 1)."""
     return draw_uniform(batch, 0, 1, generator, *shape) < probability
 
 
-def draw_permutations(batch: WeightBatch, n: int, generator: torch.Generator) -> Tensor:
-    """Draw one permutation of n elements per INR, (B, n) int64."""
+def draw_permutations(
+    batch: WeightBatch, n: int, generator: torch.Generator
+) -> Int64[Tensor, "batch n"]:
+    """Draw one permutation of n elements per INR."""
     keys = draw_uniform(batch, 0, 1, generator, n)
     if keys.is_cuda:
         return keys.argsort(dim=1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.augmentations.base import (
@@ -127,12 +128,11 @@ def _smallest(values: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.sort(partitioned[:, :count])).to(values.dtype)
 
 
-def tensor_std(batch: WeightBatch) -> Tensor:
+def tensor_std(batch: WeightBatch) -> Float[Tensor, "parameters"]:
     """Give the standard deviation of every weight matrix and bias vector over the batch.
 
-    Returns:
-        (P,): each entry of a row has the value of the tensor that it belongs to, 0 where a
-        standard deviation is undefined because the batch holds a single value of the tensor.
+    Each entry of a row has the value of the tensor that it belongs to, 0 where a standard
+    deviation is undefined because the batch holds a single value of the tensor.
     """
     architecture, size = batch.architecture, len(batch)
     parameters = batch.parameters.to(draw_dtype(batch))

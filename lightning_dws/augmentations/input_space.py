@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.augmentations.base import (
@@ -29,17 +30,13 @@ AXES: tuple[Axis, ...] = ("x", "y", "z")
 
 
 def transform_input(
-    batch: WeightBatch, matrix: Tensor | None = None, shift: Tensor | None = None
+    batch: WeightBatch,
+    matrix: Float[Tensor, "batch inputs inputs"] | None = None,
+    shift: Float[Tensor, "batch inputs"] | None = None,
 ) -> WeightBatch:
-    """Turn every INR f into ``x -> f(matrix x + shift)``, exactly.
+    """Turn every INR f into ``x -> f(matrix x + shift)``, exactly and in new memory.
 
-    Args:
-        batch: B INRs with d inputs.
-        matrix: (B, d, d); None is the identity.
-        shift: (B, d); None is zero.
-
-    Returns:
-        The changed INRs, in new memory.
+    No matrix is the identity, no shift is zero.
     """
     moved = copy_parameters(batch)
     weight, bias = moved.weights[0], moved.biases[0]
@@ -52,17 +49,14 @@ def transform_input(
 
 def draw_rotations(
     batch: WeightBatch, max_angle_degrees: float, axis: Axis | None, generator: torch.Generator
-) -> Tensor:
+) -> Float[Tensor, "batch inputs inputs"]:
     """Draw one rotation matrix per INR, uniform among those by at most an angle.
 
     Args:
-        batch: B INRs with d = 2 or 3 inputs.
+        batch: INRs with 2 or 3 inputs.
         max_angle_degrees: In [0, 180].
         axis: In 3-D, the axis to turn about; None is any (180 degrees: uniform on SO(3)).
         generator: Where to draw from.
-
-    Returns:
-        (B, d, d).
     """
     max_angle = math.radians(max_angle_degrees)
     if batch.architecture.in_features == 2:

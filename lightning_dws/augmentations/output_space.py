@@ -1,6 +1,7 @@
 """Maps of the INR's output: the last layer takes them exactly."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.augmentations.base import (
@@ -15,16 +16,12 @@ from lightning_dws.augmentations.base import (
 from lightning_dws.weight_space import WeightBatch
 
 
-def transform_output(batch: WeightBatch, scale: Tensor, shift: Tensor) -> WeightBatch:
-    """Turn every INR f into ``scale f + shift``, exactly.
+def transform_output(
+    batch: WeightBatch, scale: Float[Tensor, "batch"], shift: Float[Tensor, "batch"]
+) -> WeightBatch:
+    """Turn every INR f into ``scale f + shift``, exactly and in new memory.
 
-    Args:
-        batch: B INRs; the architecture's output offset is part of f.
-        scale: (B,).
-        shift: (B,), added to every output.
-
-    Returns:
-        The changed INRs, in new memory.
+    The architecture's output offset is part of f, and the shift is added to every output.
     """
     moved = copy_parameters(batch)
     weight, bias, offset = moved.weights[-1], moved.biases[-1], batch.architecture.output_offset

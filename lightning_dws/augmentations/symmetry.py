@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lightning_dws.augmentations.base import (
@@ -20,20 +21,15 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
 def permute_neurons(
-    batch: WeightBatch, permutations: Sequence[Tensor], signs: Sequence[Tensor] | None = None
+    batch: WeightBatch,
+    permutations: Sequence[Int64[Tensor, "batch _neurons"]],
+    signs: Sequence[Float[Tensor, "batch _neurons"]] | None = None,
 ) -> WeightBatch:
-    """Reorder the hidden neurons of every INR, and negate some.
+    """Reorder the hidden neurons of every INR, and negate some, in new memory.
 
     Neuron ``i`` of hidden layer ``l`` becomes ``signs[l][:, i]`` times the former neuron
     ``permutations[l][:, i]``. This keeps the function, with signs -1 for odd activations alone.
-
-    Args:
-        batch: B INRs.
-        permutations: Per hidden layer, (B, n_l) int64.
-        signs: Per hidden layer, (B, n_l) of ±1; None keeps all signs.
-
-    Returns:
-        The changed INRs, in new memory.
+    No signs are all 1.
     """
     weights, biases = batch.weights, batch.biases
     for layer, permutation in enumerate(permutations):
@@ -48,8 +44,10 @@ def permute_neurons(
     return permuted
 
 
-def take_rows(weight: Tensor, rows: Tensor) -> Tensor:
-    """Reorder the rows of matrices (B, n, m) by (B, n); ten times faster on CPUs than gather."""
+def take_rows(
+    weight: Float[Tensor, "batch rows columns"], rows: Int64[Tensor, "batch rows"]
+) -> Float[Tensor, "batch rows columns"]:
+    """Reorder the rows of matrices; ten times faster on CPUs than gather."""
     starts = torch.arange(0, rows.numel(), rows.shape[1], device=rows.device)
     return weight.flatten(0, 1).index_select(0, (rows + starts[:, None]).flatten()).view_as(weight)
 

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from lightning_dws.augmentations.symmetry import permute_neurons
@@ -28,17 +29,12 @@ class Alignment(NamedTuple):
     """What ``align`` found.
 
     Neuron ``i`` of hidden layer ``l`` of ``aligned`` is ``signs[l][:, i]`` times neuron
-    ``permutations[l][:, i]`` of the INR that was aligned.
-
-    Attributes:
-        aligned: The moved INRs.
-        permutations: Per hidden layer, (B, n_l) int64.
-        signs: Per hidden layer, (B, n_l) of ±1, in the dtype of the parameters.
+    ``permutations[l][:, i]`` of the INR that was aligned; signs are ±1, in the parameters' dtype.
     """
 
     aligned: WeightBatch
-    permutations: list[Tensor]
-    signs: list[Tensor]
+    permutations: list[Int64[Tensor, "batch _neurons"]]
+    signs: list[Float[Tensor, "batch _neurons"]]
 
 
 @torch.no_grad()
@@ -78,13 +74,8 @@ def align(a: WeightBatch, b: WeightBatch, symmetry: Symmetry = "permutation") ->
 
 def _match(
     a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
-) -> tuple[Tensor, Tensor]:
-    """Search where the batch is: compiled for CPUs and, by Triton, for CUDA; elsewhere on the CPU.
-
-    Returns:
-        Which of b's neurons stands where, per hidden neuron, (B, sum of hidden widths) int64, and
-        its sign, likewise, in float64.
-    """
+) -> tuple[Int64[Tensor, "batch neurons"], Float64[Tensor, "batch neurons"]]:
+    """Search where the batch is: compiled on CPUs, by Triton on CUDA; otherwise on the CPU."""
     if b.device.type == "cuda" and find_spec("triton") is not None:
         from lightning_dws.mixup.matching_triton import match_on_gpu
 

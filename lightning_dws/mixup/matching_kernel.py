@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lightning_dws.compiled import compiled
@@ -22,7 +23,7 @@ _LARGEST_NORM = 1e300  # squared
 
 def match_on_cpu(
     a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Int64[Tensor, "batch neurons"], Float64[Tensor, "batch neurons"]]:
     """Match every INR of b to that of a.
 
     Args:
@@ -32,8 +33,7 @@ def match_on_cpu(
         relative_gain: Least gain of a step, relative to the product of both INRs' norms.
 
     Returns:
-        Which neuron of b stands where, per hidden neuron, (B, sum of hidden widths) int64, and
-        its sign, likewise, in float64.
+        Which neuron of b stands where, per hidden neuron of all layers, and its sign.
 
     Raises:
         DataError: The weights of a pair are not finite, or too large to compare.

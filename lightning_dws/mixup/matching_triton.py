@@ -15,6 +15,7 @@ import itertools
 import torch
 import triton
 import triton.language as tl
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lightning_dws.mixup.assignment_triton import assign
@@ -25,20 +26,11 @@ _SCORES_PER_WARP = 1024  # entries of a tile of scores
 
 def match_on_gpu(
     a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
-) -> tuple[Tensor, Tensor]:
-    """Match every INR of b to that of a.
+) -> tuple[Int64[Tensor, "batch neurons"], Float64[Tensor, "batch neurons"]]:
+    """Match every INR of b to that of a on the same device, as ``match_on_cpu`` does elsewhere.
 
     A pair whose norms are not finite, or overflow when squared, stays as it is: to look for one and
     raise would wait for the GPU, and a loss that is not finite is noticed soon enough.
-
-    Args:
-        a: B INRs that stay.
-        b: B INRs that move, of the same architecture and on the same device.
-        signed: Whether hidden neurons may be negated.
-        relative_gain: Least gain of a step, relative to the product of both INRs' norms.
-
-    Returns:
-        Permutations (B, hidden neurons) int64, and signs, likewise, float64.
     """
     architecture, count = b.architecture, len(b)
     neurons = sum(architecture.widths)

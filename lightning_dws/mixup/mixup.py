@@ -5,6 +5,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.augmentations.base import check_probability, check_range
@@ -21,7 +22,7 @@ LabelMode = Literal["mixed", "hard"]
 def mix_up(
     batch: WeightBatch,
     partner: WeightBatch,
-    share: Tensor,
+    share: Float[Tensor, "batch"],
     num_classes: int,
     labels: LabelMode = "mixed",
 ) -> WeightBatch:
@@ -30,16 +31,16 @@ def mix_up(
     Args:
         batch: B INRs.
         partner: B INRs of the same architecture.
-        share: (B,) in [0, 1], the batch's own share (lambda); the partner's is the rest. With
-            share 1 the weights stay bit-equal.
+        share: In [0, 1], the batch's own share (lambda); the partner's is the rest. With share 1
+            the weights stay bit-equal.
         num_classes: K.
         labels: ``"mixed"`` mixes targets (one-hot labels, or the soft targets that are already
             there) with the same share; ``"hard"`` takes the label (and the soft target, if
             there is one) of the larger share.
 
     Returns:
-        A batch with ``parameters`` mixed, ``target`` (B, K) soft where labels are mixed, and
-        ``label`` that of the larger share, for metrics. Ids stay the batch's own.
+        A batch with ``parameters`` mixed, ``target`` soft where labels are mixed, and ``label``
+        that of the larger share, for metrics. Ids stay the batch's own.
     """
     column = share[:, None]
     weight = column.to(batch.parameters.dtype)
@@ -63,8 +64,8 @@ def _soft_target(batch: WeightBatch, num_classes: int) -> Tensor:
     return F.one_hot(batch.label, num_classes).float()
 
 
-def draw_beta(alpha: float, size: int, generator: torch.Generator) -> Tensor:
-    """Draw (size,) numbers of Beta(alpha, alpha), from logarithms, which small alphas need.
+def draw_beta(alpha: float, size: int, generator: torch.Generator) -> Float[Tensor, "size"]:
+    """Draw numbers of Beta(alpha, alpha), from logarithms, which small alphas need.
 
     A gamma variate of shape alpha is one of shape alpha + 1 times ``uniform ** (1 / alpha)``.
     """

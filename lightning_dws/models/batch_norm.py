@@ -4,15 +4,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 _OVER = (0, 1, 3)  # batch, folds, positions
 
+Folded = Float[Tensor, "batch folded_channels *axes"]
+
 
 class PositionBatchNorm(nn.Module):
-    """Batch norm of (B, fold * C, *axes), per channel C over batch, folds and positions.
+    """Batch norm per channel over batch, folds and positions; folds come before channels.
 
     The same numbers as ``nn.BatchNorm1d``, whose kernel is slow on the CPU where the channels do
     not come last, and is used elsewhere.
@@ -36,7 +39,7 @@ class PositionBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
         self.register_buffer("num_batches_tracked", torch.tensor(0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Folded) -> Folded:
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
         plain = wide.device.type != "cpu" and not self.synchronised

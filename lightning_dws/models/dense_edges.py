@@ -14,6 +14,7 @@ in mixed precision) the same is an expression of torch operations.
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -21,28 +22,31 @@ from torch.nn import functional
 from lightning_dws.models.edge_kernels import VARIANCE_FLOOR, edge_kernels
 from lightning_dws.models.neural_graph import NeuralGraph
 
+DenseEdges = Float[Tensor, "batch weights directions channels"]
+Ends = Float[Tensor, "batch nodes 2*channels"]
+
 
 def aggregate_messages(
-    edges: Tensor,
-    modulation: tuple[Tensor, Tensor],
-    ends: Tensor,
-    update: Tensor | None,
+    edges: DenseEdges,
+    modulation: tuple[Float[Tensor, "2*channels channels"], Float[Tensor, "2*channels"]],
+    ends: Ends,
+    update: Float[Tensor, "channels channels"] | None,
     graph: NeuralGraph,
     activate: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "batch nodes 4*channels"], DenseEdges]:
     """Aggregate the messages ``s * (ends_i + ends_j) + t`` that end in each node.
 
     Args:
-        edges: (B, W, directions, D).
-        modulation: Weight (2 D, D) and bias (2 D,) of the linear map of an edge to s and t.
-        ends: (B, N, 2 D).
-        update: (D, D), of a linear map of the edges, to be computed on the same occasion.
+        edges: What s and t are made of.
+        modulation: Weight and bias of the linear map of an edge to s and t.
+        ends: What a node gives as target, and as source.
+        update: Of a linear map of the edges, to be computed on the same occasion.
         graph: Of the INRs.
         activate: Whether to take ``silu`` of the edges first.
 
     Returns:
-        Mean, min, max and std of the messages, (B, N, 4 D), 0 where no edge ends; and the edges,
-        mapped by ``update`` if there is one.
+        Mean, min, max and std of the messages, 0 where no edge ends; and the edges, mapped by
+        ``update`` if there is one.
     """
     weight, bias = modulation
     if takes_kernels(edges):
@@ -56,8 +60,8 @@ def aggregate_messages(
     return aggregates, edges if update is None else functional.linear(edges, update)
 
 
-def add_ends(edges: Tensor, ends: Tensor, graph: NeuralGraph) -> Tensor:
-    """Add ``ends_i + ends_j`` (B, N, 2 D) to edges (B, W, directions, D), which may be changed."""
+def add_ends(edges: DenseEdges, ends: Ends, graph: NeuralGraph) -> DenseEdges:
+    """Add ``ends_i + ends_j`` to edges, which may be changed."""
     if takes_kernels(edges):
         return _AddEnds.apply(edges, ends, graph)  # type: ignore[no-any-return, no-untyped-call]
     return edges + _both_ends(ends, graph)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_dws.models.dense_edges import add_ends, aggregate_messages
+from lightning_dws.models.dense_edges import DenseEdges, add_ends, aggregate_messages
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv, graph_norm
 
@@ -15,44 +16,37 @@ class EdgeRound(NamedTuple):
     """What comes between two rounds: the norm of nodes, and the update of edges.
 
     Attributes:
-        norm_weight: (D,).
-        norm_bias: (D,).
-        update: (D, D), the linear map of an edge.
-        ends_weight: (2 D, D), of what a node adds to an edge as its target, and as its source.
-        ends_bias: (2 D,).
+        update: The linear map of an edge.
+        ends_weight: Of what a node adds to an edge as its target, and as its source.
     """
 
-    norm_weight: Tensor
-    norm_bias: Tensor
-    update: Tensor
-    ends_weight: Tensor
-    ends_bias: Tensor
+    norm_weight: Float[Tensor, "channels"]
+    norm_bias: Float[Tensor, "channels"]
+    update: Float[Tensor, "channels channels"]
+    ends_weight: Float[Tensor, "2*channels channels"]
+    ends_bias: Float[Tensor, "2*channels"]
 
 
 class NodeRound(NamedTuple):
     """What a round of messages does.
 
     Attributes:
-        modulation_weight: (2 D, D), the linear map of an edge to a message's scale and shift.
-        modulation_bias: (2 D,).
-        ends_weight: (2 D, D), of what a node adds to a message as its target, and as its source.
-        ends_bias: (2 D,).
-        own: (D, D), the linear map of a node itself.
-        plain: (D, 4 D), of its aggregates.
-        scaled: (D, 4 D), of its aggregates times the scaler of its degree.
-        bias: (D,).
-        scaler: (N, 1).
+        modulation_weight: The linear map of an edge to a message's scale and shift.
+        ends_weight: Of what a node adds to a message as its target, and as its source.
+        own: The linear map of a node itself.
+        plain: Of its aggregates.
+        scaled: Of its aggregates times the scaler of its degree.
     """
 
-    modulation_weight: Tensor
-    modulation_bias: Tensor
-    ends_weight: Tensor
-    ends_bias: Tensor
-    own: Tensor
-    plain: Tensor
-    scaled: Tensor
-    bias: Tensor
-    scaler: Tensor
+    modulation_weight: Float[Tensor, "scale_and_shift channels"]
+    modulation_bias: Float[Tensor, "scale_and_shift"]
+    ends_weight: Float[Tensor, "2*channels channels"]
+    ends_bias: Float[Tensor, "2*channels"]
+    own: Float[Tensor, "channels channels"]
+    plain: Float[Tensor, "channels 4*channels"]
+    scaled: Float[Tensor, "channels 4*channels"]
+    bias: Float[Tensor, "channels"]
+    scaler: Float[Tensor, "nodes 1"]
 
 
 Rounds = list[NodeRound | EdgeRound]  # node, edge, node, ..., node
@@ -62,7 +56,7 @@ def make_rounds(
     convs: Sequence[PNAConv],
     norms: Sequence[GraphNorm],
     updates: Sequence[EdgeUpdate],
-    in_degree: Tensor,
+    in_degree: Int64[Tensor, "nodes"],
 ) -> Rounds:
     """Compose linear maps that follow each other with nothing between.
 
@@ -92,7 +86,9 @@ def _node_round(conv: PNAConv, behind: nn.Linear | None, in_degree: Tensor) -> N
     )
 
 
-def compose(second: nn.Linear, first: nn.Linear | None) -> tuple[Tensor, Tensor]:
+def compose(
+    second: nn.Linear, first: nn.Linear | None
+) -> tuple[Float[Tensor, "out in"], Float[Tensor, "out"]]:
     """Give weight and bias of two linear maps, one after the other."""
     if first is None:
         return second.weight, second.bias
@@ -100,17 +96,13 @@ def compose(second: nn.Linear, first: nn.Linear | None) -> tuple[Tensor, Tensor]
 
 
 def pass_messages(
-    x: Tensor, edges: Tensor, kept: Tensor, rounds: Sequence[tuple[Tensor, ...]], graph: NeuralGraph
-) -> Tensor:
-    """Give the last nodes from the first.
-
-    Args:
-        x: Nodes (B, N, D).
-        edges: (B, W, directions, D), see ``dense_edges``.
-        kept: What multiplies the nodes between rounds, (B, rounds - 1, N or 1, D or 1).
-        rounds: Of ``make_rounds``.
-        graph: Of the INRs.
-    """
+    x: Float[Tensor, "batch nodes channels"],
+    edges: DenseEdges,
+    kept: Float[Tensor, "batch _gaps #nodes #channels"],
+    rounds: Sequence[tuple[Tensor, ...]],
+    graph: NeuralGraph,
+) -> Float[Tensor, "batch nodes channels"]:
+    """Give the last nodes from the first, where ``kept`` multiplies them between rounds."""
     for number in range(0, len(rounds), 2):
         node = NodeRound(*rounds[number])
         after = EdgeRound(*rounds[number + 1]) if number + 1 < len(rounds) else None

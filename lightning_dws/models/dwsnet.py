@@ -4,13 +4,14 @@ Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spac
 
 Every parameter tensor of an INR has axes: weight l has neurons l+1 and neurons l, bias l has
 neurons l+1. The INR's inputs and outputs cannot be permuted; these axes are folded into the
-channels. A tensor's features are (B, channels, *axes). What a layer computes from tensor S for
-tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
+channels. What a layer computes from tensor S for tensor T is decided by the axes they share alone:
+see ``linear_maps``, the one rule.
 """
 
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_dws.models.architecture_check import check_architecture
@@ -26,6 +27,8 @@ from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 SET_LAYERS = ("attention", "deepsets")
+
+Features = list[Float[Tensor, "batch _folded_channels ..."]]  # one of each parameter tensor
 
 
 def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMap]:
@@ -113,8 +116,7 @@ class DWSLayer(IndexTensors):
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Map features (B, fold * in_features, *axes), one per tensor."""
+    def forward(self, features: Features) -> Features:
         pooled = [self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
         dtype = features[0].dtype
         parts: list[dict[Axes, Tensor]] = [{} for _ in self.tensors]
@@ -237,19 +239,19 @@ class DWSNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden_dim * sum(tensor.fold for tensor in self.tensors), num_classes)
 
-    def forward(self, batch: WeightBatch) -> Tensor:
-        """Give logits (B, num_classes)."""
+    def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
+        """Give logits."""
         return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
-    def embed(self, batch: WeightBatch) -> Tensor:
-        """Give invariant features (B, F): what the linear head takes."""
+    def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
+        """Give invariant features: what the linear head takes."""
         pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
         last = self.architecture.num_layers
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
 
-    def equivariant_features(self, batch: WeightBatch) -> list[Tensor]:
-        """Give features of all weights, then of all biases, (B, fold * hidden_dim, *axes)."""
+    def equivariant_features(self, batch: WeightBatch) -> Features:
+        """Give features of all weights, then of all biases, by their permutable axes."""
         check_architecture(self.architecture, batch)
         parameters = self.standardize(batch.parameters)
         device = parameters.device.type

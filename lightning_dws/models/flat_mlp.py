@@ -1,5 +1,6 @@
 """A multilayer perceptron of the flattened weights: the baseline that knows no symmetry."""
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_dws.models.architecture_check import check_architecture
@@ -55,13 +56,13 @@ class FlatMLP(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.head = nn.Linear(hidden_dim, num_classes)
 
-    def forward(self, batch: WeightBatch) -> Tensor:
-        """Give logits (B, num_classes)."""
+    def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
+        """Give logits."""
         logits: Tensor = self.head(self.embed(batch))
         return logits
 
-    def embed(self, batch: WeightBatch) -> Tensor:
-        """Give features (B, hidden_dim)."""
+    def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
+        """Give features: what the linear head takes."""
         check_architecture(self.architecture, batch)
         features: Tensor = self.hidden(self.standardize(batch.parameters))
         return features

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_dws.inrs.siren import neuron_activations
@@ -14,27 +15,24 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
 class FourierFeatures(nn.Module):
-    """Gaussian Fourier features (Tancik et al., 2020) of values with C channels.
+    """Gaussian Fourier features (Tancik et al., 2020).
 
     ``v -> [cos(2 pi b v), sin(2 pi b v)]`` with fixed random frequencies b of normal distribution.
 
     Args:
-        channels: C.
-        num_frequencies: F.
+        channels: Of a value.
+        num_frequencies: Half of the features.
         scale: Standard deviation of the frequencies.
-
-    Attributes:
-        frequencies: (F, C).
     """
 
-    frequencies: Tensor
+    frequencies: Float[Tensor, "frequencies channels"]
 
     def __init__(self, channels: int, num_frequencies: int, scale: float) -> None:
         super().__init__()
         self.register_buffer("frequencies", scale * torch.randn(num_frequencies, channels))
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Encode (..., C) into (..., 2 F): cosines, then sines."""
+    def forward(self, values: Float[Tensor, "*shape channels"]) -> Float[Tensor, "*shape features"]:
+        """Encode values: cosines, then sines."""
         angles = values @ (2 * math.pi * self.frequencies.T).to(values.dtype)
         return torch.cat([angles.cos(), angles.sin()], -1)
 
@@ -61,8 +59,7 @@ class ProbeFeatures(nn.Module):
             for _ in architecture.widths
         )
 
-    def forward(self, batch: WeightBatch) -> Tensor:
-        """Give features (B, N, dim)."""
+    def forward(self, batch: WeightBatch) -> Float[Tensor, "batch nodes features"]:
         inputs = self.inputs.to(batch.parameters.dtype)
         activations = [inputs.expand(len(batch), -1, -1), *neuron_activations(batch, inputs)]
         return torch.cat(
@@ -90,8 +87,10 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
 READOUTS = ("outputs", "mean", "max")
 
 
-def read_out(nodes: Tensor, readout: str, num_outputs: int) -> Tensor:
-    """Give one vector per graph from node features (B, N, D): (B, num_outputs D) or (B, D)."""
+def read_out(
+    nodes: Float[Tensor, "batch nodes channels"], readout: str, num_outputs: int
+) -> Float[Tensor, "batch features"]:
+    """Give one vector per graph: the outputs' channels joined, or all nodes' mean or maximum."""
     if readout == "outputs":
         return nodes[:, -num_outputs:].flatten(1)
     return nodes.mean(1) if readout == "mean" else nodes.amax(1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -13,8 +14,11 @@ Function = Callable[..., Tensor]
 
 
 def in_chunks(
-    function: Function, batched: Sequence[Tensor], shared: Sequence[Tensor], size: int
-) -> Tensor:
+    function: Function,
+    batched: Sequence[Shaped[Tensor, "batch ..."]],
+    shared: Sequence[Tensor],
+    size: int,
+) -> Float[Tensor, "batch ..."]:
     """Compute ``function(*batched, *shared)``, a few rows at a time, each chunk on one thread.
 
     Kept for the backward pass are the arguments alone: every chunk is computed again there, right
@@ -22,9 +26,9 @@ def in_chunks(
     intermediate results would not fit in the cache, and nearly all memory.
 
     Args:
-        function: Maps tensors (b, ...) to (b, ...), each row by itself. It draws no random numbers,
-            needs no autocast, and gradients are wanted of its arguments alone.
-        batched: (B, ...), its first arguments.
+        function: Maps tensors row by row, each row by itself. It draws no random numbers, needs no
+            autocast, and gradients are wanted of its arguments alone.
+        batched: Its first arguments.
         shared: Its other arguments, the same for all rows.
         size: Rows of a chunk.
     """

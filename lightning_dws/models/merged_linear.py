@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_dws.models.index_tensors import IndexTensors
@@ -28,10 +29,10 @@ class MergedLinear(IndexTensors):
 
     Attributes:
         weight: The entries of the blocks that exist, in row-major order of the merged matrix.
-        coefficients: (sum of targets' channels, sum of sources' channels), 0 where no block is.
+        coefficients: Of the entries of the merged matrix, 0 where no block is.
     """
 
-    coefficients: Tensor
+    coefficients: Float[Tensor, "target_channels source_channels"]
     _entries: Tensor
 
     def __init__(
@@ -64,7 +65,7 @@ class MergedLinear(IndexTensors):
             slice(first, first + self.in_channels[column]),
         )
 
-    def matrix(self, dtype: torch.dtype) -> Tensor:
+    def matrix(self, dtype: torch.dtype) -> Float[Tensor, "target_channels source_channels"]:
         """Give the merged matrix, coefficients applied."""
         if self.is_dense:
             dense = self.weight.view_as(self.coefficients)
@@ -74,14 +75,14 @@ class MergedLinear(IndexTensors):
         return (dense * self.coefficients).mul_(self.scale).to(dtype)
 
 
-def initialise(weight: Tensor) -> Tensor:
-    """Fill weights (..., out, in) as the authors do: Glorot's normal times sqrt(2 in / out)."""
+def initialise(weight: Float[Tensor, "*blocks out in"]) -> Float[Tensor, "*blocks out in"]:
+    """Fill weights as the authors do: Glorot's normal times sqrt(2 in / out)."""
     out_channels, in_channels = weight.shape[-2:]
     gain = math.sqrt(2 * in_channels / out_channels)
     std = gain * math.sqrt(2 / (in_channels + out_channels))
     return nn.init.normal_(weight, std=std)
 
 
-def initialise_bias(bias: Tensor) -> Tensor:
+def initialise_bias(bias: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Fill a bias as the authors do, with next to nothing."""
     return nn.init.uniform_(bias, -1e-4, 1e-4)

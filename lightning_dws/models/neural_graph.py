@@ -8,6 +8,7 @@ All INRs of an architecture have one graph, so it is built once: node features o
 """
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -28,21 +29,21 @@ class NeuralGraph(IndexTensors):
         reverse_edges: Whether every edge is also there the other way.
 
     Attributes:
-        edge_index: (2, E), source and target of each edge, as in torch-geometric.
-        edge_layer: (E,), the weight matrix of each edge, from 0.
-        is_reversed: (E,), whether an edge points from outputs to inputs.
-        node_layer: (N,), the layer of each neuron, from 0 (inputs).
-        neuron_class: (N,), which neurons may not be told apart: every input and every output
-            neuron is a class of its own, the neurons of a hidden layer are one.
-        in_degree: (N,), number of edges that end in each node.
+        edge_index: Source and target of each edge, as in torch-geometric.
+        edge_layer: The weight matrix of each edge, from 0.
+        is_reversed: Whether an edge points from outputs to inputs.
+        node_layer: The layer of each neuron, from 0 (inputs).
+        neuron_class: Which neurons may not be told apart: every input and every output neuron is
+            a class of its own, the neurons of a hidden layer are one.
+        in_degree: Number of edges that end in each node.
     """
 
-    edge_index: Tensor
-    edge_layer: Tensor
-    is_reversed: Tensor
-    node_layer: Tensor
-    neuron_class: Tensor
-    in_degree: Tensor
+    edge_index: Int64[Tensor, "2 edges"]
+    edge_layer: Int64[Tensor, "edges"]
+    is_reversed: Bool[Tensor, "edges"]
+    node_layer: Int64[Tensor, "nodes"]
+    neuron_class: Int64[Tensor, "nodes"]
+    in_degree: Int64[Tensor, "nodes"]
 
     def __init__(self, architecture: INRArchitecture, reverse_edges: bool = True) -> None:
         super().__init__()
@@ -81,22 +82,23 @@ class NeuralGraph(IndexTensors):
     def num_edges(self) -> int:
         return self.edge_index.shape[1]
 
-    def weights(self, batch: WeightBatch) -> Tensor:
-        """Give every weight once, (B, number of weights), in the order of the edges."""
+    def weights(self, batch: WeightBatch) -> Float[Tensor, "batch weights"]:
+        """Give every weight once, in the order of the edges."""
         slices = batch.architecture.weight_slices
         return torch.cat([batch.parameters[:, where] for where in slices], 1)
 
-    def biases(self, batch: WeightBatch) -> Tensor:
-        """Give the bias of every neuron, (B, N); 0 for the inputs, which have none."""
+    def biases(self, batch: WeightBatch) -> Float[Tensor, "batch nodes"]:
+        """Give the bias of every neuron; 0 for the inputs, which have none."""
         inputs = batch.parameters.new_zeros(len(batch), batch.architecture.in_features)
         return torch.cat([inputs, *batch.biases], 1)
 
-    def edge_values(self, weights: Tensor) -> Tensor:
-        """Give each edge's raw features from weights (B, number of weights).
+    def edge_values(
+        self, weights: Float[Tensor, "batch weights"]
+    ) -> Float[Tensor, "batch edges features"]:
+        """Give each edge's raw features: the weight.
 
-        Returns:
-            (B, E, 1), the weight; with reversed edges (B, E, 3): the edge's own weight, that of the
-            opposite edge, and their sum. One of the first two is 0.
+        With reversed edges three: the edge's own weight, that of the opposite edge, and their sum.
+        One of the first two is 0.
         """
         if not self.reverse_edges:
             return weights[..., None]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -118,12 +119,12 @@ class NeuralGraphGNN(nn.Module):
         out_nodes = architecture.out_features if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * hidden_dim, hidden_dim, hidden_dim, num_classes])
 
-    def forward(self, batch: WeightBatch) -> Tensor:
-        """Give logits (B, num_classes)."""
+    def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
+        """Give logits."""
         return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
-    def embed(self, batch: WeightBatch) -> Tensor:
-        """Give invariant features (B, F): what the head takes."""
+    def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
+        """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
         with without_autocast(batch.parameters):
             return self._embed(batch)

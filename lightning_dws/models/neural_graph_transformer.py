@@ -8,6 +8,7 @@ Attention: Generalizing Transformers for Graph-Structured Tasks".
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_dws.models.architecture_check import check_architecture
@@ -20,11 +21,15 @@ from lightning_dws.models.graph_features import (
 )
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_heads, check_options
+from lightning_dws.models.pairs import Pairs
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_attention import AttentionTerms, attend
 from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+Nodes = Float[Tensor, "batch nodes node_channels"]
+Queries = Float[Tensor, "batch queries node_channels"]
 
 
 @recorded
@@ -121,12 +126,12 @@ class NeuralGraphTransformer(nn.Module):
         out_nodes = architecture.out_features if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * node_dim, head_dim, num_classes])
 
-    def forward(self, batch: WeightBatch) -> Tensor:
-        """Give logits (B, num_classes)."""
+    def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
+        """Give logits."""
         return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
-    def embed(self, batch: WeightBatch) -> Tensor:
-        """Give invariant features (B, F): what the head takes."""
+    def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
+        """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         nodes = self.encode_bias(self.graph.biases(standardized)[..., None])
@@ -174,10 +179,10 @@ class RelationalLayer(nn.Module):
 
     Args:
         node_dim: Channels per node.
-        edge_dim: Channels D per pair.
+        edge_dim: Channels per pair.
         attention_dim: Channels of queries, keys and values.
         hidden_dim: Of the MLP.
-        num_heads: H, divides ``attention_dim``.
+        num_heads: Divides ``attention_dim``.
         dropout: Probability, of what is added.
     """
 
@@ -202,8 +207,8 @@ class RelationalLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(node_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
-        """Give the last R nodes, (B, R, node_dim), from all (B, N, .) and edges (B, D, R, N)."""
+    def forward(self, nodes: Nodes, edges: Pairs) -> Queries:
+        """Give the last nodes, those that query, from all."""
         attended = self.attention_out(self.attention(nodes, edges))
         nodes = nodes[:, -edges.shape[2] :]
         nodes = self.attention_norm(nodes + self.dropout(attended))
@@ -218,9 +223,9 @@ class RelationalAttention(nn.Module):
 
     Args:
         node_dim: Channels per node.
-        edge_dim: Channels D per pair.
+        edge_dim: Channels per pair.
         dim: Channels of queries, keys and values of all heads.
-        num_heads: H, divides ``dim``.
+        num_heads: Divides ``dim``.
     """
 
     def __init__(self, node_dim: int, edge_dim: int, dim: int, num_heads: int) -> None:
@@ -230,8 +235,8 @@ class RelationalAttention(nn.Module):
         self.edge_maps = _xavier_linear(edge_dim, 4 * dim, bias=False)
         self.out = _xavier_linear(dim, node_dim)
 
-    def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
-        """Give (B, R, node_dim) for the last R nodes, from all (B, N, .) and edges (B, D, R, N)."""
+    def forward(self, nodes: Nodes, edges: Pairs) -> Queries:
+        """Give what the last nodes, those that query, gather from all."""
         mapped = self.node_maps(nodes).unflatten(-1, (self.num_heads, 3, -1)).transpose(1, 2)
         query, key, value = mapped.unbind(-2)  # (B, H, N, C) each
         query = query[:, :, -edges.shape[2] :] * self.scale
@@ -261,7 +266,7 @@ class EdgeUpdate(nn.Module):
 
     Args:
         node_dim: Channels per node.
-        edge_dim: Channels D per pair.
+        edge_dim: Channels per pair.
         hidden_dim: Of both blocks.
         dropout: Probability, of what is added.
     """
@@ -278,8 +283,10 @@ class EdgeUpdate(nn.Module):
         self.mlp_norm = nn.LayerNorm(edge_dim)
         self.dropout = dropout
 
-    def forward(self, nodes: Tensor, edges: Tensor, num_queries: int) -> Tensor:
-        """Give (B, D, R, N) for the last R nodes, from all (B, N, .) and edges (B, D, N, N)."""
+    def forward(
+        self, nodes: Nodes, edges: Float[Tensor, "batch channels nodes nodes"], num_queries: int
+    ) -> Pairs:
+        """Give the edges of the last nodes, those that query, to all."""
         own, opposite = self.edge.weight.chunk(2, 1)
         query_terms = self.query(nodes[:, -num_queries:]) + self.edge.bias
         terms = EdgeUpdateTerms(

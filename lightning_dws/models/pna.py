@@ -7,11 +7,15 @@ passing, on any graph: static ones with nodes (B, N, D) and edges (B, E, D), or 
 import math
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MultiAggregation
 from torch_geometric.utils import degree
+
+Nodes = Float[Tensor, "*batch nodes channels"]
+Edges = Float[Tensor, "*batch edges channels"]
 
 _NORM_EPS = 1e-5
 
@@ -60,24 +64,21 @@ class PNAConv(MessagePassing):  # type: ignore[misc]
 
 
 class EdgeUpdate(nn.Module):
-    """Make an edge from itself and its ends: ``out(silu(edge(e) + source(x_s) + target(x_t)))``.
-
-    Args:
-        dim: Channels D of nodes and edges.
-    """
+    """Make an edge from itself and its ends: ``out(silu(edge(e) + source(x_s) + target(x_t)))``."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.edge, self.source, self.target, self.out = (nn.Linear(dim, dim) for _ in range(4))
 
-    def forward(self, x: Tensor, edge_index: Tensor, edges: Tensor) -> Tensor:
-        """Map edges (..., E, D) with nodes (..., N, D) over edge_index (2, E)."""
+    def forward(self, x: Nodes, edge_index: Int64[Tensor, "2 edges"], edges: Edges) -> Edges:
         source, target = edge_index
         ends = self.source(x)[..., source, :] + self.target(x)[..., target, :]
         return self.out(functional.silu(self.edge(edges) + ends))  # type: ignore[no-any-return]
 
-    def ends_map(self, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Give weight (2 D, D) and bias of what a node adds at an edge's ends, with a bias more."""
+    def ends_map(
+        self, bias: Float[Tensor, "channels"]
+    ) -> tuple[Float[Tensor, "2*channels channels"], Float[Tensor, "2*channels"]]:
+        """Give weight and bias of what a node adds at an edge's ends, with a bias more."""
         bias = bias + self.target.bias + self.source.bias
         return _ends_map(self.target.weight, self.source.weight, bias)
 
@@ -87,10 +88,6 @@ class GraphNorm(nn.Module):
 
     torch-geometric's ``LayerNorm`` of mode ``graph`` on static graphs:
     ``(x - mean) / (std + eps)``.
-
-    Args:
-        dim: Channels D.
-        eps: Added to the standard deviation.
     """
 
     def __init__(self, dim: int, eps: float = _NORM_EPS) -> None:
@@ -99,12 +96,16 @@ class GraphNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
         self.bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., N, D)."""
+    def forward(self, x: Nodes) -> Nodes:
         return graph_norm(x, self.weight, self.bias, self.eps)
 
 
-def graph_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = _NORM_EPS) -> Tensor:
+def graph_norm(
+    x: Nodes,
+    weight: Float[Tensor, "channels"],
+    bias: Float[Tensor, "channels"],
+    eps: float = _NORM_EPS,
+) -> Nodes:
     """Compute ``GraphNorm`` with a weight and a bias."""
     centred = x - x.mean((-2, -1), keepdim=True)
     count = x.shape[-2] * x.shape[-1]

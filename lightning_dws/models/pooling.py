@@ -7,6 +7,7 @@ gradients as large as the input, which for max costs as much as all matrix produ
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -15,15 +16,21 @@ _CACHED_ENTRIES = 2**18  # at a time on a CPU, such that what is made of them st
 REDUCTIONS = ("max", "mean", "sum")
 
 
-def pool(x: Tensor, reduction: str) -> Tensor:
-    """Reduce the last axis: (..., n) to (...)."""
+def pool(x: Float[Tensor, "*shape neurons"], reduction: str) -> Float[Tensor, "*shape"]:
+    """Reduce the last axis."""
     if reduction == "max":
         return _MaxPool.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return x.mean(-1) if reduction == "mean" else x.sum(-1)
 
 
-def pool_matrix(x: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Reduce each of the last two axes: x (B, C, n, m) to x itself, (B, C, n) and (B, C, m).
+def pool_matrix(
+    x: Float[Tensor, "batch channels rows columns"], reduction: str
+) -> tuple[
+    Float[Tensor, "batch channels rows columns"],
+    Float[Tensor, "batch channels rows"],
+    Float[Tensor, "batch channels columns"],
+]:
+    """Reduce each of the last two axes: x to x itself, its rows and its columns.
 
     Use the returned x from there on: then the gradients of all three meet in one place.
     """
@@ -34,18 +41,13 @@ def pool_matrix(x: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
     return _SumPoolMatrix.apply(x, *scales)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def map_entries(x: Tensor, matrix: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Map every entry's channels and add what depends on its row and on its column alone.
-
-    Args:
-        x: (B, c, n, m).
-        matrix: (d, c).
-        rows: (B, d, n).
-        columns: (B, d, m).
-
-    Returns:
-        (B, d, n, m).
-    """
+def map_entries(
+    x: Float[Tensor, "batch in rows columns"],
+    matrix: Float[Tensor, "out in"],
+    rows: Float[Tensor, "batch out rows"],
+    columns: Float[Tensor, "batch out columns"],
+) -> Float[Tensor, "batch out rows columns"]:
+    """Map every entry's channels and add what depends on its row and on its column alone."""
     return _MapEntries.apply(x, matrix, rows, columns)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -12,10 +12,11 @@ wide features again. Kept are the edges alone, and the attention, one number per
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_dws.models.pairs import chunks, in_one_dtype, map_pairs, outer
+from lightning_dws.models.pairs import Pairs, chunks, in_one_dtype, map_pairs, outer
 
 
 class AttentionTerms(NamedTuple):
@@ -26,45 +27,46 @@ class AttentionTerms(NamedTuple):
     occur.
 
     Attributes:
-        node_scores: (B, H, R, N), ``q_i . k_j``.
-        query_terms: (B, R, H, D), ``K' q_i``.
-        key_terms: (B, N, H, D), ``Q' k_j``.
-        forms: (H, D, D), ``Q' K``.
-        values: (B, H, C, N), of the nodes.
-        gates: (H, C, D), the map from an edge to what multiplies the value.
+        node_scores: ``q_i . k_j``.
+        query_terms: ``K' q_i``.
+        key_terms: ``Q' k_j``.
+        forms: ``Q' K``.
+        values: Of the nodes.
+        gates: The map from an edge to what multiplies the value.
     """
 
-    node_scores: Tensor
-    query_terms: Tensor
-    key_terms: Tensor
-    forms: Tensor
-    values: Tensor
-    gates: Tensor
+    node_scores: Float[Tensor, "batch heads queries nodes"]
+    query_terms: Float[Tensor, "batch queries heads channels"]
+    key_terms: Float[Tensor, "batch nodes heads channels"]
+    forms: Float[Tensor, "heads channels channels"]
+    values: Float[Tensor, "batch heads value_channels nodes"]
+    gates: Float[Tensor, "heads value_channels channels"]
 
 
-def attend(edges: Tensor, terms: AttentionTerms) -> tuple[Tensor, Tensor]:
+Attended = tuple[
+    Float[Tensor, "batch heads value_channels queries"],
+    Float[Tensor, "batch queries heads channels"],
+]
+
+
+def attend(edges: Pairs, terms: AttentionTerms) -> Attended:
     """Average gated values, and the edges themselves, over the keys by the softmax of the scores.
 
-    Args:
-        edges: (B, D, R, N).
-        terms: See ``AttentionTerms``.
-
-    Returns:
-        ``sum_j p_ij v_j * (gates e_ij)``, (B, H, C, R), and ``sum_j p_ij e_ij``, (B, R, H, D).
+    That is ``sum_j p_ij v_j * (gates e_ij)``, and ``sum_j p_ij e_ij``.
     """
     apply = attend_at_once if torch.compiler.is_compiling() else _Attend.apply
     return in_one_dtype(apply, edges, *terms)  # type: ignore[no-any-return]
 
 
 def attend_at_once(
-    edges: Tensor,
-    node_scores: Tensor,
-    query_terms: Tensor,
-    key_terms: Tensor,
-    forms: Tensor,
-    values: Tensor,
-    gates: Tensor,
-) -> tuple[Tensor, Tensor]:
+    edges: Pairs,
+    node_scores: Float[Tensor, "batch heads queries nodes"],
+    query_terms: Float[Tensor, "batch queries heads channels"],
+    key_terms: Float[Tensor, "batch nodes heads channels"],
+    forms: Float[Tensor, "heads channels channels"],
+    values: Float[Tensor, "batch heads value_channels nodes"],
+    gates: Float[Tensor, "heads value_channels channels"],
+) -> Attended:
     """Compute ``attend`` by its definition, for compilers and as the reference."""
     mapped = torch.einsum("hde,beij->bhdij", forms, edges)
     mapped = mapped + query_terms.permute(0, 2, 3, 1)[..., None]

@@ -8,61 +8,43 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from lightning_dws.models.pairs import add_map, chunks, in_one_dtype, map_pairs, outer
+from lightning_dws.models.pairs import Pairs, add_map, chunks, in_one_dtype, map_pairs, outer
 
 _NORM_EPS = 1e-5
 
 
 class EdgeUpdateTerms(NamedTuple):
-    """What an update of edges with F hidden features needs to know beside the edges.
+    """What an update of edges needs to know beside them.
 
     The first block is ``norm(e_ij + out gelu(own e_ij + opposite e_ji + query_i + key_j))``, the
-    second ``norm(e + mlp_out gelu(mlp_in e))``.
-
-    Attributes:
-        query_terms: (B, F, R), of the nodes, biases included.
-        key_terms: (B, F, N).
-        own: (F, D).
-        opposite: (F, D).
-        out: (D, F).
-        out_bias: (D,).
-        norm: (2, D), weight and bias of the layer norm.
-        mlp_in: (F, D).
-        mlp_out: (D, F).
-        mlp_out_bias: (D,).
-        mlp_norm: (2, D).
+    second ``norm(e + mlp_out gelu(mlp_in e))``. The nodes' terms include the biases, and a
+    norm is the weight and the bias of a layer norm.
     """
 
-    query_terms: Tensor
-    key_terms: Tensor
-    own: Tensor
-    opposite: Tensor
-    out: Tensor
-    out_bias: Tensor
-    norm: Tensor
-    mlp_in: Tensor
-    mlp_out: Tensor
-    mlp_out_bias: Tensor
-    mlp_norm: Tensor
+    query_terms: Float[Tensor, "batch hidden queries"]
+    key_terms: Float[Tensor, "batch hidden nodes"]
+    own: Float[Tensor, "hidden channels"]
+    opposite: Float[Tensor, "hidden channels"]
+    out: Float[Tensor, "channels hidden"]
+    out_bias: Float[Tensor, "channels"]
+    norm: Float[Tensor, "2 channels"]
+    mlp_in: Float[Tensor, "hidden channels"]
+    mlp_out: Float[Tensor, "channels hidden"]
+    mlp_out_bias: Float[Tensor, "channels"]
+    mlp_norm: Float[Tensor, "2 channels"]
 
 
 def update_edges(
-    edges: Tensor, opposite_edges: Tensor, terms: EdgeUpdateTerms, dropout: float = 0.0
-) -> Tensor:
-    """Update edges from their own and their opposite's features and from their nodes.
+    edges: Pairs, opposite_edges: Pairs, terms: EdgeUpdateTerms, dropout: float = 0.0
+) -> Pairs:
+    """Update edges e_ij from their own and their opposite's features e_ji and from their nodes.
 
-    Args:
-        edges: (B, D, R, N), e_ij.
-        opposite_edges: (B, D, R, N), e_ji.
-        terms: See ``EdgeUpdateTerms``.
-        dropout: Probability of dropping an entry of what a block adds to the edges.
-
-    Returns:
-        (B, D, R, N).
+    An entry of what a block adds to the edges is dropped with the probability ``dropout``.
     """
     keep = None
     if dropout > 0:
@@ -73,7 +55,9 @@ def update_edges(
     return in_one_dtype(apply, keep, edges, opposite_edges, *terms)  # type: ignore[no-any-return]
 
 
-def keep_mask(shape: tuple[int, ...], dropout: float, device: torch.device) -> tuple[Tensor, float]:
+def keep_mask(
+    shape: tuple[int, ...], dropout: float, device: torch.device
+) -> tuple[Bool[Tensor, "*shape"], float]:
     """Draw which entries dropout keeps, and give the exact probability of that.
 
     Four entries share 64 random bits: Bernoulli draws would cost as much as the matrix products.
@@ -86,8 +70,11 @@ def keep_mask(shape: tuple[int, ...], dropout: float, device: torch.device) -> t
 
 
 def update_edges_at_once(
-    keep: Tensor | None, edges: Tensor, opposite_edges: Tensor, *terms: Tensor
-) -> Tensor:
+    keep: Bool[Tensor, "2 batch channels queries nodes"] | None,
+    edges: Pairs,
+    opposite_edges: Pairs,
+    *terms: Tensor,
+) -> Pairs:
     """Compute ``update_edges`` by its definition, for compilers and as the reference."""
     t = EdgeUpdateTerms(*terms)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -47,8 +48,10 @@ class AxisAttention(nn.Module):
             for width in sorted({out_channels[target] for target in members})
         )
 
-    def forward(self, pooled: list[dict[Axes, Tensor]], along: Axes) -> dict[int, Tensor]:
-        """Map the sources' features along the axis, (B, c, n), to targets' (B, d, n)."""
+    def forward(
+        self, pooled: list[dict[Axes, Float[Tensor, "batch _channels ..."]]], along: Axes
+    ) -> dict[int, Float[Tensor, "batch _channels neurons"]]:
+        """Map the sources' features along the axis to the targets'."""
         attended: dict[int, Tensor] = {}
         for group in self.groups:
             attended |= group(pooled, along)
@@ -56,7 +59,7 @@ class AxisAttention(nn.Module):
 
 
 class AttentionGroup(nn.Module):
-    """The parameters of attention blocks of one output width d, source by source."""
+    """The parameters of attention blocks of one output width, source by source."""
 
     def __init__(
         self, pairs: list[tuple[int, int]], in_channels: list[int], width: int, num_heads: int
@@ -80,7 +83,9 @@ class AttentionGroup(nn.Module):
         self.out_weight = nn.Parameter(initialise(torch.empty(len(pairs), width, width)))
         self.out_bias = nn.Parameter(initialise_bias(torch.empty(len(pairs), width)))
 
-    def forward(self, pooled: list[dict[Axes, Tensor]], along: Axes) -> dict[int, Tensor]:
+    def forward(
+        self, pooled: list[dict[Axes, Float[Tensor, "batch _channels ..."]]], along: Axes
+    ) -> dict[int, Float[Tensor, "batch width neurons"]]:
         sources = [pooled[source][along] for source in self.sources]
         dtype = sources[0].dtype
         attended = attend(
@@ -95,30 +100,26 @@ class AttentionGroup(nn.Module):
 
 
 def attend(
-    sources: list[Tensor],
-    in_weights: list[Tensor],
-    out_weight: Tensor,
-    out_bias: Tensor,
+    sources: list[Float[Tensor, "batch _channels neurons"]],
+    in_weights: list[Float[Tensor, "3 _blocks_by_width _channels_and_bias"]],
+    out_weight: Float[Tensor, "blocks width width"],
+    out_bias: Float[Tensor, "blocks width"],
     targets: tuple[tuple[int, ...], ...],
     num_heads: int,
-) -> tuple[Tensor, ...]:
+) -> tuple[Float[Tensor, "batch width neurons"], ...]:
     """Sum over sources of self-attention (Lee et al., 2019), each block with its own parameters.
 
     For source x_s and target t: q, k, v = linear maps of x_s; o = q + softmax(q k^T / sqrt(d)) v,
     per head; block = o + relu(linear(o)); target = sum of its blocks. Blocks are counted source
-    by source, K in all.
+    by source.
 
     Args:
-        sources: x_s, (B, c_s, n).
-        in_weights: Per source (3, T_s d, c_s + 1), for q, k, v of its T_s blocks; the last
-            column is the bias.
-        out_weight: (K, d, d).
-        out_bias: (K, d).
+        sources: x_s.
+        in_weights: Per source, for q, k, v of its blocks; the last column is the bias.
+        out_weight: Of the linear map of o.
+        out_bias: Likewise.
         targets: Per source the targets of its blocks, numbered from 0.
-        num_heads: Divides d.
-
-    Returns:
-        Per target (B, d, n).
+        num_heads: Divides the width d.
     """
     attend = _Attend.apply if sources[0].device.type == "cpu" else attend_at_once
     return attend(targets, num_heads, out_weight, out_bias, *sources, *in_weights)
@@ -127,10 +128,10 @@ def attend(
 def attend_at_once(
     targets: tuple[tuple[int, ...], ...],
     num_heads: int,
-    out_weight: Tensor,
-    out_bias: Tensor,
+    out_weight: Float[Tensor, "blocks width width"],
+    out_bias: Float[Tensor, "blocks width"],
     *sources_and_weights: Tensor,
-) -> tuple[Tensor, ...]:
+) -> tuple[Float[Tensor, "batch width neurons"], ...]:
     """Compute ``attend`` by its definition, in as few and as large operations as it takes.
 
     Batch and positions are one axis of B n columns, so that every linear map is one product.
@@ -163,7 +164,7 @@ class _Attend(torch.autograd.Function):
 
     Channels come before positions, (B, c, n): a linear map is W x, its result splits into heads
     without a copy, and so do all products of the backward pass. q, k, v and o are flat buffers of
-    blocks, source by source: (B, T_s d, n) for each.
+    blocks, source by source: (B, T_s d, n) for the T_s blocks of each.
     """
 
     @staticmethod

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -20,17 +21,15 @@ _RADIANS_PER_ROW = 0.5  # of the highest frequency, whose interpolation is then 
 _MAX_ROWS = 2**16
 
 
-def encode_weights(values: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def encode_weights(
+    values: Float[Tensor, "*shape"],
+    frequencies: Float[Tensor, "directions frequencies"],
+    weight: Float[Tensor, "channels 2*frequencies"],
+    bias: Float[Tensor, "channels"],
+) -> Float[Tensor, "*shape directions channels"]:
     """Give ``weight @ [cos(2 pi f v), sin(2 pi f v)] + bias`` of every value and direction.
 
-    Args:
-        values: (...), any shape.
-        frequencies: (directions, F) f, which are not learned.
-        weight: (D, 2 F).
-        bias: (D,).
-
-    Returns:
-        (..., directions, D).
+    The frequencies f are not learned.
     """
     turns = values[..., None, None] * frequencies
     angles = (2 * math.pi * (turns - turns.detach().round())).to(weight.dtype)
@@ -38,19 +37,16 @@ def encode_weights(values: Tensor, frequencies: Tensor, weight: Tensor, bias: Te
 
 
 def tabulate(
-    values: Tensor, frequencies: Tensor, weight: Tensor, bias: Tensor
-) -> tuple[Tensor, Tensor] | None:
+    values: Float[Tensor, "*shape"],
+    frequencies: Float[Tensor, "directions frequencies"],
+    weight: Float[Tensor, "channels 2*frequencies"],
+    bias: Float[Tensor, "channels"],
+) -> tuple[Float[Tensor, "rows directions channels"], Float64[Tensor, "*shape"]] | None:
     """Encode equidistant points where the values are, for ``interpolate``.
 
-    Args:
-        values: As for ``encode_weights``.
-        frequencies: Likewise.
-        weight: Likewise.
-        bias: Likewise.
-
     Returns:
-        The table (K, directions, D), and where in it, counted in rows, the values are (float64);
-        or None where there is nothing to gain: the values are few, or far apart, or not finite.
+        The table, and where in it, counted in rows, the values are; or None where there is nothing
+        to gain: the values are few, or far apart, or not finite.
     """
     highest = frequencies.abs().max().item()
     if values.numel() == 0 or highest == 0:
@@ -66,8 +62,10 @@ def tabulate(
     return table, (values.double() - first) / spacing
 
 
-def interpolate(positions: Tensor, table: Tensor) -> Tensor:
-    """Give rows of a table (K, directions, D) at positions (...): (..., directions, D).
+def interpolate(
+    positions: Float[Tensor, "*shape"], table: Float[Tensor, "rows directions channels"]
+) -> Float[Tensor, "*shape directions channels"]:
+    """Give rows of a table at positions.
 
     By polynomials of degree 7, within 4e-6 of the Fourier features of the highest frequency, and
     closer for lower ones.
