@@ -43,6 +43,7 @@ from lightning_dws.plugins import with_plugins
 from lightning_dws.program import program
 from lightning_dws.resuming import check_same_network, check_what_is_left, tell_what_differs
 from lightning_dws.runs import (
+    CHECKPOINTS,
     ROOT_DIR,
     TENSORBOARD,
     Run,
@@ -216,6 +217,10 @@ class WeightSpaceCLI(LightningCLI):
         trainer = super()._instantiate_trainer(with_plugins(config), ours)
         for logger in trainer.loggers:
             guard_logger(logger)
+        if self._run is not None and trainer.loggers and trainer.loggers[0].log_dir is None:
+            for callback in trainer.checkpoint_callbacks:  # MLflow's, W&B's are folders of all runs
+                if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                    callback.dirpath = str(self._run.folder / CHECKPOINTS)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

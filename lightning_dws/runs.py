@@ -3,15 +3,17 @@
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, dict_to_namespace
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_dws.errors import DataError
 
 CONFIG_NAME = "config.yaml"
-_CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "checkpoints"
 DEFAULT_ROOT, DEFAULT_NAME = "runs", "run"
 TENSORBOARD = "pytorch_lightning.loggers.TensorBoardLogger"
 ROOT_DIR = ""  # as save_dir of a logger: the root folder of all runs
@@ -111,7 +113,7 @@ def find_run(
 def run_folder_of(checkpoint: str | Path) -> Path | None:
     """Give the folder of the run that wrote a checkpoint; None if it lies in none."""
     folder = Path(os.path.abspath(checkpoint)).parent
-    if folder.name != _CHECKPOINTS or not (folder.parent / CONFIG_NAME).is_file():
+    if folder.name != CHECKPOINTS or not (folder.parent / CONFIG_NAME).is_file():
         return None
     if os.path.isabs(checkpoint):
         return folder.parent
@@ -208,19 +210,46 @@ def place_loggers(trainer: Namespace, run: Run) -> None:
     if trainer.logger in (None, True):
         options = {"save_dir": ROOT_DIR, "default_hp_metric": False, "version": None}
         trainer.logger = dict_to_namespace({"class_path": TENSORBOARD, "init_args": options})
-    elif not trainer.logger:
+    loggers = _loggers(trainer.logger)
+    if not loggers or not _has_folders(loggers[0]):
         trainer.default_root_dir = str(run.folder)
-    for logger in _logger_options(trainer.logger):
-        if logger.save_dir == ROOT_DIR or Path(logger.save_dir) == run.root:
-            logger.save_dir = str(run.root)
-            if logger.get("name") in (None, _LIGHTNINGS_NAME):
-                logger.name = run.name
-            if "version" in logger and logger.version is None:
-                logger.version = run.version
+    for logger in loggers:
+        options = logger.get("init_args")
+        if options is None or "save_dir" not in options:
+            continue
+        if options.save_dir == ROOT_DIR or Path(options.save_dir) == run.root:
+            _place_logger(options, run, _has_folders(logger))
+
+
+def _place_logger(options: Namespace, run: Run, has_folders: bool) -> None:
+    options.save_dir = str(run.root)
+    if has_folders:
+        if options.get("name") in (None, _LIGHTNINGS_NAME):
+            options.name = run.name
+        if "version" in options and options.version is None:
+            options.version = run.version
+        return
+    if "tracking_uri" in options and options.tracking_uri is None:  # MLflow's, without a server
+        root = run.root.absolute()
+        options.tracking_uri = f"sqlite:///{root / 'mlflow.db'}"  # it refuses folders by now
+        options.artifact_location = options.artifact_location or str(root / "mlruns")
+    for name in ("name", "run_name"):
+        if name in options and options[name] in (None, _LIGHTNINGS_NAME):
+            options[name] = f"{run.name}/{run.version}"
+
+
+def _loggers(given: Any) -> list[Namespace]:
+    loggers = given if isinstance(given, list) else [given]
+    return [one for one in loggers if isinstance(one, Namespace)]
+
+
+def _has_folders(logger: Namespace) -> bool:
+    """Whether a logger keeps its files in folders ``save_dir/name/version``, as runs are kept."""
+    module, _, name = logger.class_path.rpartition(".")
+    return issubclass(getattr(import_module(module), name), (TensorBoardLogger, CSVLogger))
 
 
 def _logger_options(given: Any) -> list[Namespace]:
-    """Give the options of the loggers that keep their files in folders of runs."""
-    loggers = given if isinstance(given, list) else [given]
-    options = [one.get("init_args") for one in loggers if isinstance(one, Namespace)]
+    """Give the options of the loggers that keep files."""
+    options = [one.get("init_args") for one in _loggers(given)]
     return [one for one in options if one is not None and "save_dir" in one]

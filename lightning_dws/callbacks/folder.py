@@ -6,11 +6,10 @@ import pytorch_lightning as pl
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
-    """Give the folder of the run's log, or the root folder where nothing is logged.
+    """Give the folder of the run's log, or the root folder where no logger keeps a folder.
 
-    As ``trainer.log_dir``, but without its broadcast, so that one rank alone may ask.
+    Unlike ``trainer.log_dir``, it needs no broadcast, so that one rank alone may ask, and is no
+    folder of all runs (MLflow's, W&B's).
     """
-    for logger in trainer.loggers:
-        if logger.log_dir or logger.save_dir:
-            return Path(str(logger.log_dir or logger.save_dir))
-    return Path(trainer.default_root_dir)
+    folders = [logger.log_dir for logger in trainer.loggers if logger.log_dir]
+    return Path(folders[0] if folders else trainer.default_root_dir)

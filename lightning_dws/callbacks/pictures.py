@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -204,12 +204,20 @@ def draw_titled(
 
 
 def publish(trainer: pl.Trainer, tag: str, figure: "Figure") -> None:
-    """Send a figure, drawn once, to TensorBoard and to ``pictures/`` of the run's folder."""
+    """Send a figure, drawn once, to loggers that show images and into the run's ``pictures/``."""
     pixels = draw_pixels(figure)
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+        _send(pixels, tag, logger, trainer.global_step)
     save_pixels(pixels, run_folder(trainer) / "pictures" / f"{tag.replace('/', '_')}.png")
+
+
+def _send(pixels: Pixels, tag: str, logger: Any, step: int) -> None:
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+    elif isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, pixels, key=tag, step=step)
+    elif hasattr(logger, "log_image"):  # W&B's counts its own steps, and drops what is before them
+        logger.log_image(tag, [pixels])
 
 
 def draw_pixels(figure: "Figure") -> Pixels:

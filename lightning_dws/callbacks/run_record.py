@@ -4,8 +4,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 
 
@@ -17,7 +18,7 @@ class RunRecord(SaveConfigCallback):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{**kwargs, "save_to_log_dir": False})  # but to the run's folder
         self._told: set[str] = set()
         self._best: float | None = None
 
@@ -26,6 +27,11 @@ class RunRecord(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(
+            self.config, folder / self.config_filename, skip_none=False, overwrite=self.overwrite
+        )
         with left_out_if_it_fails("the run's settings in its log", self._told):
             self._log_config(trainer, pl_module)
 
@@ -38,6 +44,8 @@ class RunRecord(SaveConfigCallback):
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("config", f"```yaml\n{text}\n```")
                 logger.log_hyperparams(settings, {f"hp/val_{task.score}": 0.0})
+            elif not isinstance(logger, CSVLogger):  # its file would be beside the config's
+                logger.log_hyperparams(settings)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         current = trainer.callback_metrics.get(f"val/{pl_module.score}")
