@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OPTIONS ?=
 CONFIG ?= conf/quickstart.yaml
 
-.PHONY: install quickstart test lint bench wheel
+.PHONY: install quickstart test lint bench wheel docs
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 wheel: install
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -463,8 +463,8 @@ def launch(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]
 
 def test_the_readme_command_trains_on_two_devices(tmp_path):
     """One run folder, one set of pictures, one report, status 0."""
-    readme = (ROOT / "README.md").read_text()
-    [words] = re.findall(r"^python main\.py (fit .*--trainer\.strategy ddp)$", readme, re.MULTILINE)
+    page = (ROOT / "docs" / "devices.md").read_text()
+    [words] = re.findall(r"^python main\.py (fit .*--trainer\.strategy ddp)$", page, re.MULTILINE)
     small = [*TINY, *UNEVEN, "--trainer.max_epochs=1", "--data.batch_size=4", "--data.views=1"]
     done = launch(tmp_path, [*words.split(), *small])
     assert done.returncode == 0, done.stderr

@@ -1,45 +1,92 @@
-"""The README holds: its Python runs, its commands are understood, its links lead somewhere."""
+"""The README and the pages hold: Python runs, commands are understood, links lead somewhere."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from saved import blob_images, save_network
 
 from lightning_dws.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python main\.py (fit|test|predict)((?: [^`\n]+)?)", README)))
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"))}
+TEXT = "\n".join(PAGES.values())
+COMMANDS = sorted(set(re.findall(r"python main\.py (fit|test|predict)((?: [^`\n]+)?)", TEXT)))
 
 
-def test_its_python_runs():
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGES[ROOT / page], re.DOTALL)
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_python_of_the_readme_runs():
+    [code] = python_of("README.md")
     names: dict[str, object] = {}
     exec(code, names)
+    assert names["psnr"].shape == (16,)
+    assert names["logits"].shape == (8, 10)
+
+
+def test_python_of_the_page_of_networks_runs():
+    names: dict[str, object] = {}
+    exec(python_of("docs/own_networks.md")[0], names)
     assert names["psnr"].shape == (16,)
     assert names["images"].shape == (16, 64, 1)
     assert names["logits"].shape == (16, 10)
 
 
+def test_python_of_the_page_of_networks_uses_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_network(tmp_path / "runs" / "quickstart" / "version_0" / "checkpoints" / "best.ckpt")
+    names = {"images": blob_images(3)}
+    exec(python_of("docs/own_networks.md")[1], names)
+    assert len(names["predictions"]) == 3
+
+
 @pytest.mark.parametrize(("command", "options"), COMMANDS, ids=lambda part: part.strip())
-def test_its_commands_are_understood(command, options, monkeypatch, capsys):
+def test_commands_are_understood(command, options, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    words = [word for word in options.split() if word not in ("--help", "PATH", "--ckpt_path")]
+    given = options.replace("my_package.MyNetwork", "tiny.FlatMLP").split()
+    words = [word for word in given if word not in ("--help", "PATH", "--ckpt_path")]
+    prints_config = words and "--data" not in words
     with pytest.raises(SystemExit) as stop:
-        main([command, *words, "--print_config" if words else "--help"])
+        main([command, *words, "--print_config" if prints_config else "--help"])
     assert stop.value.code == 0
     assert capsys.readouterr().out
 
 
-def test_its_tables_are_understood(monkeypatch, capsys):
+def test_tables_are_understood(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    commands = set(re.findall(r"python main\.py (table [^`\n]+)", README))
+    commands = set(re.findall(r"python main\.py (table [^`\n]+)", TEXT))
     assert commands
     for command in commands:
         main([*command.split(), "--dry_run", "--results_root", "none"])
         assert "left" in capsys.readouterr().out
 
 
-def test_its_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+def test_links_lead_somewhere():
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\((?!http)([^)#]+)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = re.compile(r'<(?:script|link|img)[^>]*(?:src|href)="(https?://[^"]*)"')
+    for page in tmp_path.rglob("*.html"):
+        outside = [url for url in loaded.findall(page.read_text()) if "rel=" not in url]
+        assert not outside, page
+    assert "align" in (tmp_path / "api" / "mixup" / "index.html").read_text()
