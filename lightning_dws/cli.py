@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_dws.commands.inrs import run_inrs
+from lightning_dws.commands.predict import has_data, run_predict
 from lightning_dws.config_files import expand_includes
 from lightning_dws.distributed import in_one_line
 from lightning_dws.errors import DataError
@@ -21,7 +22,8 @@ usage: python main.py COMMAND --config FILE [--config FILE ...] [--OPTION VALUE 
   fit         train a network on INRs, fitting the INRs first where they are missing
   validate    measure a checkpoint on the validation split
   test        measure a checkpoint on the test split
-  predict     write a checkpoint's predictions for the test split to a file
+  predict     write a checkpoint's predictions for the test split to a file, or with
+              --data for any folder of images, meshes or networks, or for a store
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
@@ -31,6 +33,7 @@ examples:
   python main.py fit --config conf/quickstart.yaml
   python main.py fit --config conf/fmnist_dws.yaml --data.num_train_objects 4000
   python main.py test --config conf/quickstart.yaml --ckpt_path PATH
+  python main.py predict --ckpt_path PATH --data FOLDER
   python main.py inrs fit --config conf/inrs/digits.yaml
 
 Options of three parts can be set in files and on the command line: --data.*, --model.*,
@@ -63,6 +66,8 @@ def main(args: Sequence[str] | None = None) -> None:
             from lightning_dws.table.command import run_table  # imports what no other command needs
 
             run_table(words[1:])
+        elif words[0] == "predict" and has_data(words):
+            run_predict(words[1:])
         else:
             run_lightning(with_saved_settings(expand_includes(words)))
     except (DataError, OSError, MisconfigurationException) as error:
