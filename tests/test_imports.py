@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices parallel parse_errors randomness",
+    "errors compiled devices inr_modules parallel parse_errors randomness",
     "weight_space",
     "inrs.siren",
     "models augmentations",
@@ -30,6 +30,7 @@ LAYERS = (
     "mixup data callbacks",
     "tasks",
     "resuming saved_settings plugins distributed",
+    "prediction",
     "lightning_cli",
     "commands table",
     "cli",
