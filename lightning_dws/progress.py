@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,6 +33,7 @@ class WorkProgress:
             TaskProgressColumn(),
             *(TextColumn(f"{{task.fields[{name}]}}") for name in texts),
             TimeRemainingColumn(),
+            console=Console(force_jupyter=False),  # there it would ask for ipywidgets
             disable=not visible or total == 0,
             speed_estimate_period=60,
         )
