@@ -15,6 +15,12 @@ from rich.progress import (
 from torch import Tensor
 
 
+def _make_console() -> Console:
+    """Write to standard output; to a notebook only the end of it, without asking for ipywidgets."""
+    console = Console()
+    return Console(force_jupyter=False, force_terminal=False) if console.is_jupyter else console
+
+
 class WorkProgress:
     """Show how much is done, texts of the work's own, and the time left.
 
@@ -33,7 +39,7 @@ class WorkProgress:
             TaskProgressColumn(),
             *(TextColumn(f"{{task.fields[{name}]}}") for name in texts),
             TimeRemainingColumn(),
-            console=Console(force_jupyter=False),  # there it would ask for ipywidgets
+            console=_make_console(),
             disable=not visible or total == 0,
             speed_estimate_period=60,
         )
