@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from saved import blob_images, save_network
 
 from lightning_dws.cli import main
 
@@ -13,7 +14,7 @@ COMMANDS = sorted(set(re.findall(r"python main\.py (fit|test|predict)((?: [^`\n]
 
 
 def test_its_python_runs():
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, object] = {}
     exec(code, names)
     assert names["psnr"].shape == (16,)
@@ -21,12 +22,22 @@ def test_its_python_runs():
     assert names["logits"].shape == (16, 10)
 
 
+def test_its_python_uses_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_network(tmp_path / "runs" / "quickstart" / "version_0" / "checkpoints" / "best.ckpt")
+    _, code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {"images": blob_images(3)}
+    exec(code, names)
+    assert len(names["predictions"]) == 3
+
+
 @pytest.mark.parametrize(("command", "options"), COMMANDS, ids=lambda part: part.strip())
 def test_its_commands_are_understood(command, options, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     words = [word for word in options.split() if word not in ("--help", "PATH", "--ckpt_path")]
+    prints_config = words and "--data" not in words
     with pytest.raises(SystemExit) as stop:
-        main([command, *words, "--print_config" if words else "--help"])
+        main([command, *words, "--print_config" if prints_config else "--help"])
     assert stop.value.code == 0
     assert capsys.readouterr().out
 

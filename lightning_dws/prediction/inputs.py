@@ -190,6 +190,7 @@ class Reader:
         order = torch.tensor(list(chosen.values()))
         skipped = signals.skipped({"test": None})
         notes = [f"skipped: {name}: {skipped[name]}" for name in skipped if name in told]
+        notes += signals.describe_changes() if isinstance(signals, UnsortedImages) else []
         notes += [*describe_low(store), *self._compare(psnr)]
         if self.record.preparation and self.record.preparation.get("assumed"):
             notes.append(

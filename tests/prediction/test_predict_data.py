@@ -113,6 +113,7 @@ def test_images_of_other_sizes_and_modes_are_converted_and_bad_ones_named(
     folder = write_images(tmp_path / "images", 1)[0].parent
     Image.fromarray(blob_images(1)[0]).convert("RGBA").resize((60, 50)).save(folder / "large.webp")
     Image.new("I;16", (6, 5), 65535).save(folder / "white.png")
+    Image.new("L", (60, 5)).save(folder / "wide.gif")
     (folder / "broken.png").write_text("no image")
     (folder / "notes.txt").write_text("no image either")
     (folder / ".hidden.png").write_text("not looked at")
@@ -121,8 +122,26 @@ def test_images_of_other_sizes_and_modes_are_converted_and_bad_ones_named(
             "image_0.png",
             "large.webp",
             "white.png",
+            "wide.gif",
         ]
-        assert capsys.readouterr().err.count("skipped: broken.png: not a readable image") == 1
+        said = capsys.readouterr().err
+        assert said.count("skipped: broken.png: not a readable image") == 1
+        assert "1 images are stretched to 5x6, such as wide.gif of 5x60" in said
+        assert "2 images are made grey, such as large.webp" in said
+
+
+def test_inrs_unlike_those_trained_on_and_what_is_only_assumed_are_told(tmp_path, predict, capsys):
+    folder = write_images(tmp_path / "images")[0].parent
+    predict(folder)
+    assert "INRs are fitted worse" not in capsys.readouterr().err
+    path = tmp_path / "net.ckpt"
+    record = load_checkpoint(path).record.to_dict()
+    assumed = {"kind": "images", "assumed": True}
+    rewrite_note(path, inrs=record | {"lowest_psnr": 149.0, "preparation": assumed})
+    predict(folder)
+    said = capsys.readouterr().err
+    assert "6 of 6 INRs are fitted worse than 99 % of those that were trained on (149.0 dB)" in said
+    assert "does not say how its images were prepared" in said
 
 
 def test_names_that_are_exchanged_exchange_their_predictions(tmp_path, predict):

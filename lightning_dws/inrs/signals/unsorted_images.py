@@ -1,6 +1,7 @@
 """Images that nobody sorted by class, prepared as those that a network was trained on."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
 from lightning_dws.inrs.signals.file_listing import name_dataset
-from lightning_dws.inrs.signals.image_files import read_image
+from lightning_dws.inrs.signals.image_files import read_image, read_properties
 from lightning_dws.inrs.signals.splits import SplitOrder
 from lightning_dws.inrs.signals.unsorted_files import BY_CONTENT, UnsortedFiles
 from lightning_dws.inrs.signals.usable import UsableObjects
@@ -73,6 +74,26 @@ class UnsortedImages(SignalDataset):
         if not images:
             return torch.empty(0, len(self.coordinates), 3 if self.colour else 1)
         return (torch.stack(images) / 255).flatten(1, 2)
+
+    def describe_changes(self) -> list[str]:
+        """Tell which images had other proportions or lost their colours, a line each."""
+        height, width = self.grid_shape
+        stretched, greyed = [], []
+        for path in self.files.by_id.values():
+            with suppress(DataError):  # it is skipped, and told as such
+                found = read_properties(path)
+                if found.size[0] * width != found.size[1] * height:
+                    stretched.append(f"{path.name} of {found.size[0]}x{found.size[1]}")
+                if found.is_colour and not self.colour:
+                    greyed.append(path.name)
+        changes = []
+        if stretched:
+            changes.append(
+                f"{len(stretched)} images are stretched to {height}x{width}, such as {stretched[0]}"
+            )
+        if greyed:
+            changes.append(f"{len(greyed)} images are made grey, such as {greyed[0]}")
+        return changes
 
     def _read(self, object_id: int) -> Tensor:
         height, width = self.grid_shape
