@@ -55,8 +55,8 @@ class INRDataModule(pl.LightningDataModule):
     Args:
         dataset: What the INRs are. None opens the store ``store`` as it is, e.g. an imported one.
         root: Folder under which stores live.
-        store: The store's folder, or its name under ``root``. Default: a name made from
-            ``dataset``, so that other settings never meet in one store.
+        store: The store's name under ``root``, or its folder, wherever that is. Default: a name
+            made from ``dataset``, so that other settings never meet in one store.
         batch_size: INRs per batch and device.
         eval_batch_size: INRs per batch and device in validation, test and prediction.
         views: Neural views of each training object; validation and test use the first.
@@ -110,8 +110,9 @@ class INRDataModule(pl.LightningDataModule):
         find_device(fitting_device, "fitting_device")
         self.dataset = dataset
         self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
-        if dataset is None and (Path(str(store)) / INDEX_NAME).is_file():
-            self.directory = Path(str(store))
+        if dataset is None and not (self.directory / INDEX_NAME).exists():
+            own = Path(str(store))
+            self.directory = own if (own / INDEX_NAME).exists() else self.directory
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.views = views

@@ -28,6 +28,7 @@ from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.prediction.weight_files import WEIGHT_SUFFIXES, read_weights
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
+_SHARDS = "*-view[0-9]*-[0-9]*-[0-9]*.safetensors"
 STORES_FOLDER = "inrs"  # of the stores of folders, under the folder of all stores
 
 
@@ -48,6 +49,12 @@ class Inputs:
     psnr: Tensor | None
     labels: Sequence[str | None]
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def unnamed(cls, batch: WeightBatch, psnr: Tensor | None = None) -> "Inputs":
+        """Take INRs that are known by their position alone."""
+        names = [str(number) for number in range(len(batch))]
+        return cls(names, batch, psnr, [None] * len(batch))
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ class Reader:
         place = Path(data)
         if str(data) in SPLITS and not place.exists():
             return self._read_split(str(data))
-        if (place / INDEX_NAME).exists():
-            store = INRStore(place)
+        if (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
+            store = INRStore(place)  # which says so where it is unfinished
             return self._read_store(store, store.splits)
         return self._read_files(place)
 
@@ -157,18 +164,18 @@ class Reader:
     def _read_weights(self, place: Path, paths: Sequence[Path]) -> Inputs:
         found = read_weights(place, paths, self._architecture, self.w0)
         names = [name for name, _ in found.labels]
-        labels: list[str | None] = []
-        for name, label in found.labels:
-            inside = label is not None and 0 <= label < len(self.classes)
-            own = self.classes[label] if inside and label is not None else None
-            labels.append(own or self._label_of(place, name))
+        labels = [
+            self.classes[label]
+            if label is not None and 0 <= label < len(self.classes)
+            else self._label_of(name)
+            for name, label in found.labels
+        ]
         return Inputs(names, found.batch, None, labels, found.notes)
 
-    def _label_of(self, place: Path, name: str) -> str | None:
+    def _label_of(self, name: str) -> str | None:
         """Give the class whose name the folder of a file has."""
-        folder = (place / name).parent
-        found = normalised(folder.name) if folder != place or place.is_dir() else ""
-        return found if found in self.classes and len(Path(name).parts) > 1 else None
+        folder = normalised(Path(name).parent.name)
+        return folder if folder in self.classes else None
 
     def _fit(self, place: Path, paths: Sequence[Path]) -> Inputs:
         """Fit INRs to files, as far as a store of them is not there yet."""
@@ -197,7 +204,7 @@ class Reader:
                 f"{self.record.store}: does not say how its {self.record.kind} were prepared; they "
                 "are taken for some of the default"
             )
-        labels = [self._label_of(place, name) for name in chosen]
+        labels = [self._label_of(name) for name in chosen]
         return Inputs(list(chosen), batch[order], psnr[order], labels, notes)
 
     def _compare(self, psnr: Tensor) -> list[str]:

@@ -16,7 +16,7 @@ from lightning_dws.inrs import fit_inrs
 from lightning_dws.inrs.preparation.fitting_record import IMAGES, FittingRecord
 from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.prediction.image_values import identify, prepare_images
-from lightning_dws.prediction.inputs import Reader
+from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
 from lightning_dws.tasks import ClassificationTask
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -146,18 +146,14 @@ class TrainedClassifier:
         if isinstance(inputs, (str, Path)):
             place = Path(root) if root is not None else self.root
             reader = Reader(self.record, self.classes, place, self.device, w0, show_progress)
-            found = reader.read(inputs)
-            return self._classify(
-                found.batch, found.psnr, list(found.names), list(found.labels), found.notes
-            )
+            return self._classify(reader.read(inputs))
         if isinstance(inputs, WeightBatch):
-            return self._classify(inputs, None)
-        if len(inputs) == 0:
-            raise DataError("nothing to predict: there are no INRs, networks or images")
+            return self._classify(Inputs.unnamed(inputs))
         networks = [one for one in inputs if isinstance(one, nn.Module)]
-        if len(networks) == len(inputs):
-            return self._classify(WeightBatch.from_sequentials(self.architecture, networks), None)
-        return self._classify(*self.fit(inputs))
+        if networks and len(networks) == len(inputs):
+            batch = WeightBatch.from_sequentials(self.architecture, networks)
+            return self._classify(Inputs.unnamed(batch))
+        return self._classify(Inputs.unnamed(*self.fit(inputs)))
 
     def fit(self, images: Sequence[Any] | Tensor) -> tuple[WeightBatch, Tensor]:
         """Fit INRs to images as to those that the network was trained on.
@@ -190,32 +186,26 @@ class TrainedClassifier:
         )
         return batch.to("cpu"), psnr.cpu()
 
-    def _classify(
-        self,
-        batch: WeightBatch,
-        psnr: Tensor | None,
-        names: list[str] | None = None,
-        labels: list[str | None] | None = None,
-        notes: list[str] | None = None,
-    ) -> Predictions:
+    def _classify(self, found: Inputs) -> Predictions:
+        batch = found.batch
+        if not len(batch):
+            raise DataError("nothing to predict: there are no INRs")
         self._check_architecture(batch.architecture)
         with torch.no_grad():
-            parts = [
+            logits = [
                 self.task(batch[start : start + _INRS_AT_ONCE].to(self.device, torch.float32))
                 for start in range(0, len(batch), _INRS_AT_ONCE)
             ]
-        if not parts:
-            raise DataError("nothing to predict: there are no INRs")
-        probabilities = torch.cat([part.float().softmax(dim=1).cpu() for part in parts])
+        probabilities = torch.cat([part.float().softmax(dim=1).cpu() for part in logits])
         return Predictions(
             class_names=[self.classes[index] for index in probabilities.argmax(dim=1).tolist()],
             probabilities=probabilities,
             classes=self.classes,
-            names=names or [str(number) for number in range(len(batch))],
+            names=list(found.names),
             inrs=batch.to("cpu"),
-            psnr=psnr,
-            labels=labels or [None] * len(batch),
-            notes=notes or [],
+            psnr=found.psnr,
+            labels=list(found.labels),
+            notes=found.notes,
         )
 
     def _check_architecture(self, found: INRArchitecture) -> None:

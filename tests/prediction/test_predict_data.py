@@ -217,6 +217,8 @@ def test_a_store_and_a_split_are_predicted_and_compared(tmp_path, predict, error
     right = sum(row["label"] == row["prediction"] for row in test)
     assert f"accuracy        {100 * right / 6:.1f} % of 6" in capsys.readouterr().out
     assert "the network was trained on is not there" in error_of("test", "--root=nowhere")
+    (store.directory / "dataset.json").unlink()
+    assert "an unfinished store with 4 shards" in error_of(store.directory)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_images_are_fitted_as_those_that_were_trained_on(classifier):
 @pytest.mark.parametrize(
     ("images", "named"),
     [
-        ([], "nothing to predict"),
+        ([], "no images were given"),
         ([torch.full((5, 6), 2.0)], r"image 0: values from 2 to 2, expected some in \[0, 1\]"),
         ([torch.zeros(5, 6, dtype=torch.int64)], "image 0: values of int64"),
         ([torch.zeros(5, 6), torch.zeros(7)], "image 1: not an image but a Tensor of shape"),
