@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 from lightning_dws.program import __version__
 
 if TYPE_CHECKING:
+    from lightning_dws.prediction import load_checkpoint
     from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
-__all__ = ["INRArchitecture", "WeightBatch", "__version__"]
+__all__ = ["INRArchitecture", "WeightBatch", "__version__", "load_checkpoint"]
 
-_HOMES = {"INRArchitecture": "weight_space", "WeightBatch": "weight_space"}
+_HOMES = {
+    "INRArchitecture": "weight_space",
+    "WeightBatch": "weight_space",
+    "load_checkpoint": "prediction",
+}
 
 
 def __getattr__(name: str) -> Any:

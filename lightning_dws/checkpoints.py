@@ -15,6 +15,7 @@ from lightning_dws.files import PARTIAL, replacing
 
 CHECKPOINT_KEY = "lightning_dws"
 LAST_NAME = "last.ckpt"
+CHECKPOINTS_FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".ckpt"
 _KINDS: dict[str, type] = {  # of what Lightning writes, where it is there
     "state_dict": dict,
@@ -177,3 +178,20 @@ def _readable_beside(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
                 yield other, load_checkpoint(other)
             except DataError:
                 continue
+
+
+def find_best(folder: Path) -> Path:
+    """Find the best checkpoint in a run's folder, or the last where there is no other.
+
+    Raises:
+        DataError: It holds none, or several that may be meant.
+    """
+    inside = folder / CHECKPOINTS_FOLDER
+    found = sorted((inside if inside.is_dir() else folder).glob(f"*{_SUFFIX}"))
+    others = [path for path in found if path.name != LAST_NAME] or found
+    if len(others) != 1:
+        names = ", ".join(path.name for path in others[:3]) or "none"
+        raise DataError(
+            f"{folder}: expected one checkpoint, or one beside {LAST_NAME}, got {names}"
+        )
+    return others[0]

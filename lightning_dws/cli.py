@@ -15,7 +15,8 @@ usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
   fit         train a network on INRs, fitting the INRs first where they are missing
   validate    measure a checkpoint on the validation split
   test        measure a checkpoint on the test split
-  predict     write a checkpoint's predictions for the test split to a file
+  predict     write a checkpoint's predictions for the test split to a file, or with
+              --data for any folder of images, meshes or networks, or for a store
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
@@ -25,6 +26,7 @@ examples:
   {program} fit --config conf/quickstart.yaml
   {program} fit --config conf/fmnist_dws.yaml --data.num_train_objects 4000
   {program} test --config conf/quickstart.yaml --ckpt_path PATH
+  {program} predict --ckpt_path PATH --data FOLDER
   {program} inrs fit --config conf/inrs/digits.yaml
 
 A config that is not found here is looked for in {configs}.

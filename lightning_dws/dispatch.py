@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_dws.commands.inrs import run_inrs
+from lightning_dws.commands.predict import has_data, run_predict
 from lightning_dws.config_files import expand_includes
 from lightning_dws.distributed import in_one_line
 from lightning_dws.errors import DataError
@@ -26,6 +27,8 @@ def run_command(words: Sequence[str]) -> None:
             from lightning_dws.table.command import run_table  # imports what no other command needs
 
             run_table(words[1:])
+        elif words[0] == "predict" and has_data(words):
+            run_predict(words[1:])
         else:
             run_lightning(with_saved_settings(expand_includes(words)))
     except (DataError, OSError, MisconfigurationException) as error:

@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -12,6 +13,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from torch import Tensor
+
+
+def _make_console() -> Console:
+    """Write to standard output; to a notebook only the end of it, without asking for ipywidgets."""
+    console = Console()
+    return Console(force_jupyter=False, force_terminal=False) if console.is_jupyter else console
 
 
 class WorkProgress:
@@ -32,6 +39,7 @@ class WorkProgress:
             TaskProgressColumn(),
             *(TextColumn(f"{{task.fields[{name}]}}") for name in texts),
             TimeRemainingColumn(),
+            console=_make_console(),
             disable=not visible or total == 0,
             speed_estimate_period=60,
         )

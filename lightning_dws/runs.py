@@ -120,6 +120,18 @@ def run_folder_of(checkpoint: str | Path) -> Path | None:
     return Path(os.path.relpath(folder.parent))
 
 
+def find_newest_run(root: Path) -> Path:
+    """Find the folder of the run under a root that wrote a checkpoint last.
+
+    Raises:
+        DataError: There is none.
+    """
+    found = [path for path in root.rglob(f"{CHECKPOINTS}/*.ckpt") if path.is_file()]
+    if not found:
+        raise DataError(f"{root}: no run has left a checkpoint here")
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent.parent
+
+
 def _run_of(checkpoint: str, root: str | None, name: str | None) -> Run | None:
     """Find the run of a checkpoint, if a name and a root that are given say that place."""
     folder = run_folder_of(checkpoint)

@@ -1,5 +1,6 @@
 """Measure a checkpoint with the settings that it was trained with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,25 @@ def with_saved_settings(words: list[str]) -> list[str]:
     if not paths or {"-h", "--help"} & {*words}:
         return words
     path = paths[-1]
-    note = load_checkpoint(path).get(CHECKPOINT_KEY, {})
-    config = Path(path).parent.parent / "config.yaml"
-    if isinstance(note.get("settings"), dict):
-        text = yaml.safe_dump(note["settings"])
-    elif config.is_file():  # of a checkpoint that is older than its settings
-        text = yaml.safe_dump(measured_part(yaml.safe_load(config.read_text())))
-    else:
+    settings = find_settings(path, load_checkpoint(path).get(CHECKPOINT_KEY, {}))
+    if settings is None:
         raise DataError(
             f"{path}: does not say what it was trained on; give the --config of its run"
         )
-    return [words[0], f"--config={text}", *words[1:]]
+    return [words[0], f"--config={yaml.safe_dump(settings)}", *words[1:]]
+
+
+def find_settings(path: str | Path, note: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Find what a checkpoint was trained with; None where neither it nor its run's folder says.
+
+    Args:
+        path: Of the checkpoint.
+        note: What it says of itself.
+    """
+    settings = note.get("settings")
+    if isinstance(settings, dict):
+        return settings
+    config = Path(path).parent.parent / "config.yaml"
+    if config.is_file():  # of a checkpoint that is older than its settings
+        return measured_part(yaml.safe_load(config.read_text()))
+    return None

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -10,8 +10,10 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lightning_dws.errors import DataError
+from lightning_dws.inr_modules import OutputOffset, Sine, find_conflict
 
 ACTIVATIONS = ("sine", "relu")
 
@@ -105,34 +107,6 @@ class INRArchitecture:
         return {**asdict(self), "widths": list(self.widths)}
 
 
-class Sine(nn.Module):
-    """The SIREN activation ``sin(w0 z)``."""
-
-    def __init__(self, w0: float) -> None:
-        super().__init__()
-        self.w0 = w0
-
-    def forward(self, z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return torch.sin(self.w0 * z)
-
-    def extra_repr(self) -> str:
-        return f"w0={self.w0}"
-
-
-class OutputOffset(nn.Module):
-    """Add the architecture's constant output offset."""
-
-    def __init__(self, offset: float) -> None:
-        super().__init__()
-        self.offset = offset
-
-    def forward(self, y: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return y + self.offset
-
-    def extra_repr(self) -> str:
-        return f"{self.offset}"
-
-
 @dataclass(eq=False)
 class WeightBatch:
     """A batch of INRs of one architecture: one flat row of weights per INR.
@@ -147,6 +121,9 @@ class WeightBatch:
         object_id: Which image or shape, unique over all splits of a dataset.
         view: Which neural view (independently initialised fit) of the object.
         target: Soft labels, or None where the hard label is all there is.
+
+    As a dataset of ``torch.utils.data.DataLoader`` its items are INRs, the loader's batches are
+    ``WeightBatch``.
 
     Raises:
         DataError: A field has another shape or dtype; the message says which and what was found.
@@ -250,7 +227,15 @@ class WeightBatch:
 
     @classmethod
     def from_sequentials(cls, architecture: INRArchitecture, networks: Sequence[nn.Module]) -> Self:
-        """Read MLPs whose parameters are those of ``nn.Linear`` layers in order."""
+        """Read MLPs whose parameters are those of ``nn.Linear`` layers in order.
+
+        Raises:
+            DataError: One has other layers, or its modules say that it computes something else.
+        """
+        for number, network in enumerate(networks):
+            function = architecture.activation, architecture.w0, architecture.output_offset
+            if (conflict := find_conflict(network, *function)) is not None:
+                raise DataError(f"network {number}: {conflict}")
         return cls.from_state_dicts(
             architecture, [dict(network.named_parameters()) for network in networks]
         ).detach()
@@ -290,9 +275,17 @@ class WeightBatch:
     def __len__(self) -> int:
         return self.parameters.shape[0]
 
-    def __getitem__(self, index: Int[Tensor, "selected"] | slice | list[int]) -> Self:
-        """Select INRs by a slice, a list or an index tensor."""
-        return self._map(lambda tensor: tensor[index])
+    def __getitem__(self, index: Int[Tensor, "selected"] | slice | list[int] | int) -> Self:
+        """Select INRs by a slice, a list or an index tensor; by an integer, only one."""
+        return self._map(lambda tensor: tensor[index].reshape(-1, *tensor.shape[1:]))
+
+    def __iter__(self) -> Iterator[Self]:
+        """Give every INR, as a batch of one."""
+        return (self[row : row + 1] for row in range(len(self)))
+
+    def __getitems__(self, indices: list[int]) -> Self:
+        """Give what a ``DataLoader`` asks for: all INRs of a batch at once."""
+        return self[indices]
 
     def replace(self, **fields: Any) -> Self:
         """Give a batch with some fields replaced and the others shared."""
@@ -343,3 +336,10 @@ def cat(batches: Sequence[WeightBatch]) -> WeightBatch:
             for name in ("parameters", "label", "object_id", "view")
         ),
     )
+
+
+def _collate(inrs: WeightBatch | Sequence[WeightBatch], **_: Any) -> WeightBatch:
+    return inrs if isinstance(inrs, WeightBatch) else cat(inrs)
+
+
+default_collate_fn_map[WeightBatch] = _collate  # of every DataLoader that is given no other

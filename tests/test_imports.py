@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices parallel randomness program suggestions help_texts",
+    "errors compiled devices inr_modules parallel randomness program suggestions help_texts",
     "parse_errors",
     "weight_space",
     "inrs.siren",
@@ -31,6 +31,7 @@ LAYERS = (
     "mixup data callbacks",
     "tasks",
     "resuming saved_settings plugins distributed",
+    "prediction",
     "lightning_cli",
     "commands table",
     "dispatch",

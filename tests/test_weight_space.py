@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from tiny import ARCHITECTURE, random_batch
 from torch import nn
+from torch.utils.data import DataLoader, StackDataset, random_split
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.errors import DataError
@@ -95,3 +97,42 @@ def test_selecting_moving_and_joining_keep_the_fields_together():
     joined = cat([random_batch(), random_batch()])
     assert len(joined) == 8
     assert torch.equal(joined.parameters[4:], joined.parameters[:4])
+
+
+def test_an_integer_selects_a_batch_of_one_and_iterating_gives_all():
+    batch = random_batch().replace(target=torch.eye(4))
+    for index in (2, -2, torch.tensor(2), np.int64(2)):
+        assert torch.equal(batch[index].parameters, batch.parameters[2:3])
+        assert batch[index].target.tolist() == [[0, 0, 1, 0]]
+    assert [len(inr) for inr in batch] == [1] * 4
+    assert torch.equal(cat([inr.replace(target=None) for inr in batch]).label, batch.label)
+    with pytest.raises(IndexError):
+        batch[4]
+
+
+def test_a_data_loader_gives_batches_of_inrs():
+    batch = random_batch(size=5)
+    for dataset in (batch, random_split(batch, [4, 1], torch.Generator())[0]):
+        loaded = list(DataLoader(dataset, batch_size=2, shuffle=True))
+        assert [type(part) for part in loaded] == [WeightBatch] * len(loaded)
+        found = cat(loaded)
+        assert len(found) == len(dataset)
+        assert torch.equal(found.parameters, batch.parameters[found.object_id])
+    [pair] = DataLoader(StackDataset(batch, torch.arange(5)), batch_size=5)
+    assert torch.equal(pair[0].parameters, batch.parameters)
+    assert pair[1].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"w0": 9.0}, "network 1: w0 9, expected 8"),
+        ({"activation": "relu"}, "network 1: activation relu, expected sine"),
+        ({"output_offset": 0.0}, "network 1: output offset 0, expected 0.5"),
+    ],
+)
+def test_networks_that_say_they_compute_something_else_are_refused(change, named):
+    batch = random_batch()
+    other = batch.replace(architecture=INRArchitecture(**ARCHITECTURE.to_dict() | change))
+    with pytest.raises(DataError, match=named):
+        WeightBatch.from_sequentials(ARCHITECTURE, [batch.to_sequential(0), other.to_sequential(0)])

@@ -22,8 +22,10 @@ from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.devices import find_device
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
+from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -53,8 +55,8 @@ class INRDataModule(pl.LightningDataModule):
     Args:
         dataset: What the INRs are. None opens the store ``store`` as it is, e.g. an imported one.
         root: Folder under which stores live.
-        store: The store's folder under ``root``. Default: a name made from ``dataset``, so that
-            other settings never meet in one store.
+        store: The store's name under ``root``, or its folder, wherever that is. Default: a name
+            made from ``dataset``, so that other settings never meet in one store.
         batch_size: INRs per batch and device.
         eval_batch_size: INRs per batch and device in validation, test and prediction.
         views: Neural views of each training object; validation and test use the first.
@@ -108,6 +110,9 @@ class INRDataModule(pl.LightningDataModule):
         find_device(fitting_device, "fitting_device")
         self.dataset = dataset
         self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
+        if dataset is None and not (self.directory / INDEX_NAME).exists():
+            own = Path(str(store))
+            self.directory = own if (own / INDEX_NAME).exists() else self.directory
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.views = views
@@ -118,6 +123,7 @@ class INRDataModule(pl.LightningDataModule):
         self.drop_last = drop_last
         self.seed = seed
         self._store: INRStore | None = None
+        self._record: dict[str, Any] | None = None
         self._tables: dict[str, Table] = {}
         self._batches_augmented = 0
 
@@ -152,6 +158,15 @@ class INRDataModule(pl.LightningDataModule):
         if self._store is None:
             self._store = INRStore(self.directory)
         return self._store
+
+    @property
+    def inr_record(self) -> dict[str, Any]:
+        """How the INRs were made, as plain data that checkpoints keep."""
+        if self._record is None:
+            signals = self.dataset.signals if self.dataset else None
+            header = self.dataset.header if self.dataset else self.store.header
+            self._record = FittingRecord.of_store(self.directory, header, signals).to_dict()
+        return self._record
 
     @property
     def tables(self) -> Mapping[str, Table]:

@@ -2,7 +2,7 @@
 
 from lightning_dws.models.dwsnet import DWSNet
 from lightning_dws.models.flat_mlp import FlatMLP
-from lightning_dws.models.neural_graph import NeuralGraph
+from lightning_dws.models.neural_graph import NeuralGraph, to_data
 from lightning_dws.models.neural_graph_gnn import NeuralGraphGNN
 from lightning_dws.models.neural_graph_transformer import NeuralGraphTransformer
 from lightning_dws.models.recorded import recorded
@@ -16,4 +16,5 @@ __all__ = [
     "NeuralGraphTransformer",
     "Standardize",
     "recorded",
+    "to_data",
 ]

@@ -136,3 +136,16 @@ class NeuralGraph(IndexTensors):
             )
             for index in range(len(batch))
         ]
+
+
+def to_data(batch: WeightBatch, reverse_edges: bool = True) -> list[Data]:
+    """Give INRs as graphs of torch-geometric, which its ``DataLoader`` makes batches of.
+
+    Args:
+        batch: Of B INRs; ``to_data(batch[0])[0]`` is the graph of the first.
+        reverse_edges: Whether every edge is also there the other way.
+
+    Returns:
+        B ``Data``, see ``NeuralGraph.to_data``.
+    """
+    return NeuralGraph(batch.architecture, reverse_edges).to(batch.device).to_data(batch)

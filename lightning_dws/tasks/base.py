@@ -287,6 +287,7 @@ class WeightSpaceTask(pl.LightningModule):
             **note,
             "task": options,
             "settings": self.run_settings,
+            "inrs": getattr(self._datamodule, "inr_record", None),  # how they are made
             "parts": count_parts(checkpoint),
         }
 

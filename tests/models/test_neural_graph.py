@@ -5,7 +5,7 @@ from torch_geometric.nn import global_mean_pool
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.inrs import evaluate_inrs
-from lightning_dws.models import NeuralGraph
+from lightning_dws.models import NeuralGraph, to_data
 from lightning_dws.models.graph_features import FourierFeatures, ProbeFeatures
 
 WIDTHS = (2, 3, 4, 1)
@@ -108,3 +108,14 @@ def test_probe_features_see_the_function():
     torch.testing.assert_close(features[0, :2], probes.layers[0](probes.inputs.T))
     features.sum().backward()
     assert probes.inputs.grad.abs().min() > 0
+
+
+def test_inrs_are_graphs_without_making_one_first():
+    batch = make_batch((2, 4, 3, 1))
+    for reverse in (True, False):
+        expected = NeuralGraph(batch.architecture, reverse_edges=reverse).to_data(batch)
+        for found, data in zip(to_data(batch, reverse_edges=reverse), expected, strict=True):
+            assert found.keys() == data.keys()
+            assert all(torch.equal(found[name], data[name]) for name in data.keys())  # noqa: SIM118
+    [joined] = DataLoader(to_data(batch), batch_size=len(batch))
+    assert torch.equal(joined.y, batch.label)

@@ -14,6 +14,7 @@ from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import INRStore, ShardRange, StoreHeader
+from lightning_dws.inrs.store.grids import choose_grid
 from lightning_dws.inrs.store.locks import locked
 from lightning_dws.inrs.store.shards import read_shard
 from lightning_dws.inrs.store.unfinished import OtherStoreError, UnfinishedStore
@@ -22,10 +23,6 @@ from lightning_dws.weight_space import INRArchitecture
 
 _MAX_REPORTED = 20
 _NUM_PROBED = 9
-_LINE_SIZE = 1024  # points of a signal with one input
-_IMAGE_SIZE = 28  # of MNIST and Fashion-MNIST; CIFAR-10's INRs have three outputs
-_COLOUR_IMAGE_SIZE = 32
-_SHAPE_GRID_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -215,24 +212,6 @@ def _make_header(
         recipe={"imported": layout.name, "listing_sha256": listing.sha256, **w0, **listing.notes},
         seed=0,
         convention=layout.convention,
-    )
-
-
-def choose_grid(architecture: INRArchitecture) -> tuple[int, ...]:
-    """Choose the points to show INRs at: published ones do not say which they were fitted on.
-
-    Raises:
-        DataError: They are of no line, image or shape.
-    """
-    if architecture.in_features == 3:
-        return (_SHAPE_GRID_SIZE,) * 3
-    if architecture.in_features == 2:
-        return (_COLOUR_IMAGE_SIZE if architecture.out_features == 3 else _IMAGE_SIZE,) * 2
-    if architecture.in_features == 1:
-        return (_LINE_SIZE,)
-    raise DataError(
-        f"INRs of widths {architecture.widths} with {architecture.in_features} inputs, expected 1 "
-        "(a line's), 2 (an image's) or 3 (a shape's)"
     )
 
 

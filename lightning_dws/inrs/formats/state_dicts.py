@@ -13,7 +13,6 @@ from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.signals.splits import stratified_order
 from lightning_dws.inrs.store import INRStore
 
-_SUFFIXES = (".pth", ".pt", ".safetensors")
 _MAX_CLASSES = 100_000
 
 
@@ -30,6 +29,7 @@ class StateDicts(WritableLayout):
     output_offset = 0.0
     has_views = True
     classes_name = "classes.json"
+    suffixes = (".pth", ".pt", ".safetensors")
     _stem = re.compile(r"(.*?)(?:_view([0-9]{1,4}))?")
 
     def list_source(self, source: Source) -> Listing:
@@ -48,7 +48,7 @@ class StateDicts(WritableLayout):
                     continue
                 for name in source.files(f"{split}/{folder}"):
                     path = f"{split}/{folder}/{name}"
-                    if not name.endswith(_SUFFIXES):
+                    if not name.endswith(self.suffixes):
                         continue
                     stem = name.rsplit(".", 1)[0]
                     match = self._stem.fullmatch(stem)

@@ -5,7 +5,9 @@ files: ``skipped.json`` names these objects with the reasons, and ``others.sha25
 dataset but for the content of these. Repairing files changes the dataset, and with it the store's
 name. The new store is then not fitted from nothing: any store beside it that is of the same INRs,
 and of the same dataset but for what it skipped, gives its INRs, and only those of repaired objects
-are fitted. As an INR depends on its own object alone, the bytes are as if all were fitted at once.
+are fitted. Datasets whose objects are named by their content all have the same ``others.sha256``:
+what one of them has fitted, the next takes. As an INR depends on its own object alone, the bytes
+are as if all were fitted at once.
 """
 
 import json
@@ -35,6 +37,8 @@ def report_skipped(
         DataError: The report cannot be written.
     """
     skipped = signals.skipped(num_objects)
+    if signals.is_named_by_content and not (directory / OTHERS_NAME).exists():
+        _write_others(directory, signals.identity_without(()))
     if not skipped:
         return
     path = directory / REPORT_NAME
@@ -42,9 +46,7 @@ def report_skipped(
     new = {name: reason for name, reason in skipped.items() if name not in known}
     if new:
         report = dict(sorted((known | skipped).items()))
-        others = signals.identity_without(report)
-        if others is not None:
-            write_atomically(directory / OTHERS_NAME, f"{others}\n".encode())
+        _write_others(directory, signals.identity_without(report))
         write_atomically(path, (json.dumps(report, indent=1) + "\n").encode())
     for name, reason in sorted(new.items()):
         sys.stderr.write(f"skipped: {name}: {reason}\n")
@@ -52,6 +54,11 @@ def report_skipped(
         f"{signals.name}: skipped {len(skipped)} in all, see {path}; "
         "once they are repaired, the same command fits them alone\n"
     )
+
+
+def _write_others(directory: Path, identity: str | None) -> None:
+    if identity is not None:
+        write_atomically(directory / OTHERS_NAME, f"{identity}\n".encode())
 
 
 def read_report(directory: Path) -> dict[str, str]:
@@ -75,11 +82,14 @@ def recall_skipped(directory: Path, signals: SignalDataset, store: INRStore) -> 
 def find_earlier_stores(
     directory: Path, header: StoreHeader, signals: SignalDataset
 ) -> list[INRStore]:
-    """Find stores beside this one that lack objects which this one has, and are else the same."""
+    """Find stores beside this one of the same INRs, as far as both hold them.
+
+    They lack objects which this one has, or are of objects that are named by their content.
+    """
     found = []
     for path in sorted(directory.parent.glob(f"*/{OTHERS_NAME}")):
         report = read_report(path.parent)
-        if path.parent == directory or not report:
+        if path.parent == directory or not (report or signals.is_named_by_content):
             continue
         with suppress(DataError, OSError, UnicodeDecodeError):  # it is only a help
             check_regular(path)

@@ -2,8 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,12 +73,20 @@ class ShapeSignals(SignalDataset):
     def describe(self, object_id: int) -> str:
         """Name an object for people, e.g. by its file."""
 
-    @cached_property
-    def _cache(self) -> SampleCache:
+    @property
+    def cache_folder(self) -> Path:
+        """The folder under which samples are kept."""
         import pooch
 
-        root = self.cache_root or str(Path(pooch.os_cache("lightning_dws")) / "shapes")
-        return SampleCache(Path(root) / self.name, self.load_mesh, self.sampling)
+        return Path(self.cache_root or Path(pooch.os_cache("lightning_dws")) / "shapes")
+
+    @cached_property
+    def _cache(self) -> SampleCache:
+        return SampleCache(self.cache_folder / self.name, self.load_mesh, self.sampling)
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        return {"kind": "meshes", "sampling": asdict(self.sampling)}
 
     @cached_property
     def usable(self) -> UsableObjects:

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class SignalDataset(ABC):
             order, for pictures; of a line (such as audio), (points,), and of a shape, (x, y, z).
         measures: What ``measure`` gives, beside the PSNR, of every INR.
         objects_at_once: How many objects' samples may be in memory at once; None: any number.
+        is_named_by_content: Whether an object's id is a hash of all that its signal depends on, so
+            that INRs of equal ids in two datasets are the same.
     """
 
     name: str
@@ -34,6 +37,17 @@ class SignalDataset(ABC):
     grid_shape: tuple[int, ...]
     measures: tuple[str, ...] = ()
     objects_at_once: int | None = None
+    is_named_by_content: bool = False
+
+    @property
+    def preparation(self) -> dict[str, Any] | None:
+        """How files of anybody are made such signals, as plain data, for a network's checkpoints.
+
+        ``{"kind": "images"}``: an image of the grid's size, with values in [0, 1] at the pixels'
+        coordinates. ``{"kind": "meshes", "sampling": ...}``: signed distances. Default: None, which
+        is not known, so that no file can be classified by a network trained on these.
+        """
+        return None
 
     @property
     @abstractmethod
@@ -133,6 +147,10 @@ def line_coordinates(size: int) -> Tensor:
 
 class ImageSignals(SignalDataset):
     """Grey or colour images in memory, with values in [0, 1]; subclasses load them."""
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        return {"kind": "images"}
 
     @abstractmethod
     def load_images(self) -> tuple[Tensor, Tensor]:

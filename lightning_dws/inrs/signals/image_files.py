@@ -74,17 +74,26 @@ def read_image(path: Path, size: tuple[int, int], colour: bool) -> Tensor:
     Raises:
         DataError: The file is not a readable image, or so large that it could be an attack.
     """
+    with _opened(path) as opened:
+        return convert_image(opened, size, colour)
+
+
+def convert_image(image: "PillowImage", size: tuple[int, int], colour: bool) -> Tensor:
+    """Give a Pillow image's pixels as ``read_image`` does those of a file.
+
+    Raises:
+        ValueError: Its pixels have no range of their own.
+    """
     from PIL import Image, ImageOps
 
     height, width = size
-    with _opened(path) as opened:
-        image = _on_white(_in_eight_bits(ImageOps.exif_transpose(opened)))
-        image = image.convert("RGB" if colour else "L")
-        if image.size != (width, height):
-            shrinks = width <= image.width and height <= image.height
-            resampling = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-            image = image.resize((width, height), resampling)
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+    upright = _on_white(_in_eight_bits(ImageOps.exif_transpose(image)))
+    upright = upright.convert("RGB" if colour else "L")
+    if upright.size != (width, height):
+        shrinks = width <= upright.width and height <= upright.height
+        resampling = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+        upright = upright.resize((width, height), resampling)
+    pixels = torch.from_numpy(np.array(upright, dtype=np.uint8))
     return pixels.reshape(height, width, -1)
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -113,6 +113,10 @@ class ImageFolder(SignalDataset):
         if self.mode == "auto":
             return 3 if any(properties.is_colour for properties in self._properties) else 1
         return 3 if self.mode == "colour" else 1
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        return {"kind": "images"}
 
     @property
     def coordinates(self) -> Tensor:

@@ -155,6 +155,15 @@ def read_measures(directory: Path, where: ShardRange, header: StoreHeader) -> di
     return _read_columns(directory / where.file_name, header.measures)
 
 
+def read_psnr(directory: Path, where: ShardRange) -> Tensor:
+    """Read the PSNR (n,) of a shard's INRs, without checking the shard.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    return _read_columns(directory / where.file_name, ("psnr",))["psnr"]
+
+
 def read_object_ids(directory: Path, where: ShardRange) -> Tensor:
     """Read which objects a shard holds, (n,) int64.
 

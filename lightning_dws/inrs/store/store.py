@@ -7,13 +7,15 @@ writes the ones, ``index`` the other, ``header`` is what all INRs share.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.header import COLUMNS
 from lightning_dws.inrs.store.index import read_index
@@ -24,6 +26,7 @@ from lightning_dws.inrs.store.shards import (
     read_measures,
     read_object_ids,
 )
+from lightning_dws.inrs.store.writing import write_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
@@ -49,6 +52,46 @@ class INRStore:
             self.shards = [s for s in self.listed if self._is_there(s)]
         for shard in self.shards:
             check_file(self.directory, shard, self.header)
+
+    @classmethod
+    def write(
+        cls,
+        directory: str | Path,
+        batch: WeightBatch | Mapping[str, WeightBatch],
+        classes: Sequence[str],
+        *,
+        psnr: Tensor | Mapping[str, Tensor] | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        grid_shape: Sequence[int] | None = None,
+        val_share: float = 0.1,
+        test_share: float = 0.1,
+    ) -> Self:
+        """Write INRs from memory as a store, and open it.
+
+        Killed at any moment and called again with the same INRs, it ends with the same bytes.
+
+        Args:
+            directory: The store's folder, made if missing; it may hold the same INRs already.
+            batch: The INRs with their labels, objects and views. One batch is cut into ``train``,
+                ``val`` and ``test``, stratified, all views of an object into one; or give each.
+            classes: Their names, in the order of the labels.
+            psnr: (B,) dB of every INR, or by split as ``batch`` is. Default: unknown.
+            recipe: How the INRs were fitted, if they were, and images or meshes that a network
+                trained on them is to classify shall be: it is kept in the network's checkpoints.
+            seed: Of their initialisation, likewise.
+            grid_shape: (height, width) of the images, or of 1 or 3 axes, that they encode. Default:
+                one that is usual for such INRs.
+            val_share: Share of the objects for validation, where one batch is given; 0 for none.
+            test_share: Likewise for test.
+
+        Raises:
+            DataError: The INRs do not fit together or cannot be stored, or the folder holds others.
+            ValueError: The shares leave nothing for training.
+        """
+        shares = (val_share, test_share)
+        write_inrs(directory, batch, classes, psnr, recipe, seed, grid_shape, shares)
+        return cls(directory)
 
     def _is_there(self, shard: Shard) -> bool:
         return os.path.exists(self.directory / shard.range.file_name)

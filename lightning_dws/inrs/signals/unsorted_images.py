@@ -1,0 +1,111 @@
+"""Images that nobody sorted by class, prepared as those that a network was trained on."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
+from lightning_dws.inrs.signals.file_listing import name_dataset
+from lightning_dws.inrs.signals.image_files import read_image, read_properties
+from lightning_dws.inrs.signals.splits import SplitOrder
+from lightning_dws.inrs.signals.unsorted_files import BY_CONTENT, UnsortedFiles
+from lightning_dws.inrs.signals.usable import UsableObjects
+
+
+class UnsortedImages(SignalDataset):
+    """Image files without classes, all of them in the split ``test``.
+
+    They are decoded as those of an ``ImageFolder``: turned upright, put on white where they are
+    transparent, made grey or RGB, and stretched to one size. One that cannot be read is left out,
+    told and noted.
+
+    Args:
+        root: What the files' names are relative to; it names the dataset.
+        paths: The files.
+        size: (height, width) of the signals.
+        colour: Whether they have three values, red, green and blue, or one.
+    """
+
+    is_named_by_content = True
+
+    def __init__(
+        self, root: str | Path, paths: Sequence[Path], size: tuple[int, int], colour: bool
+    ) -> None:
+        height, width = size
+        self.grid_shape = (height, width)
+        self.colour = colour
+        preparation = {"kind": "image", "size": [height, width], "colour": colour}
+        self.files = UnsortedFiles(Path(root), paths, preparation)
+
+    @cached_property
+    def name(self) -> str:  # type: ignore[override]
+        return name_dataset(None, self.files.root, "images", self.files.identity)
+
+    def identity_without(self, names: Collection[str]) -> str:
+        return BY_CONTENT
+
+    @property
+    def coordinates(self) -> Tensor:
+        height, width = self.grid_shape
+        return pixel_coordinates(height, width)
+
+    @cached_property
+    def usable(self) -> UsableObjects:
+        return UsableObjects(self.files.split, self._examine, self.files.describe)
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        super().prepare(num_objects, show_progress)
+        self.files.check_usable(self.usable.reasons)
+
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        """Take over what was usable: by content, whereas names may have changed since."""
+        self.usable.recall(usable, {})
+
+    def split(self, name: str) -> SplitOrder:
+        return self.usable.first(name, None)
+
+    def values(self, object_id: Tensor) -> Tensor:
+        images = [self._read(index) for index in object_id.tolist()]
+        if not images:
+            return torch.empty(0, len(self.coordinates), 3 if self.colour else 1)
+        return (torch.stack(images) / 255).flatten(1, 2)
+
+    def describe_changes(self) -> list[str]:
+        """Tell which images had other proportions or lost their colours, a line each."""
+        height, width = self.grid_shape
+        stretched, greyed = [], []
+        for path in self.files.by_id.values():
+            with suppress(DataError):  # it is skipped, and told as such
+                found = read_properties(path)
+                if found.size[0] * width != found.size[1] * height:
+                    stretched.append(f"{path.name} of {found.size[0]}x{found.size[1]}")
+                if found.is_colour and not self.colour:
+                    greyed.append(path.name)
+        changes = []
+        if stretched:
+            changes.append(
+                f"{len(stretched)} images are stretched to {height}x{width}, such as {stretched[0]}"
+            )
+        if greyed:
+            changes.append(f"{len(greyed)} images are made grey, such as {greyed[0]}")
+        return changes
+
+    def _read(self, object_id: int) -> Tensor:
+        height, width = self.grid_shape
+        return read_image(self.files.by_id[object_id], (height, width), self.colour)
+
+    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
+        reasons: dict[int, str | None] = {}
+        for index in object_ids:
+            reasons[index] = None
+            try:
+                self._read(index)
+            except DataError as error:
+                reason = str(error).removeprefix(f"{self.files.by_id[index]}: ")
+                reasons[index] = " ".join(reason.split())
+        return reasons

@@ -1,0 +1,9 @@
+"""Trained networks used on anything: images, meshes, networks and stores that nobody labelled."""
+
+from lightning_dws.prediction.trained_classifier import (
+    Predictions,
+    TrainedClassifier,
+    load_checkpoint,
+)
+
+__all__ = ["Predictions", "TrainedClassifier", "load_checkpoint"]

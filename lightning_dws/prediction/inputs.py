@@ -1,0 +1,227 @@
+"""INRs of whatever a name on the command line leads to, each with the name it is predicted under.
+
+A split of the store that a network was trained on, a store, and files: weights, which are read, or
+images or meshes, to which INRs are fitted as the network's were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_dws import weight_space
+from lightning_dws.errors import DataError
+from lightning_dws.inrs import INRStore, Wanted, prepare_store
+from lightning_dws.inrs.preparation.fitting_record import MESHES, FittingRecord
+from lightning_dws.inrs.preparation.skipped import read_report
+from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
+from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
+from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.signals.file_listing import normalised
+from lightning_dws.inrs.signals.image_files import is_image_name
+from lightning_dws.inrs.signals.unsorted_files import find_files
+from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
+from lightning_dws.inrs.store.shards import INDEX_NAME
+from lightning_dws.inrs.store.verification import describe_low
+from lightning_dws.prediction.weight_files import WEIGHT_SUFFIXES, read_weights
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+_SHARDS = "*-view[0-9]*-[0-9]*-[0-9]*.safetensors"
+STORES_FOLDER = "inrs"  # of the stores of folders, under the folder of all stores
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """INRs that are to be classified.
+
+    Attributes:
+        names: Of each: its file's, or its split and object's.
+        batch: B INRs.
+        psnr: (B,) dB; None where it is not known.
+        labels: The name of each one's class, None where it is not known.
+        notes: What is worth telling, a line each.
+    """
+
+    names: Sequence[str]
+    batch: WeightBatch
+    psnr: Tensor | None
+    labels: Sequence[str | None]
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def unnamed(cls, batch: WeightBatch, psnr: Tensor | None = None) -> "Inputs":
+        """Take INRs that are known by their position alone."""
+        names = [str(number) for number in range(len(batch))]
+        return cls(names, batch, psnr, [None] * len(batch))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads INRs for a trained network.
+
+    Attributes:
+        record: How the network's own INRs were made.
+        classes: Of the network.
+        root: Folder of all stores.
+        device: Where INRs are fitted.
+        w0: Frequency of state dicts, or one for each hidden layer. Default: the network's.
+        show_progress: Whether to show how far fitting has come.
+    """
+
+    record: FittingRecord
+    classes: tuple[str, ...]
+    root: Path
+    device: torch.device
+    w0: Sequence[float] | None = None
+    show_progress: bool = True
+
+    @property
+    def _architecture(self) -> INRArchitecture:
+        return self.record.header.architecture
+
+    def read(self, data: str | Path) -> Inputs:
+        """Read, or fit, the INRs of a split, a store, a folder or a file.
+
+        Raises:
+            DataError: There is nothing that the network could classify; the message says why.
+        """
+        place = Path(data)
+        if str(data) in SPLITS and not place.exists():
+            return self._read_split(str(data))
+        if (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
+            store = INRStore(place)  # which says so where it is unfinished
+            return self._read_store(store, store.splits)
+        return self._read_files(place)
+
+    def _read_split(self, split: str) -> Inputs:
+        if self.record.store is None:
+            raise DataError("the checkpoint does not say which store it was trained on; name one")
+        recorded = Path(self.record.store)
+        places = [recorded, self.root / recorded.name]
+        found = next((place for place in places if (place / INDEX_NAME).exists()), None)
+        if found is None:
+            raise DataError(
+                f"{' and '.join(map(str, dict.fromkeys(places)))}: the store that the network was "
+                "trained on is not there; give the folder that stores live in as --root, or leave "
+                "--data out, which fits it again"
+            )
+        return self._read_store(INRStore(found), (split,))
+
+    def _read_store(self, store: INRStore, splits: Sequence[str]) -> Inputs:
+        batches, psnr, names, labels = [], [], [], []
+        known = store.classes == self.classes
+        for split in splits:
+            batch = store.split(split)
+            batches.append(batch)
+            psnr.append(store.psnr(split))
+            several = store.num_views(split) > 1
+            for object_id, view in zip(batch.object_id.tolist(), batch.view.tolist(), strict=True):
+                names.append(f"{split}/{object_id}" + (f"/view {view}" if several else ""))
+            labels += [self.classes[label] if known else None for label in batch.label.tolist()]
+        notes = []
+        if store.classes and not known:
+            notes.append(
+                f"{store.directory}: has other classes than the network ("
+                f"{', '.join(store.classes[:3])}, ...): its labels are not compared"
+            )
+        values = torch.cat(psnr)
+        known_psnr = None if values.isnan().all() else values
+        return Inputs(names, weight_space.cat(batches), known_psnr, labels, notes)
+
+    def _read_files(self, place: Path) -> Inputs:
+        """Find out which files are meant: weights, or what the network's INRs encode."""
+        weights = find_files(place, _is_weights)
+        signals = find_files(place, self._is_signal)
+        if weights and signals:
+            raise DataError(
+                f"{place}: holds {len(weights)} files of weights (such as {weights[0].name}) and "
+                f"{len(signals)} {self.record.kind} (such as {signals[0].name}); which are meant?"
+            )
+        if weights:
+            return self._read_weights(place, weights)
+        if not signals:
+            raise self._nothing_found(place)
+        return self._fit(place, signals)
+
+    def _is_signal(self, name: str) -> bool:
+        return _is_mesh(name) if self.record.kind == MESHES else is_image_name(name)
+
+    def _nothing_found(self, place: Path) -> DataError:
+        kind = self.record.kind or "images"
+        others = find_files(place, lambda name: True)
+        meshes = [path for path in others if _is_mesh(path.name)]
+        images = [path for path in others if is_image_name(path.name)]
+        found = f"{len(others)} other files, such as {others[0].name}" if others else "no file"
+        if meshes or images:
+            found = f"{len(meshes)} meshes and {len(images)} images"
+        return DataError(
+            f"{place}: found {found}; expected {kind}, state dicts "
+            f"({', '.join(WEIGHT_SUFFIXES)}) or a store"
+        )
+
+    def _read_weights(self, place: Path, paths: Sequence[Path]) -> Inputs:
+        found = read_weights(place, paths, self._architecture, self.w0)
+        names = [name for name, _ in found.labels]
+        labels = [
+            self.classes[label]
+            if label is not None and 0 <= label < len(self.classes)
+            else self._label_of(name)
+            for name, label in found.labels
+        ]
+        return Inputs(names, found.batch, None, labels, found.notes)
+
+    def _label_of(self, name: str) -> str | None:
+        """Give the class whose name the folder of a file has."""
+        folder = normalised(Path(name).parent.name)
+        return folder if folder in self.classes else None
+
+    def _fit(self, place: Path, paths: Sequence[Path]) -> Inputs:
+        """Fit INRs to files, as far as a store of them is not there yet."""
+        spec = self.record.spec(place, paths)
+        signals = spec.signals
+        assert isinstance(signals, (UnsortedImages, UnsortedMeshes))
+        directory = self.root / STORES_FOLDER / spec.store_name
+        told = read_report(directory)
+        store = prepare_store(
+            directory,
+            spec,
+            Wanted({"test": None}, {}),
+            device=self.device,
+            show_progress=self.show_progress,
+        )
+        batch, psnr = store.split("test"), store.psnr("test")
+        rows = {index: row for row, index in enumerate(batch.object_id.tolist())}
+        chosen = {name: rows[index] for name, index in signals.files.ids.items() if index in rows}
+        order = torch.tensor(list(chosen.values()))
+        skipped = signals.skipped({"test": None})
+        notes = [f"skipped: {name}: {skipped[name]}" for name in skipped if name in told]
+        notes += signals.describe_changes() if isinstance(signals, UnsortedImages) else []
+        notes += [*describe_low(store), *self._compare(psnr)]
+        if self.record.preparation and self.record.preparation.get("assumed"):
+            notes.append(
+                f"{self.record.store}: does not say how its {self.record.kind} were prepared; they "
+                "are taken for some of the default"
+            )
+        labels = [self._label_of(name) for name in chosen]
+        return Inputs(list(chosen), batch[order], psnr[order], labels, notes)
+
+    def _compare(self, psnr: Tensor) -> list[str]:
+        """Tell if INRs are fitted worse than those that the network knows."""
+        lowest = self.record.lowest_psnr
+        low = int((psnr < lowest).sum()) if lowest is not None else 0
+        if low <= max(1, 0.05 * len(psnr)):
+            return []
+        return [
+            f"{low} of {len(psnr)} INRs are fitted worse than 99 % of those that were trained on "
+            f"({lowest:.1f} dB): they encode something else, and predictions may mean little"
+        ]
+
+
+def _is_weights(name: str) -> bool:
+    return name.lower().endswith(WEIGHT_SUFFIXES)
+
+
+def _is_mesh(name: str) -> bool:
+    return Path(name).suffix.lower() in MESH_SUFFIXES

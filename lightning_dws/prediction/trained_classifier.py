@@ -1,0 +1,239 @@
+"""A trained network, its checkpoint alone: it classifies INRs, networks, images and files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_dws import checkpoints
+from lightning_dws.devices import find_device
+from lightning_dws.errors import DataError
+from lightning_dws.inrs import fit_inrs
+from lightning_dws.inrs.preparation.fitting_record import IMAGES, FittingRecord
+from lightning_dws.inrs.signals.base import pixel_coordinates
+from lightning_dws.prediction.image_values import identify, prepare_images
+from lightning_dws.prediction.inputs import Inputs, Reader
+from lightning_dws.prediction.older_checkpoints import read_record
+from lightning_dws.tasks import ClassificationTask
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
+
+_INRS_AT_ONCE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network says of B INRs.
+
+    Attributes:
+        class_names: The most probable class of each.
+        probabilities: (B, K) float32, in the order of ``classes``.
+        classes: The names of all K classes.
+        names: What each is called: its file's name, or its position.
+        inrs: The INRs, on the CPU.
+        psnr: (B,) dB with which they encode what they were fitted to; None where it is not known.
+        labels: The name of each one's true class, where it is known.
+        notes: What is worth telling, a line each.
+    """
+
+    class_names: list[str]
+    probabilities: Tensor
+    classes: tuple[str, ...]
+    names: list[str]
+    inrs: WeightBatch
+    psnr: Tensor | None
+    labels: list[str | None]
+    notes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right ones among those whose class is known; None where there are none."""
+        known = [pair for pair in zip(self.class_names, self.labels, strict=True) if pair[1]]
+        return sum(found == label for found, label in known) / len(known) if known else None
+
+
+class TrainedClassifier:
+    """A trained network, made by ``load_checkpoint``.
+
+    Args:
+        path: Of the checkpoint.
+        task: The trained task, in evaluation mode on its device.
+        checkpoint: What the file holds.
+
+    Attributes:
+        classes: The names of the classes.
+    """
+
+    def __init__(self, path: Path, task: ClassificationTask, checkpoint: dict[str, Any]) -> None:
+        self.path = path
+        self.task = task
+        names = tuple(map(str, range(task.num_classes)))
+        self.classes: tuple[str, ...] = task.classes or names
+        self._checkpoint = checkpoint
+
+    @property
+    def _note(self) -> dict[str, Any]:
+        note: dict[str, Any] = self._checkpoint.get(checkpoints.CHECKPOINT_KEY, {})
+        return note
+
+    @property
+    def network(self) -> nn.Module:
+        return self.task.network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and where INRs are fitted."""
+        return self.task.device
+
+    @cached_property
+    def record(self) -> FittingRecord:
+        """How the INRs that the network was trained on were made.
+
+        Raises:
+            DataError: The checkpoint does not say, nor do its run's settings.
+        """
+        return read_record(self.path, self._checkpoint)
+
+    @cached_property
+    def architecture(self) -> INRArchitecture:
+        """Of the INRs that the network reads.
+
+        Raises:
+            DataError: It is not known.
+        """
+        network = self._note.get("network") or {}
+        plain = network.get("init_args", {}).get("architecture")
+        if isinstance(plain, dict):  # the network was made of it, so that it is sound
+            return INRArchitecture(**plain)
+        return self.record.header.architecture
+
+    @property
+    def root(self) -> Path:
+        """The folder of stores of the run that trained the network, else ``data``."""
+        settings = self._note.get("settings") or {}
+        root = settings.get("data", {}).get("root")
+        return Path(root) if isinstance(root, str) and Path(root).is_dir() else Path("data")
+
+    def predict(
+        self,
+        inputs: "WeightBatch | Sequence[Any] | Tensor | str | Path",
+        *,
+        root: str | Path | None = None,
+        w0: Sequence[float] | None = None,
+        show_progress: bool = False,
+    ) -> Predictions:
+        """Classify INRs, or what INRs are fitted to first.
+
+        Args:
+            inputs: A ``WeightBatch``; networks (``nn.Sequential``) of the architecture; images
+                (see ``prepare_images``), to which INRs are fitted as to those trained on; or the
+                name of a folder or file of images, meshes or state dicts, of a store, or of a split
+                (``"test"``) of the store that the network was trained on.
+            root: Folder under whose ``inrs`` the INRs of files are kept. Default: ``root``.
+            w0: Frequency of the state dicts' SIRENs, or one for each hidden layer. Default: that
+                of the INRs trained on.
+            show_progress: Show how far fitting has come.
+
+        Raises:
+            DataError: They are not of the kind that the network was trained on.
+        """
+        if isinstance(inputs, (str, Path)):
+            place = Path(root) if root is not None else self.root
+            reader = Reader(self.record, self.classes, place, self.device, w0, show_progress)
+            return self._classify(reader.read(inputs))
+        if isinstance(inputs, WeightBatch):
+            return self._classify(Inputs.unnamed(inputs))
+        networks = [one for one in inputs if isinstance(one, nn.Module)]
+        if networks and len(networks) == len(inputs):
+            batch = WeightBatch.from_sequentials(self.architecture, networks)
+            return self._classify(Inputs.unnamed(batch))
+        return self._classify(Inputs.unnamed(*self.fit(inputs)))
+
+    def fit(self, images: Sequence[Any] | Tensor) -> tuple[WeightBatch, Tensor]:
+        """Fit INRs to images as to those that the network was trained on.
+
+        An INR depends on its image alone, whatever it is fitted together with.
+
+        Args:
+            images: See ``prepare_images``.
+
+        Returns:
+            The INRs and their PSNR (B,) in dB, on the CPU.
+
+        Raises:
+            DataError: The network was trained on INRs of something else, or one is no image.
+        """
+        record = self.record
+        record.check_fittable()
+        if record.kind != IMAGES:
+            raise DataError(f"{self.path}: trained on INRs of {record.kind}, not of images")
+        values = prepare_images(images, record.size, self.architecture.out_features == 3)
+        object_id = identify(values)
+        batch, psnr = fit_inrs(
+            values.to(self.device),
+            pixel_coordinates(*record.size).to(self.device),
+            self.architecture,
+            recipe=record.recipe,
+            seed=record.header.seed,
+            object_id=object_id.to(self.device),
+            view=torch.zeros_like(object_id, device=self.device),
+        )
+        return batch.to("cpu"), psnr.cpu()
+
+    def _classify(self, found: Inputs) -> Predictions:
+        batch = found.batch
+        if not len(batch):
+            raise DataError("nothing to predict: there are no INRs")
+        self._check_architecture(batch.architecture)
+        with torch.no_grad():
+            logits = [
+                self.task(batch[start : start + _INRS_AT_ONCE].to(self.device, torch.float32))
+                for start in range(0, len(batch), _INRS_AT_ONCE)
+            ]
+        probabilities = torch.cat([part.float().softmax(dim=1).cpu() for part in logits])
+        return Predictions(
+            class_names=[self.classes[index] for index in probabilities.argmax(dim=1).tolist()],
+            probabilities=probabilities,
+            classes=self.classes,
+            names=list(found.names),
+            inrs=batch.to("cpu"),
+            psnr=found.psnr,
+            labels=list(found.labels),
+            notes=found.notes,
+        )
+
+    def _check_architecture(self, found: INRArchitecture) -> None:
+        for name in ("widths", "activation", "w0", "output_offset"):
+            own, wanted = getattr(found, name), getattr(self.architecture, name)
+            if own != wanted:
+                raise DataError(
+                    f"INRs of {name} {own}, but {self.path} was trained on those of {wanted}"
+                )
+
+
+def load_checkpoint(
+    path: str | Path, *, device: str = "cpu", network: nn.Module | None = None
+) -> TrainedClassifier:
+    """Load a trained classifier; no config and no data are needed.
+
+    Args:
+        path: A checkpoint that ``main.py fit`` or a trainer in Python wrote, or the folder of a
+            run, whose best one is taken.
+        device: Where it computes: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``.
+        network: What its weights are for, of a checkpoint that does not say it; see
+            ``ClassificationTask.from_checkpoint``.
+
+    Raises:
+        DataError: It is no such checkpoint. Nothing in it is ever unpickled.
+        ValueError: There is no such device.
+    """
+    found = checkpoints.find_best(Path(path)) if Path(path).is_dir() else Path(path)
+    checkpoint = checkpoints.load_checkpoint(found)
+    task = ClassificationTask.from_checkpoint(found, network)
+    return TrainedClassifier(found, task.to(find_device(device, "device")), checkpoint)
