@@ -33,7 +33,12 @@ from lightning_dws.callbacks import (
     guard_logger,
     run_folder,
 )
-from lightning_dws.checkpoints import CHECKPOINT_KEY, find_readable, load_checkpoint
+from lightning_dws.checkpoints import (
+    CHECKPOINT_KEY,
+    CHECKPOINTS_FOLDER,
+    find_readable,
+    load_checkpoint,
+)
 from lightning_dws.data import INRDataModule
 from lightning_dws.distributed import ending_together
 from lightning_dws.errors import DataError
@@ -43,7 +48,6 @@ from lightning_dws.plugins import with_plugins
 from lightning_dws.program import program
 from lightning_dws.resuming import check_same_network, check_what_is_left, tell_what_differs
 from lightning_dws.runs import (
-    CHECKPOINTS,
     ROOT_DIR,
     TENSORBOARD,
     Run,
@@ -220,7 +224,7 @@ class WeightSpaceCLI(LightningCLI):
         if self._run is not None and trainer.loggers and trainer.loggers[0].log_dir is None:
             for callback in trainer.checkpoint_callbacks:  # MLflow's, W&B's are folders of all runs
                 if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                    callback.dirpath = str(self._run.folder / CHECKPOINTS)
+                    callback.dirpath = str(self._run.folder / CHECKPOINTS_FOLDER)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

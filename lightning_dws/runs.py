@@ -10,10 +10,10 @@ from typing import Any
 from jsonargparse import Namespace, dict_to_namespace
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from lightning_dws.checkpoints import CHECKPOINTS_FOLDER
 from lightning_dws.errors import DataError
 
 CONFIG_NAME = "config.yaml"
-CHECKPOINTS = "checkpoints"
 DEFAULT_ROOT, DEFAULT_NAME = "runs", "run"
 TENSORBOARD = "pytorch_lightning.loggers.TensorBoardLogger"
 ROOT_DIR = ""  # as save_dir of a logger: the root folder of all runs
@@ -113,7 +113,7 @@ def find_run(
 def run_folder_of(checkpoint: str | Path) -> Path | None:
     """Give the folder of the run that wrote a checkpoint; None if it lies in none."""
     folder = Path(os.path.abspath(checkpoint)).parent
-    if folder.name != CHECKPOINTS or not (folder.parent / CONFIG_NAME).is_file():
+    if folder.name != CHECKPOINTS_FOLDER or not (folder.parent / CONFIG_NAME).is_file():
         return None
     if os.path.isabs(checkpoint):
         return folder.parent
@@ -126,7 +126,7 @@ def find_newest_run(root: Path) -> Path:
     Raises:
         DataError: There is none.
     """
-    found = [path for path in root.rglob(f"{CHECKPOINTS}/*.ckpt") if path.is_file()]
+    found = [path for path in root.rglob(f"{CHECKPOINTS_FOLDER}/*.ckpt") if path.is_file()]
     if not found:
         raise DataError(f"{root}: no run has left a checkpoint here")
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent.parent
