@@ -1,6 +1,6 @@
 """The LightningDataModule over a store of INRs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
+from lightning_dws.canonical import CanonicalForm, check_forms
 from lightning_dws.data.epoch_checks import check_epoch
 from lightning_dws.data.placement import (
     DeviceTable,
@@ -70,6 +71,8 @@ class INRDataModule(pl.LightningDataModule):
         drop_last: Leave out an epoch's last batch when it is not full.
         seed: Of the order of batches, augmentations, MixUp and dropout; on the command line that
             of ``--seed_everything``.
+        canonical: Canonical forms that all INRs are brought into, one after another, once: of
+            every split, before augmentations, and before a network is standardised.
 
     Raises:
         ValueError: Neither ``dataset`` nor ``store`` is given, or a number is out of range.
@@ -92,6 +95,7 @@ class INRDataModule(pl.LightningDataModule):
         fitting_device: str = "auto",
         drop_last: bool = True,
         seed: int = 0,
+        canonical: Sequence[CanonicalForm] = (),
     ) -> None:
         super().__init__()
         if dataset is None and store is None:
@@ -112,6 +116,7 @@ class INRDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.views = views
         self.num_objects = counts
+        self.canonical = list(canonical)
         self.augmentations = list(augmentations)
         self.table = table
         self.fitting_device = fitting_device
@@ -172,6 +177,7 @@ class INRDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
+        check_forms(self.canonical, self.architecture)
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
         for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
@@ -200,11 +206,12 @@ class INRDataModule(pl.LightningDataModule):
                 f"{self.store.num_views('train')} takes all there are"
             )
         if self._is_mapped(split, device):
-            table: Table = MappedTable(self.store, split, wanted, views, device.type == "cuda")
-        else:
-            table = DeviceTable(
-                self.store.split(split, num_objects=wanted, views=views, device=device)
+            table: Table = MappedTable(
+                self.store, split, wanted, views, device.type == "cuda", self.canonical
             )
+        else:
+            inrs = self.store.split(split, num_objects=wanted, views=views, device=device)
+            table = DeviceTable(inrs, self.canonical)
         _, world_size = self._place()
         if len(table) < world_size:
             raise DataError(
@@ -227,8 +234,7 @@ class INRDataModule(pl.LightningDataModule):
         return num_bytes > _MEMORY_SHARE * free_memory(device)
 
     def _check_classes(self, table: Table) -> None:
-        label = torch.cat([part.label for part in table.chunks()])
-        counts = torch.bincount(label.cpu(), minlength=self.num_classes)
+        counts = torch.bincount(table.label.cpu(), minlength=self.num_classes)
         missing = [name for name, count in zip(self.classes, counts, strict=True) if count == 0]
         if missing:
             raise DataError(
@@ -236,9 +242,9 @@ class INRDataModule(pl.LightningDataModule):
                 f"class {', '.join(missing)}; every class needs at least one"
             )
 
-    def train_parameters(self) -> list[Tensor]:
-        """Give the raw training rows in pieces (n, P), to fill a model's standardisation from."""
-        return [part.parameters for part in self._tables["train"].chunks()]
+    def train_parameters(self) -> Iterator[Tensor]:
+        """Give the training rows in pieces (n, P), to fill a model's standardisation from."""
+        return (part.parameters for part in self._tables["train"].chunks())
 
     def train_dataloader(self) -> ResumableTableLoader:
         table = self._tables["train"]

