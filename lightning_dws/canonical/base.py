@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from torch import Tensor
+
 from lightning_dws.errors import DataError
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -21,9 +23,14 @@ class CanonicalForm(ABC):
     Attributes:
         rank: Of forms that follow one another those of lower rank come first, where they are not to
             undo each other; None: anywhere.
+        needs_reference: Whether the form compares INRs with one of them, ``reference``.
+        reference: (P,) that INR's parameters; a datamodule gives its first one for training, and
+            keeps it in checkpoints.
     """
 
     rank: ClassVar[int | None] = None
+    needs_reference: ClassVar[bool] = False
+    reference: Tensor | None = None
 
     @abstractmethod
     def __call__(self, batch: WeightBatch) -> WeightBatch:

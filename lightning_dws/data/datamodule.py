@@ -72,7 +72,8 @@ class INRDataModule(pl.LightningDataModule):
         seed: Of the order of batches, augmentations, MixUp and dropout; on the command line that
             of ``--seed_everything``.
         canonical: Canonical forms that all INRs are brought into, one after another, once: of
-            every split, before augmentations, and before a network is standardised.
+            every split, before augmentations, and before a network is standardised. Those that
+            compare with one INR take the store's first for training, or the checkpoint's.
 
     Raises:
         ValueError: Neither ``dataset`` nor ``store`` is given, or a number is out of range.
@@ -125,6 +126,7 @@ class INRDataModule(pl.LightningDataModule):
         self._store: INRStore | None = None
         self._tables: dict[str, Table] = {}
         self._batches_augmented = 0
+        self._reference: Tensor | None = None
 
     @property
     def architecture(self) -> INRArchitecture:
@@ -167,10 +169,13 @@ class INRDataModule(pl.LightningDataModule):
         """Fit the objects and views that this run needs and the store lacks."""
         if self.dataset is None:
             return
+        check_forms(self.canonical, self.architecture)
         device = find_device(self.fitting_device, "fitting_device")
         stage = self.trainer.state.fn if self.trainer else None
         splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
+        if "train" not in splits and any(form.needs_reference for form in self.canonical):
+            wanted = Wanted({"train": 1, **wanted.num_objects}, {})
         # what this run loads is checked when it is loaded
         prepare_store(self.directory, self.dataset, wanted, device=device, check_listed=False)
         self._store = None
@@ -178,11 +183,26 @@ class INRDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
         check_forms(self.canonical, self.architecture)
+        if self._reference is None and any(form.needs_reference for form in self.canonical):
+            self._give_reference(self._first_training_inr())
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
         for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
             if split not in self._tables:
                 self._tables[split] = self._load(split)
+
+    def _first_training_inr(self) -> Tensor:
+        if "train" not in self.store.splits:
+            raise DataError(
+                f"{self.directory}: has no train split, whose first INR is the one that canonical "
+                "forms compare with"
+            )
+        return self.store.split("train", num_objects=1, views=1).parameters[0]
+
+    def _give_reference(self, reference: Tensor) -> None:
+        self._reference = reference
+        for form in self.canonical:
+            form.reference = reference
 
     def _load(self, split: str) -> Table:
         if split not in self.store.splits:
@@ -301,7 +321,16 @@ class INRDataModule(pl.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"batches_augmented": self._batches_augmented}
+        state: dict[str, Any] = {"batches_augmented": self._batches_augmented}
+        if self._reference is not None:
+            state["canonical_reference"] = self._reference
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._batches_augmented = state_dict["batches_augmented"]
+        reference = state_dict.get("canonical_reference")
+        if reference is None or self._reference is None or torch.equal(reference, self._reference):
+            return
+        self._give_reference(reference)  # that of the store that the network was trained on
+        for split in self._tables:
+            self._tables[split] = self._load(split)

@@ -69,7 +69,7 @@ class IdxImages(ImageSignals):
     _sha256: ClassVar[dict[str, str]]
     _cache_folder: str
     _debian_root: Path | None = None
-    _debian_hint = ""
+    _download_hint = ""
     _num_training, _num_val, _num_test = 60_000, 5_000, 10_000
 
     def __init__(self, root: str | None = None) -> None:
@@ -110,7 +110,7 @@ class IdxImages(ImageSignals):
         if self._debian_root is not None and self._debian_root.is_dir():
             return self._debian_root
         return download(
-            self._title, self._base_url, self._sha256, self._cache_folder, self._debian_hint
+            self._title, self._base_url, self._sha256, self._cache_folder, self._download_hint
         )
 
     def _find_file(self, folder: Path, name: str) -> Path:
@@ -144,6 +144,7 @@ class MNIST(IdxImages):
     _title = "MNIST"
     _base_url = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     _cache_folder = "mnist"
+    _download_hint = ", or install the extra 'mnist', which brings 5,000 of its digits"
     _sha256: ClassVar[dict[str, str]] = _sums(
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -223,7 +224,7 @@ class FashionMNIST(IdxImages):
     _base_url = "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     _cache_folder = "fashion-mnist"
     _debian_root = Path("/usr/share/datasets/fashion-mnist")
-    _debian_hint = ", or install Debian's dataset-fashion-mnist"
+    _download_hint = ", or install Debian's dataset-fashion-mnist"
     _sha256: ClassVar[dict[str, str]] = _sums(
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
