@@ -72,6 +72,7 @@ def scale_neurons_(
 
 
 def require_activation(name: str, wanted: str, why: str, architecture: INRArchitecture) -> None:
+    """Raise ``ValueError`` where INRs do not have the one activation that something is for."""
     if architecture.activation != wanted:
         raise ValueError(
             f"{name} is for {wanted} INRs alone ({why}), "

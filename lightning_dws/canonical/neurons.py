@@ -82,12 +82,12 @@ class Signs(CanonicalForm):
 
 
 class SortedNeurons(CanonicalForm):
-    """Sort every layer's hidden neurons by the norm of their incoming weights. The function is kept.
+    """Sort hidden neurons by the norm of their incoming weights. The function is kept exactly.
 
     This undoes ``Permutation``, for every activation. Signs and phases do not change the norm.
     Neurons of the same norm are in the order of their biases, then of their incoming weights, then
-    of their outgoing weights, sorted: only neurons that compute the same, and whose outgoing weights
-    are the same in another order, are told apart by their place.
+    of their outgoing weights, sorted. So only neurons that compute the same, and whose outgoing
+    weights are the same in another order, are told apart by their place.
     """
 
     rank = 2

