@@ -50,19 +50,19 @@ class Signs(CanonicalForm):
     its outgoing column, which says nothing, becomes zero.
 
     Args:
-        reference: What is made positive: ``"weight"``, the largest incoming weight by magnitude
+        by: What is made positive: ``"weight"``, the largest incoming weight by magnitude
             (the first of several), or ``"bias"``; the other one where that is zero.
 
     Raises:
-        ValueError: An unknown reference; at the first batch, the INRs are not sine networks.
+        ValueError: An unknown ``by``; at the first batch, the INRs are not sine networks.
     """
 
     rank = 1
 
-    def __init__(self, reference: Literal["weight", "bias"] = "weight") -> None:
-        if reference not in ("weight", "bias"):
-            raise ValueError(f"reference must be 'weight' or 'bias', got {reference!r}")
-        self.reference = reference
+    def __init__(self, by: Literal["weight", "bias"] = "weight") -> None:
+        if by not in ("weight", "bias"):
+            raise ValueError(f"by must be 'weight' or 'bias', got {by!r}")
+        self.by = by
 
     def check_architecture(self, architecture: INRArchitecture) -> None:
         require_activation("Signs", "sine", "it needs an odd activation", architecture)
@@ -73,7 +73,7 @@ class Signs(CanonicalForm):
         weights, biases = fixed.weights, fixed.biases
         for incoming, bias, outgoing in zip(weights[:-1], biases[:-1], weights[1:], strict=True):
             largest = incoming.gather(2, incoming.abs().argmax(2, keepdim=True))[:, :, 0]
-            first, second = (largest, bias) if self.reference == "weight" else (bias, largest)
+            first, second = (largest, bias) if self.by == "weight" else (bias, largest)
             sign = torch.where(first == 0, second, first).sign()  # 0 for a neuron of zeros
             incoming.mul_(sign[:, :, None])
             bias.mul_(sign)

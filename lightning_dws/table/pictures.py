@@ -102,6 +102,7 @@ def _draw_gains(results: Results) -> "Figure | None":
     views = results.table.views
     figure, all_axes = _make_axes(places, 1.2 + 0.2 * len(rows) * (len(views) + 0.5))
     thickness = 0.8 / len(views)
+    leftmost = {dataset: model for dataset, model in reversed(places)}
     for axes, (dataset, model) in zip(all_axes, places, strict=True):
         for number, count in enumerate(views):
             gains = [results.gain(Entry(row, model, dataset, count)) for row in rows]
@@ -119,7 +120,7 @@ def _draw_gains(results: Results) -> "Figure | None":
                 error_kw={"linewidth": 1, "capsize": 2},
             )
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), rows if axes.get_subplotspec().is_first_col() else [])
+        axes.set_yticks(range(len(rows)), rows if leftmost[dataset] == model else [])
         axes.set_ylim(len(rows) - 0.4, -0.6)  # the same in every panel, whatever has been run
         axes.set_xlabel("gain over no augmentation (points, 95 % interval)")
     all_axes[0].legend()

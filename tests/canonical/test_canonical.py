@@ -186,7 +186,7 @@ def test_a_form_that_would_undo_an_earlier_one_is_refused(forms):
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="reference must be 'weight' or 'bias', got 'size'"):
+    with pytest.raises(ValueError, match="by must be 'weight' or 'bias', got 'size'"):
         Signs("size")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"symmetry must be one of .* got 'signs'"):
         aligned("signs")
