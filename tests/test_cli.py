@@ -1,6 +1,7 @@
 import csv
 import json
 import multiprocessing
+import re
 import shutil
 import signal
 import time
@@ -207,6 +208,27 @@ def test_validate_test_and_predict_use_a_checkpoint(tmp_path, places, capsys):
         assert int(row["prediction"]) == int(expected.argmax())
 
 
+def test_a_checkpoint_is_measured_in_the_canonical_form_of_its_training(tmp_path, places, capsys):
+    form = '--data.canonical=[{"class_path": "Aligned", "init_args": {"symmetry": "permutation"}}]'
+    main(["fit", *TINY, *RUN, *places, "--model.network=lightning_dws.models.FlatMLP", form])
+    best = next((run_folder(tmp_path) / "checkpoints").glob("best*"))
+    [trained] = re.findall(r"test accuracy +(\S+) %", capsys.readouterr().out)
+    shutil.rmtree(tmp_path / "data")  # the test alone needs a training INR, too
+    main(["test", f"--ckpt_path={best}", *places, "--trainer.accelerator=cpu"])
+    [again] = re.findall(r"test/accuracy +│ +(\S+)", capsys.readouterr().out)
+    assert f"{100 * float(again):.1f}" == trained
+
+
+def test_a_canonical_form_that_relu_does_not_have_is_refused_before_the_fit(places, capsys):
+    words = ["--data.dataset.architecture.activation=relu", "--data.canonical=[Signs]"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *TINY, *NETWORK, *RUN, *places, *words])
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert "error: canonical: Signs is for sine INRs alone" in error
+    assert "fitting" not in error
+
+
 def test_every_checkpoint_is_plain_data(tmp_path, places):
     main(["fit", *TINY, *NETWORK, *RUN, *places])
     for path in (run_folder(tmp_path) / "checkpoints").iterdir():
@@ -220,6 +242,7 @@ RESUMABLE = [
     *RUN,
     "--data.batch_size=4",
     '--data.augmentations=[{"class_path": "tiny.AddNoise", "init_args": {"p": 0.7}}]',
+    "--data.canonical=[Phases,Aligned]",
     '--trainer.callbacks=[{"class_path": "lightning_dws.mixup.MixUp", '
     '"init_args": {"alignment": "signed_permutation"}}]',
     "--trainer.max_epochs=3",

@@ -102,7 +102,7 @@ def _draw_gains(results: Results) -> "Figure | None":
     views = results.table.views
     figure, all_axes = _make_axes(places, 1.2 + 0.2 * len(rows) * (len(views) + 0.5))
     thickness = 0.8 / len(views)
-    leftmost = {dataset: model for dataset, model in reversed(places)}
+    leftmost = dict(reversed(places))
     for axes, (dataset, model) in zip(all_axes, places, strict=True):
         for number, count in enumerate(views):
             gains = [results.gain(Entry(row, model, dataset, count)) for row in rows]
