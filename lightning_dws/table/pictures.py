@@ -65,6 +65,7 @@ def _draw_accuracies(results: Results) -> "Figure | None":
     if len(datasets) < 2:
         return None
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     models = [name for name in table.models if any(name == model for _, model in places)]
     views, thickness = table.views[0], 0.8 / len(table.augmentations)
@@ -83,14 +84,15 @@ def _draw_accuracies(results: Results) -> "Figure | None":
                 xerr=[std or 0.0 for _, (_, std) in found],
                 height=thickness * 0.9,
                 color=f"C{number}",
-                label=row,
             )
         axes.set_title(model)
         axes.set_xlabel("test accuracy (%)")
         axes.set_yticks(range(len(datasets)), datasets)
         axes.set_ylim(len(datasets) - 0.4, -0.6)
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+    colors = [
+        Patch(color=f"C{number}", label=row) for number, row in enumerate(table.augmentations)
+    ]
+    figure.legend(handles=colors, loc="outside right upper", fontsize=8)
     return figure
 
 
