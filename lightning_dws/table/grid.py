@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_dws.config_files import Settings, list_files, own_settings
+from lightning_dws.config_files import Settings, list_files, own_settings, read_settings
 from lightning_dws.errors import DataError
 from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
 from lightning_dws.table.published import Claim, PosterFigures, read_claims
@@ -139,11 +139,12 @@ class TableConfig:
         Rows of ``order`` first; of each such half, one seed after another.
         """
         rows = list(self.augmentations)
+        read = cache(read_settings)  # a file is a piece of many cells
         cells = []
         for augmentation in rows:
             for dataset in self.datasets:
                 for model in self.only.get(augmentation, self.models):
-                    cells += self._cells_of(augmentation, model, dataset)
+                    cells += self._cells_of(augmentation, model, dataset, read)
         first = {row: place for place, row in enumerate(self.order)}
         return sorted(
             cells,
@@ -158,14 +159,16 @@ class TableConfig:
         """Give the rows that there are of a model."""
         return [row for row in self.augmentations if model in self.only.get(row, self.models)]
 
-    def _cells_of(self, augmentation: str, model: str, dataset: str) -> list[Cell]:
+    def _cells_of(
+        self, augmentation: str, model: str, dataset: str, read: Callable[[str], Settings]
+    ) -> list[Cell]:
         pieces = [
             *self.datasets[dataset],
             *self.models[model],
             *self.common,
             *self.augmentations[augmentation],
         ]
-        merged, words = merge_pieces(pieces), words_of(pieces)
+        merged, words = merge_pieces(pieces, read), words_of(pieces)
         devices = merged.get("trainer", {}).get("devices", 1)
         if devices not in (1, "1", "auto"):
             raise DataError(
