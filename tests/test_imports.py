@@ -29,7 +29,9 @@ LAYERS = (
     "inrs.store inrs.shapes",
     "inrs.preparation inrs.formats inrs.pictures",
     "inrs",
-    "mixup data callbacks",
+    "mixup",
+    "canonical",
+    "data callbacks",
     "tasks",
     "resuming saved_settings plugins distributed",
     "prediction",
@@ -138,7 +140,7 @@ def test_a_circle_is_found_wherever_the_import_stands(back):
         ("weight_space", "from lightning_dws.models import DWSNet", "weight_space -> models"),
         ("models.dwsnet", "from lightning_dws.inrs import INRStore", "models.dwsnet -> inrs"),
         ("augmentations.base", "import lightning_dws.files", "augmentations.base -> files"),
-        ("data.sampler", "from lightning_dws import mixup", "data.sampler -> mixup"),
+        ("data.sampler", "from lightning_dws import callbacks", "data.sampler -> callbacks"),
     ],
 )
 def test_an_import_of_this_package_that_runs_up_is_found(module, line, found):

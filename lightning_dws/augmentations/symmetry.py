@@ -40,7 +40,7 @@ def permute_neurons(
     columns = [t.flatten(1) for pair in zip(weights, biases, strict=True) for t in pair]
     permuted = batch.replace(parameters=torch.cat(columns, dim=1))
     if signs is not None:
-        _scale_neurons_(permuted, signs, signs)
+        scale_neurons_(permuted, signs, signs)
     return permuted
 
 
@@ -57,10 +57,12 @@ def _split_by_layer(batch: WeightBatch, per_neuron: Tensor) -> Sequence[Tensor]:
     return torch.split(per_neuron, list(batch.architecture.hidden_widths), dim=1)
 
 
-def _scale_neurons_(
-    batch: WeightBatch, incoming: Sequence[Tensor], outgoing: Sequence[Tensor]
+def scale_neurons_(
+    batch: WeightBatch,
+    incoming: Sequence[Float[Tensor, "batch _"]],
+    outgoing: Sequence[Float[Tensor, "batch _"]],
 ) -> None:
-    """Multiply each hidden neuron's row and bias, and its column, in place; factors (B, n_l)."""
+    """Multiply each hidden neuron's row and bias, and its column, in place."""
     weights, biases = batch.weights, batch.biases
     for layer, factor in enumerate(incoming):
         weights[layer].mul_(factor[:, :, None])
@@ -69,7 +71,8 @@ def _scale_neurons_(
         weights[layer + 1].mul_(factor[:, None, :])
 
 
-def _require_activation(name: str, wanted: str, why: str, architecture: INRArchitecture) -> None:
+def require_activation(name: str, wanted: str, why: str, architecture: INRArchitecture) -> None:
+    """Raise ``ValueError`` where INRs do not have the one activation that something is for."""
     if architecture.activation != wanted:
         raise ValueError(
             f"{name} is for {wanted} INRs alone ({why}), "
@@ -118,7 +121,7 @@ class SirenNegation(Augmentation):
         self.negation_probability = negation_probability
 
     def check_architecture(self, architecture: INRArchitecture) -> None:
-        _require_activation("SirenNegation", "sine", "it needs an odd activation", architecture)
+        require_activation("SirenNegation", "sine", "it needs an odd activation", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         count = sum(batch.architecture.hidden_widths)
@@ -127,7 +130,7 @@ class SirenNegation(Augmentation):
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         signs = _split_by_layer(batch, 1 - 2 * params["negate"].to(batch.parameters.dtype))
         negated = copy_parameters(batch)
-        _scale_neurons_(negated, signs, signs)
+        scale_neurons_(negated, signs, signs)
         return negated
 
 
@@ -171,7 +174,7 @@ class SirenBias(Augmentation):
         self.shift_probability = shift_probability
 
     def check_architecture(self, architecture: INRArchitecture) -> None:
-        _require_activation("SirenBias", "sine", "it needs a periodic activation", architecture)
+        require_activation("SirenBias", "sine", "it needs a periodic activation", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         count = sum(batch.architecture.hidden_widths)
@@ -190,7 +193,7 @@ class SirenBias(Augmentation):
         for bias, shift in zip(shifted.biases, shifts, strict=False):
             bias.add_(shift)
         parity = _split_by_layer(batch, 1 - 2 * (params["shift"] & 1).to(dtype))
-        _scale_neurons_(shifted, (), parity)
+        scale_neurons_(shifted, (), parity)
         return shifted
 
 
@@ -216,7 +219,7 @@ class ReLUScaling(Augmentation):
 
     def check_architecture(self, architecture: INRArchitecture) -> None:
         why = "sin(c z) is not c sin(z)"
-        _require_activation("ReLUScaling", "relu", why, architecture)
+        require_activation("ReLUScaling", "relu", why, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         bound = math.log(self.max_factor)
@@ -225,5 +228,5 @@ class ReLUScaling(Augmentation):
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         factor, scaled = params["factor"].to(batch.parameters.dtype), copy_parameters(batch)
-        _scale_neurons_(scaled, _split_by_layer(batch, factor), _split_by_layer(batch, 1 / factor))
+        scale_neurons_(scaled, _split_by_layer(batch, factor), _split_by_layer(batch, 1 / factor))
         return scaled

@@ -1,6 +1,6 @@
 """The LightningDataModule over a store of INRs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
+from lightning_dws.canonical import CanonicalForm, check_forms
 from lightning_dws.data.epoch_checks import check_epoch
 from lightning_dws.data.placement import (
     DeviceTable,
@@ -72,6 +73,9 @@ class INRDataModule(pl.LightningDataModule):
         drop_last: Leave out an epoch's last batch when it is not full.
         seed: Of the order of batches, augmentations, MixUp and dropout; on the command line that
             of ``--seed_everything``.
+        canonical: Canonical forms that all INRs are brought into, one after another, once: of
+            every split, before augmentations, and before a network is standardised. Those that
+            compare with one INR take the store's first for training, or the checkpoint's.
 
     Raises:
         ValueError: Neither ``dataset`` nor ``store`` is given, or a number is out of range.
@@ -94,6 +98,7 @@ class INRDataModule(pl.LightningDataModule):
         fitting_device: str = "auto",
         drop_last: bool = True,
         seed: int = 0,
+        canonical: Sequence[CanonicalForm] = (),
     ) -> None:
         super().__init__()
         if dataset is None and store is None:
@@ -117,6 +122,7 @@ class INRDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.views = views
         self.num_objects = counts
+        self.canonical = list(canonical)
         self.augmentations = list(augmentations)
         self.table = table
         self.fitting_device = fitting_device
@@ -126,6 +132,7 @@ class INRDataModule(pl.LightningDataModule):
         self._record: dict[str, Any] | None = None
         self._tables: dict[str, Table] = {}
         self._batches_augmented = 0
+        self._reference: Tensor | None = None
 
     @property
     def architecture(self) -> INRArchitecture:
@@ -177,21 +184,40 @@ class INRDataModule(pl.LightningDataModule):
         """Fit the objects and views that this run needs and the store lacks."""
         if self.dataset is None:
             return
+        check_forms(self.canonical, self.architecture)
         device = find_device(self.fitting_device, "fitting_device")
         stage = self.trainer.state.fn if self.trainer else None
         splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
+        if "train" not in splits and self._needs_reference:
+            wanted = Wanted({"train": 1, **wanted.num_objects}, {})
         # what this run loads is checked when it is loaded
         prepare_store(self.directory, self.dataset, wanted, device=device, check_listed=False)
         self._store = None
 
     def setup(self, stage: str) -> None:
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
+        check_forms(self.canonical, self.architecture)
+        if self._reference is None and self._needs_reference:
+            self._give_reference(self._first_training_inr())
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
         for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
             if split not in self._tables:
                 self._tables[split] = self._load(split)
+
+    def _first_training_inr(self) -> Tensor:
+        if "train" not in self.store.splits:
+            raise DataError(
+                f"{self.directory}: has no train split, whose first INR is the one that canonical "
+                "forms compare with"
+            )
+        return self.store.split("train", num_objects=1, views=1).parameters[0]
+
+    def _give_reference(self, reference: Tensor) -> None:
+        self._reference = reference
+        for form in self.canonical:
+            form.reference = reference
 
     def _load(self, split: str) -> Table:
         if split not in self.store.splits:
@@ -215,11 +241,12 @@ class INRDataModule(pl.LightningDataModule):
                 f"{self.store.num_views('train')} takes all there are"
             )
         if self._is_mapped(split, device):
-            table: Table = MappedTable(self.store, split, wanted, views, device.type == "cuda")
-        else:
-            table = DeviceTable(
-                self.store.split(split, num_objects=wanted, views=views, device=device)
+            table: Table = MappedTable(
+                self.store, split, wanted, views, device.type == "cuda", self.canonical
             )
+        else:
+            inrs = self.store.split(split, num_objects=wanted, views=views, device=device)
+            table = DeviceTable(inrs, self.canonical)
         _, world_size = self._place()
         if len(table) < world_size:
             raise DataError(
@@ -242,8 +269,7 @@ class INRDataModule(pl.LightningDataModule):
         return num_bytes > _MEMORY_SHARE * free_memory(device)
 
     def _check_classes(self, table: Table) -> None:
-        label = torch.cat([part.label for part in table.chunks()])
-        counts = torch.bincount(label.cpu(), minlength=self.num_classes)
+        counts = torch.bincount(table.label.cpu(), minlength=self.num_classes)
         missing = [name for name, count in zip(self.classes, counts, strict=True) if count == 0]
         if missing:
             raise DataError(
@@ -251,9 +277,9 @@ class INRDataModule(pl.LightningDataModule):
                 f"class {', '.join(missing)}; every class needs at least one"
             )
 
-    def train_parameters(self) -> list[Tensor]:
-        """Give the raw training rows in pieces (n, P), to fill a model's standardisation from."""
-        return [part.parameters for part in self._tables["train"].chunks()]
+    def train_parameters(self) -> Iterator[Tensor]:
+        """Give the training rows in pieces (n, P), to fill a model's standardisation from."""
+        return (part.parameters for part in self._tables["train"].chunks())
 
     def train_dataloader(self) -> ResumableTableLoader:
         table = self._tables["train"]
@@ -310,7 +336,16 @@ class INRDataModule(pl.LightningDataModule):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"batches_augmented": self._batches_augmented}
+        state: dict[str, Any] = {"batches_augmented": self._batches_augmented}
+        if self._reference is not None:
+            state["canonical_reference"] = self._reference
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._batches_augmented = state_dict["batches_augmented"]
+        reference = state_dict.get("canonical_reference")
+        if reference is None or self._reference is None or torch.equal(reference, self._reference):
+            return
+        self._give_reference(reference)  # that of the store that the network was trained on
+        for split in self._tables:
+            self._tables[split] = self._load(split)

@@ -1,7 +1,7 @@
 """Where the INRs of a split live during a run: on the device, or mapped from disk."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -9,31 +9,50 @@ import torch
 from torch import Tensor
 
 from lightning_dws import weight_space
+from lightning_dws.canonical import CanonicalForm, to_canonical
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.weight_space import WeightBatch
 
+_ROWS_AT_ONCE = 4096  # brought into canonical form, so that a table is not in memory twice
+
 
 class Table(Protocol):
-    """Rows of INRs from which batches are gathered."""
+    """Rows of INRs from which batches are gathered, in canonical form where one is given."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def label(self) -> Tensor:
+        """(n,) int64, of all rows."""
 
     def gather(self, rows: Tensor) -> WeightBatch:
         """Give the INRs of row numbers (B,), int64 on the CPU."""
 
-    def chunks(self) -> Sequence[WeightBatch]:
-        """Give all INRs in pieces that exist already: nothing is copied."""
+    def chunks(self) -> Iterable[WeightBatch]:
+        """Give all INRs in pieces, one after another; those that exist already are not copied."""
 
 
 class DeviceTable:
-    """A split on the device: a batch is one gather there."""
+    """A split on the device: a batch is one gather there.
 
-    def __init__(self, inrs: WeightBatch) -> None:
+    Args:
+        inrs: The table, its own from now on.
+        forms: Canonical forms that the rows are brought into, once, in place.
+    """
+
+    def __init__(self, inrs: WeightBatch, forms: Sequence[CanonicalForm] = ()) -> None:
         self.inrs = inrs
+        if forms:
+            for rows in torch.arange(len(inrs), device=inrs.device).split(_ROWS_AT_ONCE):
+                inrs.parameters[rows] = to_canonical(inrs[rows], forms).parameters
 
     def __len__(self) -> int:
         return len(self.inrs)
+
+    @property
+    def label(self) -> Tensor:
+        return self.inrs.label
 
     def gather(self, rows: Tensor) -> WeightBatch:
         if self.inrs.device.type == "cuda":
@@ -48,17 +67,36 @@ class MappedTable:
     """A split that stays on disk: only the rows of a batch are read, into pinned memory on a GPU.
 
     Processes on one machine share the pages. Every shard's sum is checked once, here.
+
+    Args:
+        store: Where the split is.
+        split: Its name.
+        num_objects: Only the first so many objects; None for all.
+        views: Only the first so many views; None for all.
+        pin: Give batches in pinned memory.
+        forms: Canonical forms that rows are brought into, again whenever they are read.
     """
 
     def __init__(
-        self, store: INRStore, split: str, num_objects: int | None, views: int | None, pin: bool
+        self,
+        store: INRStore,
+        split: str,
+        num_objects: int | None,
+        views: int | None,
+        pin: bool,
+        forms: Sequence[CanonicalForm] = (),
     ) -> None:
         self._parts = [batch for batch, _ in store.parts(split, num_objects, views)]
         self._ends = list(accumulate(len(part) for part in self._parts))
         self._pin = pin
+        self._forms = forms
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    @property
+    def label(self) -> Tensor:
+        return torch.cat([part.label for part in self._parts])
 
     def gather(self, rows: Tensor) -> WeightBatch:
         order = rows.argsort()
@@ -70,11 +108,11 @@ class MappedTable:
             start = self._ends[part] - len(self._parts[part])
             pieces.append(self._parts[part][rows[order[first:last]] - start])
             first = last
-        batch = weight_space.cat(pieces)[order.argsort()]
+        batch = to_canonical(weight_space.cat(pieces)[order.argsort()], self._forms)
         return batch.pin_memory() if self._pin else batch
 
-    def chunks(self) -> Sequence[WeightBatch]:
-        return self._parts
+    def chunks(self) -> Iterable[WeightBatch]:
+        return (to_canonical(part, self._forms) for part in self._parts)
 
 
 class TableLoader:

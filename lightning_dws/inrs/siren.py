@@ -10,6 +10,7 @@ from lightning_dws.randomness import hashed_uniform
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _POINTS_AT_ONCE = 2**14  # of one INR, so that activations stay in the cache
+_NO_OBJECT = -1  # whose start is that of all objects; theirs are not negative
 
 
 def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
@@ -80,8 +81,13 @@ def initialise_inrs(
     object_id: Tensor,
     view: Tensor,
     first_layer_bound: float | None = None,
+    shared: float = 0.0,
 ) -> WeightBatch:
     """Draw initial weights that depend on (seed, object, view) alone, for every device and batch.
+
+    With a ``shared`` share s they are ``sqrt(s)`` times a start that all objects of a view have in
+    common, plus ``sqrt(1 - s)`` times the object's own: of the same variance, and the starts of two
+    objects of a view have the correlation s. Views differ, whatever s is.
 
     The scheme of the published 2-D INR datasets: weights uniform in
     ``± sqrt(6 / fan_in) / w0`` in hidden layers, the first included, hidden biases zero, the
@@ -94,11 +100,17 @@ def initialise_inrs(
         view: (B,) int64.
         first_layer_bound: Other bound for the first layer's weights; Sitzmann et al. (2020) use
             ``1 / in_features``.
+        shared: Share s of the start that the objects of a view have in common, in [0, 1]: 0 gives
+            every object its own start, 1 all of them the same.
 
     Returns:
         B INRs in float32, with labels 0.
+
+    Raises:
+        ValueError: ``shared`` is not in [0, 1].
     """
-    uniform = hashed_uniform(seed, (object_id, view), architecture.num_parameters)
+    if not 0 <= shared <= 1:
+        raise ValueError(f"shared must be in [0, 1], got {shared}")
     bounds = torch.zeros(architecture.num_parameters)
     w0 = architecture.w0 if architecture.activation == "sine" else 1.0
     slices = zip(architecture.weight_slices, architecture.bias_slices, strict=True)
@@ -110,5 +122,16 @@ def initialise_inrs(
             bounds[weight] = first_layer_bound
         else:
             bounds[weight] = math.sqrt(6 / fan_in) / w0
-    parameters = (2 * uniform - 1) * bounds.to(uniform.device)
+
+    def draw(owner: Tensor) -> Tensor:
+        uniform = hashed_uniform(seed, (owner, view), architecture.num_parameters)
+        return (2 * uniform - 1) * bounds.to(uniform.device)
+
+    if shared == 0:
+        parameters = draw(object_id)
+    else:
+        parameters = draw(torch.full_like(object_id, _NO_OBJECT))
+        if shared < 1:
+            parameters *= math.sqrt(shared)
+            parameters += math.sqrt(1 - shared) * draw(object_id)
     return WeightBatch.from_parameters(architecture, parameters, object_id=object_id, view=view)

@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_dws.config_files import Settings, list_files, own_settings
+from lightning_dws.config_files import Settings, list_files, own_settings, read_settings
 from lightning_dws.errors import DataError
 from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
 from lightning_dws.table.published import Claim, PosterFigures, read_claims
 
 _ROWS = ("augmentations", "models", "datasets")
 _REQUIRED = ("name", "seeds", "views", *_ROWS)
-_OPTIONAL = ("common", "order", "poster", "poster_figures", "claims")
+_OPTIONAL = ("common", "order", "only", "poster", "poster_figures", "claims")
 
 
 def format_views(views: int) -> str:
@@ -113,6 +113,7 @@ class TableConfig:
         datasets: Pieces by the dataset's name.
         common: Pieces that every run has.
         order: Rows that come first, with all their seeds.
+        only: Models that a row is for, by the row's name; all of them where it is not named.
         poster: The poster's dataset to compare with, by the table's dataset.
         poster_figures: What the poster found.
         claims: What is claimed of the rows.
@@ -126,6 +127,7 @@ class TableConfig:
     datasets: dict[str, list[Piece]]
     common: list[Piece]
     order: tuple[str, ...]
+    only: dict[str, list[str]]
     poster: dict[str, str]
     poster_figures: PosterFigures
     claims: tuple[Claim, ...]
@@ -137,11 +139,12 @@ class TableConfig:
         Rows of ``order`` first; of each such half, one seed after another.
         """
         rows = list(self.augmentations)
+        read = cache(read_settings)  # a file is a piece of many cells
         cells = []
         for augmentation in rows:
             for dataset in self.datasets:
-                for model in self.models:
-                    cells += self._cells_of(augmentation, model, dataset)
+                for model in self.only.get(augmentation, self.models):
+                    cells += self._cells_of(augmentation, model, dataset, read)
         first = {row: place for place, row in enumerate(self.order)}
         return sorted(
             cells,
@@ -152,14 +155,20 @@ class TableConfig:
             ),
         )
 
-    def _cells_of(self, augmentation: str, model: str, dataset: str) -> list[Cell]:
+    def rows_of(self, model: str) -> list[str]:
+        """Give the rows that there are of a model."""
+        return [row for row in self.augmentations if model in self.only.get(row, self.models)]
+
+    def _cells_of(
+        self, augmentation: str, model: str, dataset: str, read: Callable[[str], Settings]
+    ) -> list[Cell]:
         pieces = [
             *self.datasets[dataset],
             *self.models[model],
             *self.common,
             *self.augmentations[augmentation],
         ]
-        merged, words = merge_pieces(pieces), words_of(pieces)
+        merged, words = merge_pieces(pieces, read), words_of(pieces)
         devices = merged.get("trainer", {}).get("devices", 1)
         if devices not in (1, "1", "auto"):
             raise DataError(
@@ -285,11 +294,26 @@ def _check(content: Settings, where: str) -> TableConfig:
         views=tuple(content["views"]),
         common=_pieces(content.get("common") or [], f"{where}: common"),
         order=tuple(order),
+        only=_read_only(content, where),
         poster=poster,
         poster_figures=figures,
         claims=read_claims(content.get("claims") or [], content["augmentations"], where),
         **rows,
     )
+
+
+def _read_only(content: Settings, where: str) -> dict[str, list[str]]:
+    """Read which models rows are for; what the table leaves out may be named."""
+    only = content.get("only") or {}
+    if not isinstance(only, dict) or not all(isinstance(names, list) for names in only.values()):
+        raise DataError(f"{where}: only must be lists of models by row, got {only!r}")
+    models = [name for names in only.values() for name in names]
+    for kind, names in (("augmentation", list(only)), ("model", models)):
+        strangers = [str(name) for name in names if name not in content[f"{kind}s"]]
+        if strangers:
+            raise DataError(f"{where}: only names {', '.join(strangers)}, which is no {kind}")
+    known = [name for name, row in content["models"].items() if row is not None]
+    return {row: [name for name in known if name in names] for row, names in only.items()}
 
 
 def _pieces(value: Any, where: str) -> list[Piece]:

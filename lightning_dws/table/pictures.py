@@ -23,7 +23,8 @@ def draw_figures(results: Results, folder: Path) -> list[str]:
         Their names, relative to the folder.
     """
     drawn = []
-    for name, draw in (("gains", _draw_gains), ("overfitting", _draw_overfitting)):
+    kinds = {"accuracies": _draw_accuracies, "gains": _draw_gains, "overfitting": _draw_overfitting}
+    for name, draw in kinds.items():
         figure = draw(results)
         if figure is not None:
             save_figure(figure, folder / "figures" / f"{name}.png")
@@ -39,13 +40,60 @@ def _places(results: Results) -> list[tuple[str, str]]:
 
 
 def _make_axes(places: list[tuple[str, str]], height: float) -> "tuple[Figure, list[Axes]]":
+    """Make a panel for each dataset and model: in one row, or one row for each dataset."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1.5 + 4.2 * len(places), height), layout="constrained")
-    axes = figure.subplots(1, len(places), squeeze=False)[0]
-    for axis, (dataset, model) in zip(axes, places, strict=True):
-        axis.set_title(f"{model} on {dataset}")
-    return figure, list(axes)
+    datasets = list(dict.fromkeys(dataset for dataset, _ in places))
+    columns = max(sum(name == dataset for name, _ in places) for dataset in datasets)
+    figure = Figure(figsize=(1.5 + 4.2 * columns, height * len(datasets)), layout="constrained")
+    grid = figure.subplots(len(datasets), columns, squeeze=False)
+    axes = []
+    for row, name in zip(grid, datasets, strict=True):
+        models = [model for dataset, model in places if dataset == name]
+        for axis, model in zip(row, models, strict=False):
+            axis.set_title(f"{model} on {name}")
+            axes.append(axis)
+        for axis in row[len(models) :]:
+            axis.set_visible(False)
+    return figure, axes
+
+
+def _draw_accuracies(results: Results) -> "Figure | None":
+    """Draw the accuracy of all rows by dataset, where there are several: a panel for each model."""
+    table, places = results.table, _places(results)
+    datasets = [name for name in table.datasets if any(name == dataset for dataset, _ in places)]
+    if len(datasets) < 2:
+        return None
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    models = [name for name in table.models if any(name == model for _, model in places)]
+    views, thickness = table.views[0], 0.8 / len(table.augmentations)
+    figure = Figure(
+        figsize=(2 + 3.5 * len(models), 1.5 + 0.9 * len(datasets)), layout="constrained"
+    )
+    all_axes = figure.subplots(1, len(models), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, model in zip(all_axes, models, strict=True):
+        for number, row in enumerate(table.augmentations):
+            entries = [Entry(row, model, dataset, views) for dataset in datasets]
+            known = [results.accuracy(entry) for entry in entries]
+            found = [(place, figures) for place, figures in enumerate(known) if figures is not None]
+            axes.barh(
+                [place + (number + 0.5) * thickness - 0.4 for place, _ in found],
+                [mean for _, (mean, _) in found],
+                xerr=[std or 0.0 for _, (_, std) in found],
+                height=thickness * 0.9,
+                color=f"C{number}",
+            )
+        axes.set_title(model)
+        axes.set_xlabel("test accuracy (%)")
+        axes.set_yticks(range(len(datasets)), datasets)
+        axes.set_ylim(len(datasets) - 0.4, -0.6)
+    colors = [
+        Patch(color=f"C{number}", label=row) for number, row in enumerate(table.augmentations)
+    ]
+    figure.legend(handles=colors, loc="outside right upper", fontsize=8)
+    return figure
 
 
 def _draw_gains(results: Results) -> "Figure | None":
@@ -56,6 +104,7 @@ def _draw_gains(results: Results) -> "Figure | None":
     views = results.table.views
     figure, all_axes = _make_axes(places, 1.2 + 0.2 * len(rows) * (len(views) + 0.5))
     thickness = 0.8 / len(views)
+    leftmost = dict(reversed(places))
     for axes, (dataset, model) in zip(all_axes, places, strict=True):
         for number, count in enumerate(views):
             gains = [results.gain(Entry(row, model, dataset, count)) for row in rows]
@@ -73,7 +122,7 @@ def _draw_gains(results: Results) -> "Figure | None":
                 error_kw={"linewidth": 1, "capsize": 2},
             )
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), rows if axes is all_axes[0] else [])
+        axes.set_yticks(range(len(rows)), rows if leftmost[dataset] == model else [])
         axes.set_ylim(len(rows) - 0.4, -0.6)  # the same in every panel, whatever has been run
         axes.set_xlabel("gain over no augmentation (points, 95 % interval)")
     all_axes[0].legend()

@@ -6,7 +6,7 @@ A piece is the path of a config file, or settings by name. A list of pieces is w
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
@@ -21,14 +21,20 @@ Piece = str | Settings
 _ELSEWHERE = ("data.fitting_device", "data.table", "trainer.accelerator")
 
 
-def merge_pieces(pieces: Sequence[Piece]) -> Settings:
+def merge_pieces(
+    pieces: Sequence[Piece], read: Callable[[str], Settings] = read_settings
+) -> Settings:
     """Merge pieces to one plain config, later ones over earlier ones.
 
     Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``.
+
+    Args:
+        pieces: Files and settings.
+        read: Gives what a file says; whoever merges many may remember it.
     """
     settings: Settings = {}
     for piece in pieces:
-        content = read_settings(piece) if isinstance(piece, str) else with_named_files(piece)
+        content = read(piece) if isinstance(piece, str) else with_named_files(piece)
         settings = merge_settings(settings, content)
     return settings
 

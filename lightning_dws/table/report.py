@@ -59,7 +59,7 @@ def _state(results: Results) -> str:
 def _grid(results: Results, dataset: str, model: str) -> list[str]:
     """Write the table of one model on one dataset."""
     columns = [Entry(BASELINE, model, dataset, views) for views in results.table.views]
-    augmentations = results.table.augmentations
+    augmentations = results.table.rows_of(model)
     header, ours = ["augmentation"], f"{model} on {dataset}"
     rows = [[name] for name in augmentations]
     for column in columns:
@@ -251,7 +251,7 @@ def _csv(results: Results) -> str:
     figures = ("accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high", "gain_seeds")
     writer.writerow([*names, *figures, "poster_mean", "poster_std"])
     for column in _columns(results):
-        for augmentation in results.table.augmentations:
+        for augmentation in results.table.rows_of(column.model):
             entry = column.in_row(augmentation)
             accuracy, gain = results.accuracy(entry) or (), results.gain(entry)
             limits = (gain.value, gain.low, gain.high) if gain else (None, None, None)

@@ -21,6 +21,12 @@ from lightning_dws.table.worker import KILLED, CellJob, prepare_dataset, record_
 
 Report = Callable[[CellJob], None]
 
+_NOT_OF_A_STORE = (
+    "views",
+    "augmentations",
+    "canonical",
+)  # of a cell's data: any number is one store
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -86,7 +92,7 @@ def prepare_datasets(cells: Sequence[Cell], devices: str) -> None:
     largest: dict[str, Cell] = {}
     for cell in cells:
         data = cell.settings.get("data", {})
-        wanted = {k: v for k, v in data.items() if k not in ("views", "augmentations")}
+        wanted = {k: v for k, v in data.items() if k not in _NOT_OF_A_STORE}
         key = json.dumps(wanted, sort_keys=True)
         if key not in largest or largest[key].place.views < cell.place.views:
             largest[key] = cell

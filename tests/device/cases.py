@@ -15,6 +15,14 @@ from torch import Tensor, nn
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws import augmentations as augmentations_
 from lightning_dws.augmentations import Augmentation, Compose, OneOf, RandomOrder
+from lightning_dws.canonical import (
+    Aligned,
+    CanonicalForm,
+    Phases,
+    Signs,
+    SortedNeurons,
+    to_canonical,
+)
 from lightning_dws.data.placement import DeviceTable
 from lightning_dws.inrs import evaluate_inrs, fit_inrs
 from lightning_dws.inrs.fitting.recipes import RECIPES, Recipe
@@ -109,6 +117,16 @@ def _mixup_case(**options: Any) -> Case:
         return step
 
     return Case(prepare)
+
+
+def _canonical_case(forms: Sequence[CanonicalForm], **may_wait: str) -> Case:
+    def prepare(device: torch.device) -> Step:
+        batch = make_batch(device)
+        for form in forms:
+            form.reference = make_batch(device, seed=3).parameters[0]
+        return lambda: [to_canonical(batch, forms).parameters]
+
+    return Case(prepare, may_wait)
 
 
 NETWORKS: dict[str, Callable[[INRArchitecture], nn.Module]] = {
@@ -257,6 +275,16 @@ def _fitting_case(recipe: Recipe) -> Case:
 
 
 CASES: dict[str, Case] = {
+    "canonical phases and signs": _canonical_case([Phases(), Signs()]),
+    **{
+        f"canonical {name}": _canonical_case(
+            [form], _order="ties are looked for once, at the start"
+        )
+        for name, form in {
+            "order": SortedNeurons(),
+            "alignment": Aligned("signed_permutation"),
+        }.items()
+    },
     **{f"augment by {name}": case for name, case in _augmentation_cases().items()},
     "mix up": _mixup_case(),
     "mix up hard labels": _mixup_case(labels="hard", p=0.5, alpha=0.2),

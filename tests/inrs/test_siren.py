@@ -35,6 +35,39 @@ def test_initialisation_follows_the_published_scheme():
     assert 0.49 < wide.weights[0].abs().max() <= 0.5
 
 
+def test_a_shared_start_is_that_of_all_objects_of_a_view():
+    objects, views = torch.tensor([3, 9, 3, 9]), torch.tensor([0, 0, 1, 1])
+    rows = initialise(objects, views, shared=1.0).parameters
+    assert torch.equal(rows[0], rows[1])
+    assert torch.equal(rows[2], rows[3])
+    assert (rows[0] != rows[2]).any()
+    alone = initialise(objects[3:], views[3:], shared=1.0).parameters
+    assert torch.equal(alone[0], rows[3])
+    assert not torch.equal(initialise(objects, views, seed=1, shared=1.0).parameters, rows)
+
+
+@pytest.mark.parametrize("shared", [0.25, 0.5, 0.9])
+def test_a_share_of_random_keeps_the_variance_and_sets_the_correlation(shared):
+    objects = torch.arange(400)
+    weight = initialise(objects, shared=shared).weights[1].flatten(1)
+    own = initialise(objects).weights[1].flatten(1)
+    common = initialise(objects, shared=1.0).weights[1].flatten(1)
+    assert abs(weight.square().mean() / own.square().mean() - 1) < 0.03
+    correlation = torch.corrcoef(weight)
+    assert abs(correlation[~torch.eye(400, dtype=torch.bool)].mean() - shared) < 0.03
+    expected = math.sqrt(shared) * common + math.sqrt(1 - shared) * own
+    torch.testing.assert_close(weight, expected)
+    few = initialise(objects[7:8], shared=shared).weights[1].flatten(1)
+    assert torch.equal(few[0], weight[7])
+
+
+def test_no_share_is_the_start_of_each_object():
+    objects = torch.arange(5)
+    assert torch.equal(initialise(objects, shared=0.0).parameters, initialise(objects).parameters)
+    with pytest.raises(ValueError, match=r"shared must be in \[0, 1\], got 1.5"):
+        initialise(objects, shared=1.5)
+
+
 def test_every_inr_may_have_points_of_its_own():
     batch = initialise(torch.arange(3))
     points = torch.rand(3, 7, 2)

@@ -174,6 +174,9 @@ def test_words_say_what_pieces_say():
         ({"models": {"DWS": 3}}, "models.DWS: expected names"),
         ({"models": {"DWS": "absent.yaml"}}, "absent.yaml: No such file"),
         ({"order": ["nothing"]}, "order names nothing"),
+        ({"only": {"nothing": ["DWS"]}}, "only names nothing, which is no augmentation"),
+        ({"only": {"MixUp": ["GNN"]}}, "only names GNN, which is no model"),
+        ({"only": {"MixUp": "DWS"}}, "only must be lists of models by row"),
         ({"poster": {"nothing": "FMNIST"}}, "poster names nothing"),
         (
             {"poster": {"blobs": "CIFAR"}},
@@ -197,6 +200,32 @@ def test_a_wrong_table_is_one_clear_error(table, change, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_row_may_be_for_some_models_alone(table):
+    table.content["only"] = {"MixUp": ["wide"]}
+    config = read_table([table.words[2]])
+    places = {(cell.place.augmentation, cell.place.model) for cell in config.cells}
+    assert places == {("none", "DWS"), ("none", "wide"), ("MixUp", "wide")}
+    assert config.rows_of("DWS") == ["none"]
+    assert config.rows_of("wide") == ["none", "MixUp"]
+    table.content["models"]["wide"] = None  # left out, and still named
+    config = read_table([table.words[2]])
+    assert {cell.place.augmentation for cell in config.cells} == {"none"}
+
+
+def test_starts_are_compared_before_forms_and_forms_before_seeds(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    places = [cell.place for cell in read_table(["conf/table/starts.yaml"]).cells]
+    assert {place.dataset for place in places[:24]} == {
+        f"{signals}, {start}"
+        for signals in ("digits", "clothes")
+        for start in ("random", "shared", "half")
+    }
+    assert {(place.augmentation, place.seed) for place in places[:24]} == {("none", 0)}
+    assert {place.augmentation for place in places[24:96]} == {"signs", "phases", "aligned"}
+    assert {place.model for place in places if "MixUp" in place.augmentation} == {"DWS"}
+    assert [place.seed for place in places] == sorted(place.seed for place in places)
 
 
 def test_a_claim_may_be_of_a_row_that_a_table_leaves_out(table):

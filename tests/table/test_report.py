@@ -98,6 +98,23 @@ def test_figures_are_those_of_the_cells(filled):
         assert f"figures/{name}.png" in text
 
 
+def test_several_datasets_have_panels_of_their_own_and_models_the_rows_they_have(table: TinyTable):
+    table.content |= {"only": {"MixUp": ["wide"]}, "views": [1], "seeds": [0]}
+    blobs = table.content["datasets"]["blobs"]
+    table.content["datasets"]["more blobs"] = {"data": {**blobs["data"], "num_train_objects": 20}}
+    cells = CellStore(table.results / "tiny")
+    for cell in read_table([table.words[2]]).cells:
+        write_cell(cells, cell, 20)
+    text = report(table)
+    assert "6 of 6 cells are finished." in text
+    assert "not run" not in text
+    assert text.count("| MixUp |") == 2
+    rows = (table.results / "tiny" / "results.csv").read_text().splitlines()[1:]
+    assert len(rows) == 6
+    for name in ("accuracies", "gains", "overfitting"):
+        assert (table.results / "tiny" / "figures" / f"{name}.png").stat().st_size > 1000
+
+
 def test_the_posters_column_is_only_where_the_poster_has_figures(filled):
     table, *_ = filled
     table.content["augmentations"]["own row"] = []

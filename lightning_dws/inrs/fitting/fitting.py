@@ -50,8 +50,9 @@ def fit_inrs(
 ) -> tuple[WeightBatch, Tensor]:
     """Fit one INR to every signal, on the device that the signals are on.
 
-    An INR's initial weights depend on (seed, object, view) alone, and on CPUs so do its fitted
-    weights, given its signal: batch, order, chunk size and number of threads play no part.
+    An INR's initial weights depend on (seed, object, view) and the recipe's ``init`` alone, and on
+    CPUs so do its fitted weights, given its signal: batch, order, chunk size and number of threads
+    play no part.
 
     Args:
         signals: (B, N, out) values at the points, in their own range; PSNR takes 1 as the peak.
@@ -87,6 +88,7 @@ def fit_inrs(
         object_id=object_id,
         view=view,
         first_layer_bound=recipe.first_layer_bound,
+        shared=recipe.shared_start,
     )
     num_inrs, num_points = signals.shape[:2]
     psnr = torch.empty(num_inrs, device=device)

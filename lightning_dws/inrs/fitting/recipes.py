@@ -8,6 +8,7 @@ from lightning_dws.weight_space import INRArchitecture
 
 SCHEDULES = ("constant", "cosine", "linear")
 OPTIMIZER_NAMES = ("adam", "kfac")
+INITS = ("random", "shared", "shared_noise")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Recipe:
             curvature, see ``KroneckerFactored``.
         damping: K-FAC's, relative to the curvature, in its first step; at least 1e-8 is used.
         damping_decay: Factor of the damping from one step to the next.
+        init: Where INRs start: ``"random"``, each at its own weights; ``"shared"``, all objects of
+            a view at the same ones, and each view at others; ``"shared_noise"``, at the shared ones
+            with a share of random, see ``initialise_inrs``.
+        init_noise: For ``"shared_noise"``, the random share of the initial weights' variance, in
+            (0, 1); else None.
 
     Raises:
         ValueError: An argument out of its range.
@@ -52,6 +58,8 @@ class Recipe:
     optimizer: str = "adam"
     damping: float = 1e-5
     damping_decay: float = 0.8
+    init: str = "random"
+    init_noise: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -85,6 +93,23 @@ class Recipe:
             raise ValueError(f"damping must be positive and finite, got {self.damping}")
         if not 0 < self.damping_decay <= 1:
             raise ValueError(f"damping_decay must be in (0, 1], got {self.damping_decay}")
+        if self.init not in INITS:
+            raise ValueError(f"init must be one of {INITS}, got {self.init!r}")
+        if self.init == "shared_noise":
+            if self.init_noise is None or not 0 < self.init_noise < 1:
+                raise ValueError(
+                    f"init_noise must be in (0, 1) for init shared_noise, got {self.init_noise}"
+                )
+        elif self.init_noise is not None:
+            raise ValueError(
+                f"init_noise is for init shared_noise alone, got {self.init_noise} with init "
+                f"{self.init}"
+            )
+
+    @property
+    def shared_start(self) -> float:
+        """The share of the initial weights' variance that all objects of a view have in common."""
+        return {"random": 0.0, "shared": 1.0}.get(self.init, 1 - (self.init_noise or 0))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -93,7 +118,10 @@ class Recipe:
         Settings that joined after the first release are left out where they are as they were
         before, so that stores keep their names.
         """
-        later = ("points_per_step", "optimizer", "damping", "damping_decay")
+        later = (
+            *("points_per_step", "optimizer", "damping", "damping_decay"),
+            *("init", "init_noise"),
+        )
         defaults = {field.name: field.default for field in fields(self) if field.name in later}
         return {
             name: value
@@ -134,6 +162,8 @@ class RecipeChanges(TypedDict, total=False):
     optimizer: str
     damping: float
     damping_decay: float
+    init: str
+    init_noise: float | None
 
 
 def find_recipe(

