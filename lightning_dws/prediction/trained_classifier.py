@@ -145,7 +145,15 @@ class TrainedClassifier:
         """
         if isinstance(inputs, (str, Path)):
             place = Path(root) if root is not None else self.root
-            reader = Reader(self.record, self.classes, place, self.device, w0, show_progress)
+            reader = Reader(
+                self.architecture,
+                self.classes,
+                lambda: self.record,
+                place,
+                self.device,
+                w0,
+                show_progress,
+            )
             return self._classify(reader.read(inputs))
         if isinstance(inputs, WeightBatch):
             return self._classify(Inputs.unnamed(inputs))
