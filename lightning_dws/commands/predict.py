@@ -101,8 +101,6 @@ def run_predict(words: Sequence[str]) -> None:
     except ValueError as error:
         parser.error(str(error))
     path = Path(options.output or f"predictions_{_short_name(options.data)}.csv")
-    for note in predictions.notes:
-        sys.stderr.write(f"{note}\n")
     write_predictions(path, predictions)
     sys.stdout.write("\n".join([*_summarise(predictions), f"predictions     {path}"]) + "\n")
 

@@ -4,7 +4,7 @@ A split of the store that a network was trained on, a store, and files: weights,
 images or meshes, to which INRs are fitted as the network's were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
-from lightning_dws.inrs.preparation.fitting_record import MESHES, FittingRecord
+from lightning_dws.inrs.preparation.fitting_record import IMAGES, MESHES, FittingRecord
 from lightning_dws.inrs.preparation.skipped import read_report
 from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
@@ -29,6 +29,7 @@ from lightning_dws.prediction.weight_files import WEIGHT_SUFFIXES, read_weights
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _SHARDS = "*-view[0-9]*-[0-9]*-[0-9]*.safetensors"
+_FEW = 0.05  # of the INRs may be fitted badly without a word
 STORES_FOLDER = "inrs"  # of the stores of folders, under the folder of all stores
 
 
@@ -62,24 +63,26 @@ class Reader:
     """Reads INRs for a trained network.
 
     Attributes:
-        record: How the network's own INRs were made.
+        architecture: Of the INRs that the network reads.
         classes: Of the network.
+        find_record: Tells how the network's own INRs were made, or raises ``DataError``.
         root: Folder of all stores.
         device: Where INRs are fitted.
         w0: Frequency of state dicts, or one for each hidden layer. Default: the network's.
         show_progress: Whether to show how far fitting has come.
     """
 
-    record: FittingRecord
+    architecture: INRArchitecture
     classes: tuple[str, ...]
+    find_record: Callable[[], FittingRecord]
     root: Path
     device: torch.device
     w0: Sequence[float] | None = None
     show_progress: bool = True
 
     @property
-    def _architecture(self) -> INRArchitecture:
-        return self.record.header.architecture
+    def _kind(self) -> str:
+        return MESHES if self.architecture.in_features == 3 else IMAGES
 
     def read(self, data: str | Path) -> Inputs:
         """Read, or fit, the INRs of a split, a store, a folder or a file.
@@ -96,9 +99,10 @@ class Reader:
         return self._read_files(place)
 
     def _read_split(self, split: str) -> Inputs:
-        if self.record.store is None:
+        store = self.find_record().store
+        if store is None:
             raise DataError("the checkpoint does not say which store it was trained on; name one")
-        recorded = Path(self.record.store)
+        recorded = Path(store)
         places = [recorded, self.root / recorded.name]
         found = next((place for place in places if (place / INDEX_NAME).exists()), None)
         if found is None:
@@ -137,7 +141,7 @@ class Reader:
         if weights and signals:
             raise DataError(
                 f"{place}: holds {len(weights)} files of weights (such as {weights[0].name}) and "
-                f"{len(signals)} {self.record.kind} (such as {signals[0].name}); which are meant?"
+                f"{len(signals)} {self._kind} (such as {signals[0].name}); which are meant?"
             )
         if weights:
             return self._read_weights(place, weights)
@@ -146,10 +150,9 @@ class Reader:
         return self._fit(place, signals)
 
     def _is_signal(self, name: str) -> bool:
-        return _is_mesh(name) if self.record.kind == MESHES else is_image_name(name)
+        return _is_mesh(name) if self._kind == MESHES else is_image_name(name)
 
     def _nothing_found(self, place: Path) -> DataError:
-        kind = self.record.kind or "images"
         others = find_files(place, lambda name: True)
         meshes = [path for path in others if _is_mesh(path.name)]
         images = [path for path in others if is_image_name(path.name)]
@@ -157,12 +160,12 @@ class Reader:
         if meshes or images:
             found = f"{len(meshes)} meshes and {len(images)} images"
         return DataError(
-            f"{place}: found {found}; expected {kind}, state dicts "
+            f"{place}: found {found}; expected {self._kind}, state dicts "
             f"({', '.join(WEIGHT_SUFFIXES)}) or a store"
         )
 
     def _read_weights(self, place: Path, paths: Sequence[Path]) -> Inputs:
-        found = read_weights(place, paths, self._architecture, self.w0)
+        found = read_weights(place, paths, self.architecture, self.w0)
         names = [name for name, _ in found.labels]
         labels = [
             self.classes[label]
@@ -179,7 +182,8 @@ class Reader:
 
     def _fit(self, place: Path, paths: Sequence[Path]) -> Inputs:
         """Fit INRs to files, as far as a store of them is not there yet."""
-        spec = self.record.spec(place, paths)
+        record = self.find_record()
+        spec = record.spec(place, paths)
         signals = spec.signals
         assert isinstance(signals, (UnsortedImages, UnsortedMeshes))
         directory = self.root / STORES_FOLDER / spec.store_name
@@ -198,25 +202,25 @@ class Reader:
         skipped = signals.skipped({"test": None})
         notes = [f"skipped: {name}: {skipped[name]}" for name in skipped if name in told]
         notes += signals.describe_changes() if isinstance(signals, UnsortedImages) else []
-        notes += [*describe_low(store), *self._compare(psnr)]
-        if self.record.preparation and self.record.preparation.get("assumed"):
+        notes += [*describe_low(store), *_compare(psnr, record.lowest_psnr)]
+        if record.preparation and record.preparation.get("assumed"):
             notes.append(
-                f"{self.record.store}: does not say how its {self.record.kind} were prepared; they "
-                "are taken for some of the default"
+                f"{record.store}: does not say how its {record.kind} were prepared; they are taken "
+                "for some of the default"
             )
         labels = [self._label_of(name) for name in chosen]
         return Inputs(list(chosen), batch[order], psnr[order], labels, notes)
 
-    def _compare(self, psnr: Tensor) -> list[str]:
-        """Tell if INRs are fitted worse than those that the network knows."""
-        lowest = self.record.lowest_psnr
-        low = int((psnr < lowest).sum()) if lowest is not None else 0
-        if low <= max(1, 0.05 * len(psnr)):
-            return []
-        return [
-            f"{low} of {len(psnr)} INRs are fitted worse than 99 % of those that were trained on "
-            f"({lowest:.1f} dB): they encode something else, and predictions may mean little"
-        ]
+
+def _compare(psnr: Tensor, lowest: float | None) -> list[str]:
+    """Tell if INRs are fitted worse than those that the network knows."""
+    low = int((psnr < lowest).sum()) if lowest is not None else 0
+    if low <= _FEW * len(psnr):
+        return []
+    return [
+        f"{low} of {len(psnr)} INRs are fitted worse than 99 % of those that were trained on "
+        f"({lowest:.1f} dB): they encode something else, and predictions may mean little"
+    ]
 
 
 def _is_weights(name: str) -> bool:

@@ -1,5 +1,6 @@
 """A trained network, its checkpoint alone: it classifies INRs, networks, images and files."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,7 @@ class Predictions:
         inrs: The INRs, on the CPU.
         psnr: (B,) dB with which they encode what they were fitted to; None where it is not known.
         labels: The name of each one's true class, where it is known.
-        notes: What is worth telling, a line each.
+        notes: What was told on standard error, such as files that were skipped, a line each.
     """
 
     class_names: list[str]
@@ -145,8 +146,19 @@ class TrainedClassifier:
         """
         if isinstance(inputs, (str, Path)):
             place = Path(root) if root is not None else self.root
-            reader = Reader(self.record, self.classes, place, self.device, w0, show_progress)
-            return self._classify(reader.read(inputs))
+            reader = Reader(
+                self.architecture,
+                self.classes,
+                lambda: self.record,
+                place,
+                self.device,
+                w0,
+                show_progress,
+            )
+            found = reader.read(inputs)
+            for note in found.notes:
+                sys.stderr.write(f"{note}\n")
+            return self._classify(found)
         if isinstance(inputs, WeightBatch):
             return self._classify(Inputs.unnamed(inputs))
         networks = [one for one in inputs if isinstance(one, nn.Module)]

@@ -1,5 +1,7 @@
 """A checkpoint in Python: it classifies INRs, networks and images, or says why it cannot."""
 
+from pathlib import Path
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -14,6 +16,8 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, fit_inrs
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.tasks import ClassificationTask
+
+OLD = Path(__file__).parents[1] / "data" / "checkpoints" / "version_0_1_0.ckpt"
 
 
 @pytest.fixture
@@ -137,6 +141,18 @@ def test_a_record_that_is_none_is_one_error(tmp_path, changes, named):
     rewrite_note(path, inrs=record | changes)
     with pytest.raises(DataError, match=named):
         lightning_dws.load_checkpoint(path).predict(blob_images())
+
+
+def test_a_checkpoint_of_an_earlier_version_classifies_inrs_and_their_files(tmp_path):
+    classifier = lightning_dws.load_checkpoint(OLD)
+    batch = random_batch(classifier.architecture)
+    expected = classifier.predict(batch)
+    assert expected.classes == ("0", "1", "2")
+    torch.save(batch.to_sequential(2).state_dict(), tmp_path / "inr.pth")
+    found = classifier.predict(tmp_path / "inr.pth")
+    torch.testing.assert_close(found.probabilities, expected.probabilities[2:3])
+    with pytest.raises(DataError, match="does not say how its INRs were fitted, nor on what"):
+        classifier.predict(blob_images())
 
 
 def test_imported_inrs_cannot_be_fitted_and_say_so(tmp_path):
