@@ -62,6 +62,22 @@ def check_forms(forms: Sequence[CanonicalForm], architecture: INRArchitecture) -
             )
 
 
+def needs_reference(forms: Sequence[CanonicalForm]) -> bool:
+    """Whether one of the forms compares INRs with a reference."""
+    return any(form.needs_reference for form in forms)
+
+
+def reference_of(forms: Sequence[CanonicalForm]) -> Tensor | None:
+    """Give the reference (P,) of forms that have one."""
+    return next((form.reference for form in forms if form.reference is not None), None)
+
+
+def set_reference(forms: Sequence[CanonicalForm], reference: Tensor | None) -> None:
+    """Let forms compare INRs with one, of parameters (P,)."""
+    for form in forms:
+        form.reference = reference
+
+
 def to_canonical(batch: WeightBatch, forms: Sequence[CanonicalForm]) -> WeightBatch:
     """Bring a batch into canonical forms, one after another; labels and ids stay its own.
 

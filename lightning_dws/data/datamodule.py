@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
-from lightning_dws.canonical import CanonicalForm, check_forms
+from lightning_dws.canonical import (
+    CanonicalForm,
+    check_forms,
+    describe_forms,
+    needs_reference,
+    reference_of,
+    set_reference,
+)
 from lightning_dws.data.epoch_checks import check_epoch
 from lightning_dws.data.placement import (
     DeviceTable,
@@ -31,11 +38,7 @@ from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 # Besides "fit", which needs all: after it the best checkpoint is tested.
-_SPLITS_OF_STAGE: dict[str, tuple[str, ...]] = {
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-}
+_SPLITS_OF_STAGE = {"validate": ("val",), "test": ("test",), "predict": ("test",)}
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
 
 
@@ -104,14 +107,11 @@ class INRDataModule(pl.LightningDataModule):
         if dataset is None and store is None:
             raise ValueError("give a dataset to fit, or the store of one that exists")
         counts = {"train": num_train_objects, "val": num_val_objects, "test": num_test_objects}
-        for split, count in counts.items():
-            if count is not None and count < 1:
-                raise ValueError(f"num_{split}_objects must be at least 1, got {count}")
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
+        numbers = {f"num_{split}_objects": count for split, count in counts.items()}
+        numbers |= {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "views": views}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if views < 1:
-            raise ValueError(f"views must be at least 1, got {views}")
         find_device(fitting_device, "fitting_device")
         self.dataset = dataset
         self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
@@ -132,7 +132,6 @@ class INRDataModule(pl.LightningDataModule):
         self._record: dict[str, Any] | None = None
         self._tables: dict[str, Table] = {}
         self._batches_augmented = 0
-        self._reference: Tensor | None = None
 
     @property
     def architecture(self) -> INRArchitecture:
@@ -176,6 +175,11 @@ class INRDataModule(pl.LightningDataModule):
         return self._record
 
     @property
+    def canonical_record(self) -> dict[str, Any]:
+        """What INRs are brought into, as plain data that checkpoints keep."""
+        return describe_forms(self.canonical)
+
+    @property
     def tables(self) -> Mapping[str, Table]:
         """The splits that are loaded, by name."""
         return self._tables
@@ -189,7 +193,7 @@ class INRDataModule(pl.LightningDataModule):
         stage = self.trainer.state.fn if self.trainer else None
         splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
-        if "train" not in splits and self._needs_reference:
+        if "train" not in splits and needs_reference(self.canonical):
             wanted = Wanted({"train": 1, **wanted.num_objects}, {})
         # what this run loads is checked when it is loaded
         prepare_store(self.directory, self.dataset, wanted, device=device, check_listed=False)
@@ -198,8 +202,8 @@ class INRDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
         check_forms(self.canonical, self.architecture)
-        if self._reference is None and self._needs_reference:
-            self._give_reference(self._first_training_inr())
+        if needs_reference(self.canonical) and reference_of(self.canonical) is None:
+            set_reference(self.canonical, self._first_training_inr())
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
         for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
@@ -213,11 +217,6 @@ class INRDataModule(pl.LightningDataModule):
                 "forms compare with"
             )
         return self.store.split("train", num_objects=1, views=1).parameters[0]
-
-    def _give_reference(self, reference: Tensor) -> None:
-        self._reference = reference
-        for form in self.canonical:
-            form.reference = reference
 
     def _load(self, split: str) -> Table:
         if split not in self.store.splits:
@@ -337,15 +336,15 @@ class INRDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"batches_augmented": self._batches_augmented}
-        if self._reference is not None:
-            state["canonical_reference"] = self._reference
+        if (reference := reference_of(self.canonical)) is not None:
+            state["canonical_reference"] = reference
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._batches_augmented = state_dict["batches_augmented"]
-        reference = state_dict.get("canonical_reference")
-        if reference is None or self._reference is None or torch.equal(reference, self._reference):
+        own, saved = reference_of(self.canonical), state_dict.get("canonical_reference")
+        if own is None or saved is None or torch.equal(own, saved):
             return
-        self._give_reference(reference)  # that of the store that the network was trained on
+        set_reference(self.canonical, saved)  # that of the store that the network was trained on
         for split in self._tables:
             self._tables[split] = self._load(split)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_dws import checkpoints
+from lightning_dws.canonical import CanonicalForm, make_forms, to_canonical
 from lightning_dws.devices import find_device
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import fit_inrs
@@ -100,6 +101,15 @@ class TrainedClassifier:
             DataError: The checkpoint does not say, nor do its run's settings.
         """
         return read_record(self.path, self._checkpoint)
+
+    @cached_property
+    def canonical(self) -> list[CanonicalForm]:
+        """The canonical forms that the network reads.
+
+        Raises:
+            DataError: The checkpoint does not say how to make them.
+        """
+        return make_forms(self._note.get("canonical"), str(self.path))
 
     @cached_property
     def architecture(self) -> INRArchitecture:
@@ -203,9 +213,10 @@ class TrainedClassifier:
         if not len(batch):
             raise DataError("nothing to predict: there are no INRs")
         self._check_architecture(batch.architecture)
+        read = to_canonical(batch, self.canonical)
         with torch.no_grad():
             logits = [
-                self.task(batch[start : start + _INRS_AT_ONCE].to(self.device, torch.float32))
+                self.task(read[start : start + _INRS_AT_ONCE].to(self.device, torch.float32))
                 for start in range(0, len(batch), _INRS_AT_ONCE)
             ]
         probabilities = torch.cat([part.float().softmax(dim=1).cpu() for part in logits])

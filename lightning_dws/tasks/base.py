@@ -288,6 +288,7 @@ class WeightSpaceTask(pl.LightningModule):
             "task": options,
             "settings": self.run_settings,
             "inrs": getattr(self._datamodule, "inr_record", None),  # how they are made
+            "canonical": getattr(self._datamodule, "canonical_record", None),
             "parts": count_parts(checkpoint),
         }
 
