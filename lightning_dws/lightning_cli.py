@@ -31,6 +31,7 @@ from lightning_dws.callbacks import (
     RunRecord,
     Throughput,
     guard_logger,
+    place_checkpoints,
     run_folder,
 )
 from lightning_dws.checkpoints import (
@@ -140,6 +141,8 @@ class WeightSpaceCLI(LightningCLI):
         self, klass: type, subcommand: str, **kwargs: Any
     ) -> LightningArgumentParser:
         kwargs["usage"] = f"{program()} {subcommand} --config FILE [--OPTION VALUE ...]"
+        if subcommand == "predict":
+            kwargs["usage"] += f"\n       {program()} predict --ckpt_path PATH --data FOLDER"
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
         if subcommand == "fit":
@@ -221,10 +224,8 @@ class WeightSpaceCLI(LightningCLI):
         trainer = super()._instantiate_trainer(with_plugins(config), ours)
         for logger in trainer.loggers:
             guard_logger(logger)
-        if self._run is not None and trainer.loggers and trainer.loggers[0].log_dir is None:
-            for callback in trainer.checkpoint_callbacks:  # MLflow's, W&B's are folders of all runs
-                if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                    callback.dirpath = str(self._run.folder / CHECKPOINTS_FOLDER)
+        if self._run is not None:
+            place_checkpoints(trainer, self._run.folder / CHECKPOINTS_FOLDER)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

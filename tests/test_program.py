@@ -99,3 +99,9 @@ def test_help_of_fit_names_the_networks_and_no_other_modules(capsys):
     names = [f"lightning_dws.models.{name}" for name in ("DWSNet", "FlatMLP", "NeuralGraphGNN")]
     assert set(names) <= set(networks)
     assert not any(name.startswith("torch.") for name in networks)
+
+
+def test_help_of_predict_says_that_there_are_two_kinds(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert "predict --ckpt_path PATH --data FOLDER" in capsys.readouterr().out

@@ -3,7 +3,7 @@
 from lightning_dws.callbacks.best_checkpoints import BestCheckpoints
 from lightning_dws.callbacks.curves import CALLBACK_METRICS, GradientNorm, Throughput
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
-from lightning_dws.callbacks.folder import run_folder
+from lightning_dws.callbacks.folder import place_checkpoints, run_folder
 from lightning_dws.callbacks.leaving_out import guard_logger
 from lightning_dws.callbacks.model_summary import ParameterSummary
 from lightning_dws.callbacks.pictures import Pictures
@@ -22,5 +22,6 @@ __all__ = [
     "Throughput",
     "flatten",
     "guard_logger",
+    "place_checkpoints",
     "run_folder",
 ]

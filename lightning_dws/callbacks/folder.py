@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 def run_folder(trainer: pl.Trainer) -> Path:
@@ -13,3 +14,14 @@ def run_folder(trainer: pl.Trainer) -> Path:
     """
     folders = [logger.log_dir for logger in trainer.loggers if logger.log_dir]
     return Path(folders[0] if folders else trainer.default_root_dir)
+
+
+def place_checkpoints(trainer: pl.Trainer, folder: Path) -> None:
+    """Keep checkpoints in the run's folder where the first logger has none: W&B's, MLflow's.
+
+    Lightning would put them beside what such a logger keeps of all runs.
+    """
+    if trainer.loggers and trainer.loggers[0].log_dir is None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(folder)
