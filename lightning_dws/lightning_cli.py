@@ -203,8 +203,7 @@ class WeightSpaceCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Add our callbacks: the user's first, checkpoints last and the monitored one before."""
-        ours: list[Callback] = [Throughput(), GradientNorm(), EmbeddingProjector()]
-        ours += [BestCheckpoints(), *callbacks]
+        ours = [Throughput(), GradientNorm(), EmbeddingProjector(), BestCheckpoints(), *callbacks]
         summaries = config["enable_model_summary"] is not False
         if summaries and not any(isinstance(c, ModelSummary) for c in config["callbacks"] or ()):
             ours.append(ParameterSummary())
