@@ -30,7 +30,7 @@ LAYERS = (
     "inrs",
     "mixup data callbacks",
     "tasks",
-    "resuming saved_settings plugins distributed",
+    "resuming saved_settings run_messages plugins distributed",
     "lightning_cli",
     "commands table",
     "dispatch",

@@ -9,6 +9,7 @@ from lightning_dws.callbacks.model_summary import ParameterSummary
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
 from lightning_dws.callbacks.run_record import RunRecord, flatten
+from lightning_dws.callbacks.scatter import ScatterPlot
 
 __all__ = [
     "CALLBACK_METRICS",
@@ -19,6 +20,7 @@ __all__ = [
     "Pictures",
     "PredictionFile",
     "RunRecord",
+    "ScatterPlot",
     "Throughput",
     "flatten",
     "guard_logger",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
 from lightning_dws.data.epoch_checks import check_epoch
+from lightning_dws.data.paired_rows import PairedRows
 from lightning_dws.data.placement import (
     DeviceTable,
     MappedTable,
@@ -164,7 +165,7 @@ class INRDataModule(pl.LightningDataModule):
             return
         device = find_device(self.fitting_device, "fitting_device")
         stage = self.trainer.state.fn if self.trainer else None
-        splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
+        splits = self._splits_of(stage.value) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
         # what this run loads is checked when it is loaded
         prepare_store(self.directory, self.dataset, wanted, device=device, check_listed=False)
@@ -174,9 +175,28 @@ class INRDataModule(pl.LightningDataModule):
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
-        for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
+            self._check_pairs()
+        for split in ("train", "val") if stage == "fit" else self._splits_of(stage):
             if split not in self._tables:
                 self._tables[split] = self._load(split)
+
+    def _splits_of(self, stage: str) -> tuple[str, ...]:
+        splits = _SPLITS_OF_STAGE.get(stage, SPLITS)
+        with_train = self._asked("pairs") and "train" not in splits  # to compare others with
+        return ("train", *splits) if with_train else splits
+
+    def _asked(self, name: str) -> Any:
+        """Give what the task that is trained asks of its data: ``targets`` or ``pairs``."""
+        return getattr(self.trainer and self.trainer.lightning_module, name, None)
+
+    def _check_pairs(self) -> None:
+        kind = self._asked("pairs")
+        if kind == "draws" and not self.augmentations:
+            raise DataError(
+                "pairs of two draws need data.augmentations: without any, both are the same INR"
+            )
+        if kind == "views" and self.views < 2:
+            raise DataError(f"pairs of views need data.views of at least 2, got {self.views}")
 
     def _load(self, split: str) -> Table:
         if split not in self.store.splits:
@@ -199,19 +219,21 @@ class INRDataModule(pl.LightningDataModule):
                 f"objects, and data.views is {views}; --data.views "
                 f"{self.store.num_views('train')} takes all there are"
             )
+        targets = self._asked("targets")
+        target = self.store.columns(targets, split, wanted, views) if targets else None
         if self._is_mapped(split, device):
-            table: Table = MappedTable(self.store, split, wanted, views, device.type == "cuda")
+            pin = device.type == "cuda"
+            table: Table = MappedTable(self.store, split, wanted, views, pin, target)
         else:
-            table = DeviceTable(
-                self.store.split(split, num_objects=wanted, views=views, device=device)
-            )
+            inrs = self.store.split(split, num_objects=wanted, views=views, device=device)
+            table = DeviceTable(inrs if target is None else inrs.replace(target=target.to(device)))
         _, world_size = self._place()
         if len(table) < world_size:
             raise DataError(
                 f"{self.directory}: the {len(table)} {split} INRs of this run cannot be split over "
                 f"{world_size} processes; every one needs at least one"
             )
-        if split == "train":
+        if split == "train" and not targets:
             self._check_classes(table)
         return table
 
@@ -256,7 +278,9 @@ class INRDataModule(pl.LightningDataModule):
         if self.trainer:
             per_rank = len(table) // world_size
             check_epoch(self.trainer, per_rank, len(sampler), min(self.batch_size, per_rank))
-        return ResumableTableLoader(table, sampler)
+        kind, num_objects = self._asked("pairs"), len(table) // self.views
+        pairs = PairedRows(kind, num_objects, self.views, self.seed) if kind else None
+        return ResumableTableLoader(table, sampler, pairs)
 
     def val_dataloader(self) -> TableLoader:
         return self._eval_dataloader("val")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws import weight_space
+from lightning_dws.data.paired_rows import PairedRows
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.weight_space import WeightBatch
@@ -48,13 +49,33 @@ class MappedTable:
     """A split that stays on disk: only the rows of a batch are read, into pinned memory on a GPU.
 
     Processes on one machine share the pages. Every shard's sum is checked once, here.
+
+    Args:
+        store: Where the split is.
+        split: Its name.
+        num_objects: See ``INRStore.split``.
+        views: Likewise.
+        pin: Whether batches are put into pinned memory.
+        target: What is to be predicted of all INRs (N, K), if there is anything; it is kept in
+            memory.
     """
 
     def __init__(
-        self, store: INRStore, split: str, num_objects: int | None, views: int | None, pin: bool
+        self,
+        store: INRStore,
+        split: str,
+        num_objects: int | None,
+        views: int | None,
+        pin: bool,
+        target: Tensor | None = None,
     ) -> None:
         self._parts = [batch for batch, _ in store.parts(split, num_objects, views)]
         self._ends = list(accumulate(len(part) for part in self._parts))
+        if target is not None:
+            targets = target.split([len(part) for part in self._parts])
+            self._parts = [
+                part.replace(target=own) for part, own in zip(self._parts, targets, strict=True)
+            ]
         self._pin = pin
 
     def __len__(self) -> int:
@@ -97,11 +118,25 @@ class TableLoader:
 
 
 class ResumableTableLoader(TableLoader):
-    """A loader for training: its place within the epoch is saved in Lightning's checkpoints."""
+    """A loader for training: its place within the epoch is saved in Lightning's checkpoints.
 
-    def __init__(self, table: Table, sampler: EpochSampler) -> None:
+    Args:
+        table: The rows.
+        sampler: Which rows make each batch.
+        pairs: Gives those rows' partners, which are then the second half of each batch.
+    """
+
+    def __init__(
+        self, table: Table, sampler: EpochSampler, pairs: PairedRows | None = None
+    ) -> None:
         super().__init__(table, sampler)
         self.sampler = sampler  # where Lightning looks for ``set_epoch``
+        self._pairs = pairs
+
+    def __iter__(self) -> Iterator[WeightBatch]:
+        for rows in self.sampler:
+            paired = self._pairs(rows, self.sampler.epoch) if self._pairs else rows
+            yield self.table.gather(paired)
 
     def state_dict(self) -> dict[str, Any]:
         return self.sampler.state_dict()
