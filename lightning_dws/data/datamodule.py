@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
@@ -161,10 +162,12 @@ class INRDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fit the objects and views that this run needs and the store lacks."""
+        stage = self.trainer.state.fn if self.trainer else None
+        if stage == TrainerFn.FITTING:
+            self._check_pairs()
         if self.dataset is None:
             return
         device = find_device(self.fitting_device, "fitting_device")
-        stage = self.trainer.state.fn if self.trainer else None
         splits = self._splits_of(stage.value) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
         # what this run loads is checked when it is loaded
@@ -175,7 +178,6 @@ class INRDataModule(pl.LightningDataModule):
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
-            self._check_pairs()
         for split in ("train", "val") if stage == "fit" else self._splits_of(stage):
             if split not in self._tables:
                 self._tables[split] = self._load(split)

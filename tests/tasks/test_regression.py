@@ -61,7 +61,7 @@ def test_columns_of_a_store_are_in_the_order_of_its_split(tmp_path):
     torch.testing.assert_close(columns[:, 0], (inrs.object_id % 7).float() / 10)
     psnr = store.psnr("train").view(2, -1)[:, :5].flatten()
     assert torch.equal(columns[:, 1], psnr)
-    with pytest.raises(DataError, match="knows no 'shore' .* only psnr, share, size, broken"):
+    with pytest.raises(DataError, match=r"knows no 'shore' .* only psnr, share, size, broken"):
         store.columns(["shore"], "train")
 
 
