@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_INCHES = 3.8  # of each name's axes
+
+
 class ScatterPlot(EvaluationPictures):
     """Draw what a regression predicts over what is true, a point an INR.
 
@@ -56,7 +59,8 @@ def draw_scatter(true: Tensor, predicted: Tensor, names: Sequence[str]) -> "Figu
     """Draw predicted over true values (N, K), on axes of their own for each of K names."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = new_figure(1, len(names), cell=3.6)
+    figure, axes = new_figure(1, len(names))
+    figure.set_size_inches(_INCHES * len(names), _INCHES)
     for axis, name, x, y in zip(axes[0], names, true.T, predicted.float().T, strict=True):
         low, high = (float(bound) for bound in torch.cat([x, y]).aminmax())
         margin = 0.04 * (high - low) or 1.0
