@@ -86,7 +86,7 @@ class RegressionTask(WeightSpaceTask):
     @classmethod
     def link_arguments(cls, parser: LightningArgumentParser) -> None:
         target = "model.network.init_args.num_classes"
-        parser.link_arguments("model.targets", target, compute_fn=len)
+        parser.link_arguments("model.targets", target, compute_fn=_count)
 
     @property
     def column_names(self) -> dict[str, list[str]]:
@@ -181,6 +181,11 @@ class RegressionTask(WeightSpaceTask):
         if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
             raise DataError(f"{path}: targets is {targets!r}, expected names of columns")
         return {"targets": targets}
+
+
+def _count(targets: Sequence[str] | None) -> int:
+    """Count the targets; where none are given, the parser says so."""
+    return len(targets or ("",))
 
 
 def _column(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from scipy.stats import kendalltau
 from task_words import EVERY_STEP, FIT, NETWORK, NOISE, checkpoints, places, same
 from tiny import ARCHITECTURE, Blobs, FlatMLP, random_batch, tiny_spec
 from torch import nn
+from torchmetrics.functional import kendall_rank_corrcoef
 
 from lightning_dws.cli import main
 from lightning_dws.data import INRDataModule
@@ -140,6 +141,11 @@ def test_kendalls_tau_is_scipys_and_r2_is_one_minus_the_unexplained_share():
     p, t = predicted.double(), true.double()
     unexplained = ((t - p) ** 2).sum(dim=0) / ((t - t.mean(dim=0)) ** 2).sum(dim=0)
     assert float(r2.compute()) == pytest.approx(float((1 - unexplained).mean()), abs=1e-5)
+    plain = kendall_rank_corrcoef(predicted, true)
+    assert float(tau.compute()) == pytest.approx(float(plain.mean()), abs=1e-6)
+    constant = KendallTau()
+    constant.update(torch.zeros(5), torch.arange(5.0))
+    assert constant.compute().isnan()
     single = R2()
     single.update(torch.tensor([1.0]), torch.tensor([2.0]))
     assert single.compute().isnan()
@@ -210,6 +216,13 @@ def test_targets_that_cannot_be_trained_on_are_named(tmp_path, data, options, me
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         RegressionTask(nn.Identity(), **options)
+
+
+def test_targets_that_are_not_given_are_asked_for(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *FIT, *NETWORK, *REGRESSION, *places(tmp_path)])
+    assert stop.value.code == 2
+    assert "error: model.targets: found None, expected" in capsys.readouterr().err
 
 
 def test_a_run_leaves_pictures_and_predictions(tmp_path, capsys):
