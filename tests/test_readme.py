@@ -24,11 +24,7 @@ def test_its_python_runs():
 @pytest.mark.parametrize(("command", "options"), COMMANDS, ids=lambda part: part.strip())
 def test_its_commands_are_understood(command, options, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    words = [
-        word
-        for word in options.split()
-        if word not in ("--help", "PATH", "--ckpt_path", "--init_from")
-    ]
+    words = [word for word in options.split() if word not in ("--help", "PATH", "--ckpt_path")]
     with pytest.raises(SystemExit) as stop:
         main([command, *words, "--print_config" if words else "--help"])
     assert stop.value.code == 0
