@@ -36,9 +36,11 @@ def _names(words: Sequence[str]) -> Iterator[Any]:
     for word, following in zip(words, [*words[1:], ""], strict=True):
         option, equals, value = word.partition("=")
         value = value if equals else following
+        if not value or (not equals and value.startswith("-")):  # argparse says what is missing
+            continue
         if option == _OPTION:
             yield value
-        elif option in _CONFIGS and value:
+        elif option in _CONFIGS:
             name = settings_of(value).get("task")
             if name is not None:
                 yield name
