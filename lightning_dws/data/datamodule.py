@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
 from lightning_dws.data.epoch_checks import check_epoch
-from lightning_dws.data.paired_rows import PairedRows
+from lightning_dws.data.paired_rows import PairedRows, check_pairs
 from lightning_dws.data.placement import (
     DeviceTable,
     MappedTable,
@@ -164,7 +164,7 @@ class INRDataModule(pl.LightningDataModule):
         """Fit the objects and views that this run needs and the store lacks."""
         stage = self.trainer.state.fn if self.trainer else None
         if stage == TrainerFn.FITTING:
-            self._check_pairs()
+            check_pairs(self._asked("pairs"), self.views, bool(self.augmentations))
         if self.dataset is None:
             return
         device = find_device(self.fitting_device, "fitting_device")
@@ -190,15 +190,6 @@ class INRDataModule(pl.LightningDataModule):
     def _asked(self, name: str) -> Any:
         """Give what the task that is trained asks of its data: ``targets`` or ``pairs``."""
         return getattr(self.trainer and self.trainer.lightning_module, name, None)
-
-    def _check_pairs(self) -> None:
-        kind = self._asked("pairs")
-        if kind == "draws" and not self.augmentations:
-            raise DataError(
-                "pairs of two draws need data.augmentations: without any, both are the same INR"
-            )
-        if kind == "views" and self.views < 2:
-            raise DataError(f"pairs of views need data.views of at least 2, got {self.views}")
 
     def _load(self, split: str) -> Table:
         if split not in self.store.splits:

@@ -5,9 +5,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_dws.errors import DataError
 from lightning_dws.randomness import hashed_uniform, stream_seed
 
 PairKind = Literal["draws", "views"]
+
+
+def check_pairs(kind: PairKind | None, views: int, is_augmented: bool) -> None:
+    """Refuse pairs of twice the same.
+
+    Args:
+        kind: Of the pairs, if there are to be any.
+        views: Of each training object.
+        is_augmented: Whether there are augmentations.
+
+    Raises:
+        DataError: It names the option that is missing.
+    """
+    if kind == "draws" and not is_augmented:
+        raise DataError(
+            "pairs of two draws need data.augmentations: without any, both are the same INR"
+        )
+    if kind == "views" and views < 2:
+        raise DataError(f"pairs of views need data.views of at least 2, got {views}")
 
 
 class PairedRows:
