@@ -279,8 +279,20 @@ def expand_includes(words: Sequence[str]) -> list[str]:
 
 
 def _checked_files(value: str) -> list[str]:
-    if value.lstrip().startswith("{") or "\n" in value:
-        with_named_files(parse_settings(value, "--config"))
-        return [value]
-    read_settings(value)
-    return list_files(value)
+    settings_of(value)
+    return [value] if _is_text(value) else list_files(value)
+
+
+def settings_of(config: str) -> Settings:
+    """Read what follows ``--config``: the name of a file, or settings as text.
+
+    Raises:
+        DataError: See ``read_settings``.
+    """
+    if _is_text(config):
+        return with_named_files(parse_settings(config, "--config"))
+    return read_settings(config)
+
+
+def _is_text(config: str) -> bool:
+    return config.lstrip().startswith("{") or "\n" in config

@@ -1,9 +1,6 @@
 """Lightning's command line over INRs: ``fit``, ``validate``, ``test`` and ``predict``."""
 
-import inspect
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +14,7 @@ from pytorch_lightning.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
-from rich.console import Console
 from torch import nn
 
 from lightning_dws.callbacks import (
@@ -31,8 +26,8 @@ from lightning_dws.callbacks import (
     RunRecord,
     Throughput,
     guard_logger,
+    last_checkpoint,
     place_checkpoints,
-    run_folder,
 )
 from lightning_dws.checkpoints import (
     CHECKPOINT_KEY,
@@ -48,6 +43,7 @@ from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.plugins import with_plugins
 from lightning_dws.program import program
 from lightning_dws.resuming import check_same_network, check_what_is_left, tell_what_differs
+from lightning_dws.run_messages import quieten, tell_end
 from lightning_dws.runs import (
     ROOT_DIR,
     TENSORBOARD,
@@ -57,8 +53,9 @@ from lightning_dws.runs import (
     place_run,
 )
 from lightning_dws.saved_settings import measured_part
-from lightning_dws.tasks import ClassificationTask, WeightSpaceTask
+from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task
 from lightning_dws.tasks.restoring import make_with_architecture, naming_checkpoint
+from lightning_dws.tasks.task_notes import check_same_task, name_of_task
 from lightning_dws.weight_space import INRArchitecture
 
 
@@ -95,6 +92,13 @@ class WeightSpaceCLI(LightningCLI):
             default=None,
             help="Names the run's folder and its curves. Default: run; with --ckpt_path, that run.",
         )
+        parser.add_argument(
+            "--task",
+            type=str,
+            default=self._model_class.task_name(),
+            help=f"What is learned: {', '.join(TASKS)}, or the path of an own class. It decides "
+            "which options there are: --task NAME --help lists them.",
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         for name, callback in self._model_class.callback_classes.items():
             parser.add_lightning_class_args(callback, name)
@@ -118,16 +122,17 @@ class WeightSpaceCLI(LightningCLI):
         )
         parser.add_instantiator(make_with_architecture, nn.Module)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
-        targets = ["model.network.init_args.num_classes"]
-        if "num_classes" in inspect.signature(self._model_class).parameters:
-            targets.append("model.num_classes")
-        for target in targets:
-            parser.link_arguments("data.num_classes", target, apply_on="instantiate")
+        self._model_class.link_arguments(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning about given words: ``main`` always gives them."""
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
+        if config.task != self._model_class.task_name() and (
+            named_task(config.task) is not self._model_class
+        ):
+            own = self._model_class.task_name()
+            parser.error(f"task: found {config.task}, this command line is that of {own}")
         try:
             check_options(config, args or ())
         except DataError:
@@ -180,6 +185,8 @@ class WeightSpaceCLI(LightningCLI):
                     "--init_from starts a new run, --ckpt_path continues one: give one"
                 )
             self._checkpoint = load_checkpoint(start)
+        elif self._checkpoint is not None:
+            check_same_task(self._note, self._model_class, str(self._checkpoint_path))
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
@@ -213,12 +220,7 @@ class WeightSpaceCLI(LightningCLI):
         if config["enable_checkpointing"] is False:
             ours = [callback for callback in ours if not isinstance(callback, ModelCheckpoint)]
         else:
-            # Lightning's own save_last follows the best checkpoints, not the epochs.
-            ours.append(
-                ModelCheckpoint(
-                    filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-                )
-            )
+            ours.append(last_checkpoint())
         self.config = self._written_config
         trainer = super()._instantiate_trainer(with_plugins(config), ours)
         for logger in trainer.loggers:
@@ -234,24 +236,28 @@ class WeightSpaceCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Tell the task what its network is, as plain data for its checkpoints."""
         network = self.config[self.subcommand].model.network
+        num_outputs = self.model.num_outputs
         self.model.network_config = {
             "class_path": network.class_path,
             "init_args": {
                 **network.get("init_args", {}).as_dict(),
                 "architecture": self.datamodule.architecture.to_dict(),
-                "num_classes": self.datamodule.num_classes,
+                "num_classes": num_outputs or self.datamodule.num_classes,
             },
         }
 
         if self.subcommand == "fit":
             self.model.run_settings = self._settings()
         else:
-            self.model.run_settings = (
-                (self._checkpoint or {}).get(CHECKPOINT_KEY, {}).get("settings")
-            )
+            self.model.run_settings = self._note.get("settings")
         if self._checkpoint is not None:
             network = self.model.network_config
-            check_same_network(self._given_checkpoint, self._checkpoint, network)
+            check_same_network(
+                self._given_checkpoint,
+                self._checkpoint,
+                network,
+                but=("num_classes",) if self._other_task else (),
+            )
             if self.subcommand == "fit":
                 self._start_from_checkpoint(self._checkpoint)
 
@@ -259,6 +265,17 @@ class WeightSpaceCLI(LightningCLI):
         """Give what a checkpoint needs to be measured without any config, as plain data."""
         text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
         return measured_part(yaml.safe_load(text))
+
+    @property
+    def _note(self) -> dict[str, Any]:
+        note: dict[str, Any] = (self._checkpoint or {}).get(CHECKPOINT_KEY, {})
+        return note
+
+    @property
+    def _other_task(self) -> str | None:
+        """The task of the checkpoint that a training starts from, where that is another one."""
+        name = name_of_task(self._note)
+        return None if name == self._model_class.task_name() else name
 
     @property
     def _given_checkpoint(self) -> str:
@@ -269,7 +286,7 @@ class WeightSpaceCLI(LightningCLI):
         """Take the weights of ``--init_from``, or say how the continued run is changed."""
         path, trainer = self._given_checkpoint, self.trainer
         if self._checkpoint_path is None:
-            self.model.start_from(checkpoint["state_dict"], path)
+            self.model.start_from(checkpoint["state_dict"], path, self._other_task)
             return
         check_what_is_left(path, checkpoint, trainer.max_epochs, trainer.max_steps)
         if self._run is not None and is_first_process():
@@ -292,40 +309,18 @@ class WeightSpaceCLI(LightningCLI):
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True)
         self._report(best)
 
-    @rank_zero_only
     def _report(self, best: str | None) -> None:
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        lines = []
-        if (value := metrics.get(f"test/{self.model.score}")) is not None:
-            text = f"{100 * value:.1f} %" if self.model.in_percent else f"{value:.4g}"
-            lines.append(f"{f'test {self.model.score}':<16}{text}")
-        if best:
-            lines.append(f"checkpoint      {best}")
-        folder = run_folder(self.trainer)
-        lines.append(f"pictures        {folder / 'pictures'}")
-        if isinstance(self.trainer.logger, TensorBoardLogger):
-            lines.append(f"TensorBoard     tensorboard --logdir {folder}")
-        Console().print("\n".join(lines), highlight=False, soft_wrap=True)
+        tell_end(self.trainer, self.model, best)
 
 
 CLI = TypeVar("CLI", bound=WeightSpaceCLI)
-
-
-def _quieten() -> None:
-    """Leave out what pytorch-lightning says that no user of this project can act on."""
-    warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-    warnings.filterwarnings("ignore", "You requested to overfit but enabled")  # in a fixed order
-    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
 
 
 def run_lightning(
     args: ArgsType,
     cli_class: type[CLI] = WeightSpaceCLI,  # type: ignore[assignment]
     save_config_callback: type[SaveConfigCallback] | None = RunRecord,
-    task_class: type[WeightSpaceTask] = ClassificationTask,
+    task_class: type[WeightSpaceTask] | None = None,
 ) -> CLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
@@ -333,11 +328,14 @@ def run_lightning(
         args: The words behind ``main.py``.
         cli_class: What runs them.
         save_config_callback: What records a run's config.
-        task_class: What is learned.
+        task_class: What is learned. Default: the task that ``args`` or their config files name.
+
+    Raises:
+        DataError: See ``find_task``, and whatever is wrong with the data or checkpoints.
     """
-    _quieten()
+    quieten()
     return cli_class(
-        task_class,
+        task_class or find_task(args if isinstance(args, list) else ()),
         INRDataModule,
         args=args,
         seed_everything_default=0,

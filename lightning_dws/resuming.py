@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.files import write_atomically
 from lightning_dws.runs import CONFIG_NAME, WITHOUT_EFFECT, Run, run_folder_of
 
-_NOT_TOLD = (*WITHOUT_EFFECT, "ckpt_path", "config", "init_from", "weights_only")
+_NOT_TOLD = (*WITHOUT_EFFECT, "ckpt_path", "config", "init_from", "task", "weights_only")
 
 
 def tell_what_differs(
@@ -86,9 +86,18 @@ def _without_lists(settings: Any) -> Any:
 
 
 def check_same_network(
-    path: str, checkpoint: Mapping[str, Any], configured: Mapping[str, Any]
+    path: str,
+    checkpoint: Mapping[str, Any],
+    configured: Mapping[str, Any],
+    but: Sequence[str] = (),
 ) -> None:
     """Refuse a checkpoint of another network than the config's, naming what differs.
+
+    Args:
+        path: Of the checkpoint.
+        checkpoint: Its content.
+        configured: The network's class and arguments, as a checkpoint has them.
+        but: Arguments that may differ.
 
     Raises:
         DataError: It is of another.
@@ -98,6 +107,9 @@ def check_same_network(
         return
     found, expected = flatten(saved), flatten(configured)
     names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
+    names = [name for name in names if name.removeprefix("init_args.") not in but]
+    if not names:
+        return
     raise DataError(
         f"{path}: a checkpoint of another network; "
         + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)

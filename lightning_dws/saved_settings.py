@@ -9,8 +9,10 @@ import yaml
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.config_files import values_of
 from lightning_dws.errors import DataError
+from lightning_dws.tasks import named_task
+from lightning_dws.tasks.task_notes import check_same_task
 
-_MEASURED = ("seed_everything", "name", "data", "model")
+_MEASURED = ("seed_everything", "name", "task", "data", "model")
 _WHAT_IS_MEASURED = ("-c", "--config", "--model", "--data.dataset", "--data.store")
 
 
@@ -34,7 +36,10 @@ def with_saved_settings(words: list[str]) -> list[str]:
     if not paths or {"-h", "--help"} & {*words}:
         return words
     path = paths[-1]
-    settings = find_settings(path, load_checkpoint(path).get(CHECKPOINT_KEY, {}))
+    note = load_checkpoint(path).get(CHECKPOINT_KEY, {})
+    for name in values_of(("--task",), words):
+        check_same_task(note, named_task(name), path)
+    settings = find_settings(path, note)
     if settings is None:
         raise DataError(
             f"{path}: does not say what it was trained on; give the --config of its run"

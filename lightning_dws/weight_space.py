@@ -120,7 +120,8 @@ class WeightBatch:
         label: The class; stays the hard class when ``target`` is soft.
         object_id: Which image or shape, unique over all splits of a dataset.
         view: Which neural view (independently initialised fit) of the object.
-        target: Soft labels, or None where the hard label is all there is.
+        target: Soft labels, or what a regression is to predict, a column each; None where the
+            hard label is all there is.
 
     As a dataset of ``torch.utils.data.DataLoader`` its items are INRs, the loader's batches are
     ``WeightBatch``.
@@ -323,19 +324,21 @@ class WeightBatch:
 
 
 def cat(batches: Sequence[WeightBatch]) -> WeightBatch:
-    """Join batches of one architecture, none with soft targets, into one."""
+    """Join batches of one architecture, all with targets or none, into one."""
     architectures = {batch.architecture for batch in batches}
     if len(architectures) != 1:
         raise ValueError(
             f"batches must be of one architecture, got {sorted(map(str, architectures))}"
         )
-    return WeightBatch(
-        batches[0].architecture,
-        *(
-            torch.cat([getattr(batch, name) for batch in batches])
-            for name in ("parameters", "label", "object_id", "view")
-        ),
-    )
+    targets = [batch.target for batch in batches if batch.target is not None]
+    if targets and len(targets) < len(batches):
+        raise ValueError(f"{len(targets)} of {len(batches)} batches have targets")
+    joined = {
+        name: torch.cat([getattr(batch, name) for batch in batches])
+        for name in ("parameters", "label", "object_id", "view")
+    }
+    target = torch.cat(targets) if targets else None
+    return WeightBatch(batches[0].architecture, **joined, target=target)
 
 
 def _collate(inrs: WeightBatch | Sequence[WeightBatch], **_: Any) -> WeightBatch:

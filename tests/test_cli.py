@@ -36,6 +36,11 @@ RUN = [
     "--data.views=1",
 ]
 NETWORK = ["--model.network=tiny.FlatMLP"]
+PICTURE_OF = {
+    "classification": "test_confusion_matrix.png",
+    "regression": "test_predictions.png",
+    "contrastive": None,
+}
 
 
 @pytest.fixture
@@ -106,11 +111,14 @@ def test_every_experiment_runs(path, tmp_path, places, monkeypatch):
     data += few_shapes(path, tmp_path)
     if not is_installed_where_needed(path):
         data = TINY
-    main(["fit", "--config", str(path), *places, *data, *RUN, "--trainer.max_epochs=1"])
-    name = yaml.safe_load(path.read_text())["name"]
-    folder = run_folder(tmp_path, name)
+    config = yaml.safe_load(path.read_text())
+    if config.get("model", {}).get("pairs") == "views":
+        data.append("--data.views=2")
+    main(["fit", "--config", str(path), *places, *RUN, *data, "--trainer.max_epochs=1"])
+    folder = run_folder(tmp_path, config["name"])
     assert (folder / "checkpoints" / "last.ckpt").is_file()
-    assert (folder / "pictures" / "test_confusion_matrix.png").is_file()
+    picture = PICTURE_OF[config.get("task", "classification")]
+    assert picture is None or (folder / "pictures" / picture).is_file()
 
 
 @pytest.mark.parametrize(

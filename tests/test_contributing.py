@@ -62,6 +62,14 @@ def test_a_model(folder, capsys):
     assert "network.head.0.weight" in torch.load(path, weights_only=True)["state_dict"]
 
 
+def test_a_task(folder, capsys):
+    follow(RECIPES["A task"])
+    assert "test error" in capsys.readouterr().out
+    [path] = folder.rglob("last.ckpt")
+    main(["validate", f"--ckpt_path={path}"])
+    assert "val/error" in capsys.readouterr().out
+
+
 def test_an_augmentation(folder, capsys):
     follow(RECIPES["An augmentation"])
     assert "test accuracy" in capsys.readouterr().out

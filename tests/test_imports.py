@@ -33,7 +33,7 @@ LAYERS = (
     "canonical",
     "data callbacks",
     "tasks",
-    "resuming saved_settings plugins distributed",
+    "resuming saved_settings run_messages plugins distributed",
     "prediction",
     "lightning_cli",
     "commands table",

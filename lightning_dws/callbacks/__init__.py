@@ -3,12 +3,13 @@
 from lightning_dws.callbacks.best_checkpoints import BestCheckpoints
 from lightning_dws.callbacks.curves import CALLBACK_METRICS, GradientNorm, Throughput
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
-from lightning_dws.callbacks.folder import place_checkpoints, run_folder
+from lightning_dws.callbacks.folder import last_checkpoint, place_checkpoints, run_folder
 from lightning_dws.callbacks.leaving_out import guard_logger
 from lightning_dws.callbacks.model_summary import ParameterSummary
 from lightning_dws.callbacks.pictures import Pictures
 from lightning_dws.callbacks.predictions import PredictionFile
 from lightning_dws.callbacks.run_record import RunRecord, flatten
+from lightning_dws.callbacks.scatter import ScatterPlot
 
 __all__ = [
     "CALLBACK_METRICS",
@@ -19,9 +20,11 @@ __all__ = [
     "Pictures",
     "PredictionFile",
     "RunRecord",
+    "ScatterPlot",
     "Throughput",
     "flatten",
     "guard_logger",
+    "last_checkpoint",
     "place_checkpoints",
     "run_folder",
 ]

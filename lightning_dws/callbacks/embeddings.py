@@ -59,12 +59,13 @@ class EmbeddingProjector(pl.Callback):
     def _publish(self, trainer: pl.Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if self._inrs:
-            labels = [data.classes[int(label)] for part in self._inrs for label in part.label]
+            labels = [int(label) for part in self._inrs for label in part.label]
+            names = [data.classes[label] for label in labels] if data.classes else None
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_embedding(
                         torch.cat(self._features),
-                        metadata=labels,
+                        metadata=names,
                         label_img=self._thumbnails(data.grid_shape, data.store.header.convention),
                         global_step=trainer.global_step,
                         tag="features",

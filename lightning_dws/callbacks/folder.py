@@ -16,6 +16,13 @@ def run_folder(trainer: pl.Trainer) -> Path:
     return Path(folders[0] if folders else trainer.default_root_dir)
 
 
+def last_checkpoint() -> ModelCheckpoint:
+    """Save every epoch as ``last.ckpt``; Lightning's ``save_last`` follows the best, not epochs."""
+    return ModelCheckpoint(
+        filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+
+
 def place_checkpoints(trainer: pl.Trainer, folder: Path) -> None:
     """Keep checkpoints in the run's folder where the first logger has none: W&B's, MLflow's.
 

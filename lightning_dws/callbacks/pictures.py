@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from lightning_dws.callbacks.evaluation_pictures import EvaluationPictures
 from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.callbacks.tiles import COLUMNS, draw_tiles
@@ -29,7 +29,7 @@ _DOTS_PER_INCH = 110
 Pixels = npt.NDArray[np.uint8]
 
 
-class Pictures(pl.Callback):
+class Pictures(EvaluationPictures):
     """Draw a confusion matrix and a grid of INRs with predicted and true classes.
 
     They go to TensorBoard and, as PNG, into ``pictures/`` of the run's folder: for validation
@@ -42,13 +42,10 @@ class Pictures(pl.Callback):
     """
 
     def __init__(self, every_n_epochs: int = 10, num_inrs: int = 32) -> None:
-        if every_n_epochs < 1 or num_inrs < 1:
-            raise ValueError(
-                f"every_n_epochs and num_inrs must be at least 1, got {every_n_epochs}, {num_inrs}"
-            )
-        self.every_n_epochs = every_n_epochs
+        super().__init__(every_n_epochs)
+        if num_inrs < 1:
+            raise ValueError(f"num_inrs must be at least 1, got {num_inrs}")
         self.num_inrs = num_inrs
-        self._told: set[str] = set()
         self._confusion: MulticlassConfusionMatrix | None = None
         self._shown: WeightBatch | None = None
         self._shown_predictions: Tensor | None = None
@@ -68,44 +65,6 @@ class Pictures(pl.Callback):
             with left_out_if_it_fails("the picture train/inrs", self._told):
                 images, names = _render(data, shown), name_targets(shown, data.classes)
                 publish(trainer, "train/inrs", draw_titled(images, names))
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin(trainer, pl_module)
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._begin(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: WeightBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._collect(outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: WeightBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._collect(outputs, batch)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epoch = trainer.current_epoch + 1
-        fitting = trainer.state.fn == TrainerFn.FITTING
-        last = not fitting or epoch == trainer.max_epochs or trainer.should_stop
-        if not trainer.sanity_checking and (last or epoch % self.every_n_epochs == 0):
-            self._draw(trainer, "val")
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._draw(trainer, "test")
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         num_classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from lightning_dws.weight_space import WeightBatch
 
 
 class PredictionFile(pl.Callback):
-    """Write ``predictions.csv``: object_id, view, label, prediction, one probability per class.
+    """Write ``predictions.csv``: what the task's ``predict_step`` gives, a row an INR.
+
+    Of a classification that is object_id, view, label, prediction, and one probability per class.
+    What has several columns gets their names from the task's ``column_names``.
 
     Args:
         path: The file. Default: ``predictions.csv`` in the run's folder.
@@ -38,7 +42,6 @@ class PredictionFile(pl.Callback):
         self._batches.append({name: column.cpu() for name, column in outputs.items()})
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        columns = ("object_id", "view", "label", "prediction", "probabilities")
         parts = [self._batches]
         if trainer.world_size > 1:
             parts = [[] for _ in range(trainer.world_size)]
@@ -47,19 +50,30 @@ class PredictionFile(pl.Callback):
         if not trainer.is_global_zero:
             return
         batches = [batch for part in parts for batch in part]
-        ids, views, labels, predicted, probabilities = (
-            torch.cat([batch[name] for batch in batches]) for name in columns
-        )
-        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
+        columns = {name: torch.cat([b[name] for b in batches]) for name in batches[0]}
+        known: Mapping[str, Sequence[str]] = getattr(pl_module, "column_names", {})
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns[:-1], *(f"probability {name}" for name in classes)])
-        for row in ids.argsort(stable=True).tolist():
-            shares = [f"{share:.6f}" for share in probabilities[row].tolist()]
-            writer.writerow(
-                [int(ids[row]), int(views[row]), int(labels[row]), int(predicted[row]), *shares]
-            )
+        writer.writerow(
+            [n for name, values in columns.items() for n in _names(name, values, known)]
+        )
+        for row in columns["object_id"].argsort(stable=True).tolist():
+            own = ((n, values[row].reshape(-1).tolist()) for n, values in columns.items())
+            writer.writerow([_text(name, value) for name, values in own for value in values])
         path = Path(self.path) if self.path else run_folder(trainer) / "predictions.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.getvalue().encode())
         rank_zero_info(f"predictions     {path}")
+
+
+def _names(name: str, values: Tensor, known: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    if values.ndim == 1:
+        return [name]
+    return known.get(name) or [f"{name} {number}" for number in range(values.shape[1])]
+
+
+def _text(name: str, value: float) -> str:
+    """Write whole numbers as they are, probabilities with six decimals, others with six digits."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.6f}" if name == "probabilities" else f"{value:.6g}"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation
@@ -18,6 +19,7 @@ from lightning_dws.canonical import (
     set_reference,
 )
 from lightning_dws.data.epoch_checks import check_epoch
+from lightning_dws.data.paired_rows import PairedRows, check_pairs
 from lightning_dws.data.placement import (
     DeviceTable,
     MappedTable,
@@ -27,6 +29,12 @@ from lightning_dws.data.placement import (
     free_memory,
 )
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
+from lightning_dws.data.store_checks import (
+    check_classes,
+    check_share,
+    check_split,
+    first_training_inr,
+)
 from lightning_dws.devices import find_device
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
@@ -186,12 +194,14 @@ class INRDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fit the objects and views that this run needs and the store lacks."""
+        stage = self.trainer.state.fn if self.trainer else None
+        if stage == TrainerFn.FITTING:
+            check_pairs(self._asked("pairs"), self.views, bool(self.augmentations))
         if self.dataset is None:
             return
         check_forms(self.canonical, self.architecture)
         device = find_device(self.fitting_device, "fitting_device")
-        stage = self.trainer.state.fn if self.trainer else None
-        splits = _SPLITS_OF_STAGE.get(stage.value, SPLITS) if stage else SPLITS
+        splits = self._splits_of(stage.value) if stage else SPLITS
         wanted = Wanted({split: self.num_objects[split] for split in splits}, {"train": self.views})
         if "train" not in splits and needs_reference(self.canonical):
             wanted = Wanted({"train": 1, **wanted.num_objects}, {})
@@ -203,57 +213,41 @@ class INRDataModule(pl.LightningDataModule):
         """Load the splits that a stage needs: ``fit``, ``validate``, ``test`` or ``predict``."""
         check_forms(self.canonical, self.architecture)
         if needs_reference(self.canonical) and reference_of(self.canonical) is None:
-            set_reference(self.canonical, self._first_training_inr())
+            set_reference(self.canonical, first_training_inr(self.store, self.directory))
         if stage == "fit":
             check_augmentations(self.augmentations, self.architecture)
-        for split in ("train", "val") if stage == "fit" else _SPLITS_OF_STAGE[stage]:
+        for split in ("train", "val") if stage == "fit" else self._splits_of(stage):
             if split not in self._tables:
                 self._tables[split] = self._load(split)
 
-    def _first_training_inr(self) -> Tensor:
-        if "train" not in self.store.splits:
-            raise DataError(
-                f"{self.directory}: has no train split, whose first INR is the one that canonical "
-                "forms compare with"
-            )
-        return self.store.split("train", num_objects=1, views=1).parameters[0]
+    def _splits_of(self, stage: str) -> tuple[str, ...]:
+        splits = _SPLITS_OF_STAGE.get(stage, SPLITS)
+        with_train = self._asked("pairs") and "train" not in splits  # to compare others with
+        return ("train", *splits) if with_train else splits
+
+    def _asked(self, name: str) -> Any:
+        """Give what the task that is trained asks of its data: ``targets`` or ``pairs``."""
+        return getattr(self.trainer and self.trainer.lightning_module, name, None)
 
     def _load(self, split: str) -> Table:
-        if split not in self.store.splits:
-            remedy = (
-                "hold some training objects out by importing its source with --num_val N into "
-                "another folder"
-                if split == "val"
-                else "import a source that has them"
-            )
-            raise DataError(
-                f"{self.directory}: has no {split} split, only {', '.join(self.store.splits)}; "
-                f"{remedy}"
-            )
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         views = self.views if split == "train" else 1
         wanted = self.num_objects[split]
-        if split == "train" and views > self.store.num_views("train"):
-            raise DataError(
-                f"{self.directory}: holds {self.store.num_views('train')} views of its training "
-                f"objects, and data.views is {views}; --data.views "
-                f"{self.store.num_views('train')} takes all there are"
-            )
+        check_split(self.store, self.directory, split, views)
+        targets = self._asked("targets")
+        target = self.store.columns(targets, split, wanted, views) if targets else None
         if self._is_mapped(split, device):
+            pin = device.type == "cuda"
             table: Table = MappedTable(
-                self.store, split, wanted, views, device.type == "cuda", self.canonical
+                self.store, split, wanted, views, pin, self.canonical, target
             )
         else:
             inrs = self.store.split(split, num_objects=wanted, views=views, device=device)
+            inrs = inrs if target is None else inrs.replace(target=target.to(device))
             table = DeviceTable(inrs, self.canonical)
-        _, world_size = self._place()
-        if len(table) < world_size:
-            raise DataError(
-                f"{self.directory}: the {len(table)} {split} INRs of this run cannot be split over "
-                f"{world_size} processes; every one needs at least one"
-            )
-        if split == "train":
-            self._check_classes(table)
+        check_share(table, self.directory, split, self._place()[1])
+        if split == "train" and not targets:
+            check_classes(table, self.directory, self.classes)
         return table
 
     def _is_mapped(self, split: str, device: torch.device) -> bool:
@@ -266,15 +260,6 @@ class INRDataModule(pl.LightningDataModule):
         wanted = self.num_objects["train"] or self.store.num_objects("train")
         num_bytes = 4 * wanted * self.views * self.architecture.num_parameters
         return num_bytes > _MEMORY_SHARE * free_memory(device)
-
-    def _check_classes(self, table: Table) -> None:
-        counts = torch.bincount(table.label.cpu(), minlength=self.num_classes)
-        missing = [name for name, count in zip(self.classes, counts, strict=True) if count == 0]
-        if missing:
-            raise DataError(
-                f"{self.directory}: the {len(table)} training INRs of this run hold none of the "
-                f"class {', '.join(missing)}; every class needs at least one"
-            )
 
     def train_parameters(self) -> Iterator[Tensor]:
         """Give the training rows in pieces (n, P), to fill a model's standardisation from."""
@@ -296,7 +281,9 @@ class INRDataModule(pl.LightningDataModule):
         if self.trainer:
             per_rank = len(table) // world_size
             check_epoch(self.trainer, per_rank, len(sampler), min(self.batch_size, per_rank))
-        return ResumableTableLoader(table, sampler)
+        kind, num_objects = self._asked("pairs"), len(table) // self.views
+        pairs = PairedRows(kind, num_objects, self.views, self.seed) if kind else None
+        return ResumableTableLoader(table, sampler, pairs)
 
     def val_dataloader(self) -> TableLoader:
         return self._eval_dataloader("val")

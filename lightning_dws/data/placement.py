@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_dws import weight_space
 from lightning_dws.canonical import CanonicalForm, to_canonical
+from lightning_dws.data.paired_rows import PairedRows
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.weight_space import WeightBatch
@@ -75,6 +76,8 @@ class MappedTable:
         views: Only the first so many views; None for all.
         pin: Give batches in pinned memory.
         forms: Canonical forms that rows are brought into, again whenever they are read.
+        target: What is to be predicted of all INRs (N, K), if there is anything; it is kept in
+            memory.
     """
 
     def __init__(
@@ -85,9 +88,15 @@ class MappedTable:
         views: int | None,
         pin: bool,
         forms: Sequence[CanonicalForm] = (),
+        target: Tensor | None = None,
     ) -> None:
         self._parts = [batch for batch, _ in store.parts(split, num_objects, views)]
         self._ends = list(accumulate(len(part) for part in self._parts))
+        if target is not None:
+            targets = target.split([len(part) for part in self._parts])
+            self._parts = [
+                part.replace(target=own) for part, own in zip(self._parts, targets, strict=True)
+            ]
         self._pin = pin
         self._forms = forms
 
@@ -135,11 +144,25 @@ class TableLoader:
 
 
 class ResumableTableLoader(TableLoader):
-    """A loader for training: its place within the epoch is saved in Lightning's checkpoints."""
+    """A loader for training: its place within the epoch is saved in Lightning's checkpoints.
 
-    def __init__(self, table: Table, sampler: EpochSampler) -> None:
+    Args:
+        table: The rows.
+        sampler: Which rows make each batch.
+        pairs: Gives those rows' partners, which are then the second half of each batch.
+    """
+
+    def __init__(
+        self, table: Table, sampler: EpochSampler, pairs: PairedRows | None = None
+    ) -> None:
         super().__init__(table, sampler)
         self.sampler = sampler  # where Lightning looks for ``set_epoch``
+        self._pairs = pairs
+
+    def __iter__(self) -> Iterator[WeightBatch]:
+        for rows in self.sampler:
+            paired = self._pairs(rows, self.sampler.epoch) if self._pairs else rows
+            yield self.table.gather(paired)
 
     def state_dict(self) -> dict[str, Any]:
         return self.sampler.state_dict()

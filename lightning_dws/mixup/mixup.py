@@ -64,6 +64,18 @@ def _soft_target(batch: WeightBatch, num_classes: int) -> Tensor:
     return F.one_hot(batch.label, num_classes).float()
 
 
+def _num_targets(batch: WeightBatch, datamodule: Any) -> int:
+    if batch.target is not None:
+        return batch.target.shape[1]
+    num_classes: int | None = getattr(datamodule, "num_classes", None)
+    if num_classes is None:
+        raise ValueError(
+            "MixUp needs a datamodule with num_classes, got "
+            f"{'none' if datamodule is None else type(datamodule).__name__}"
+        )
+    return num_classes
+
+
 def draw_beta(alpha: float, size: int, generator: torch.Generator) -> Float[Tensor, "size"]:
     """Draw numbers of Beta(alpha, alpha), from logarithms, which small alphas need.
 
@@ -82,7 +94,8 @@ class MixUp(pl.Callback):
     So a partner is always an INR that the run was given, and a batch of one is its own partner.
     Draws depend on (seed, rank, number of batches seen), and that number is saved in
     checkpoints: a resumed run draws what the straight one would have. The number of classes is
-    the datamodule's ``num_classes``.
+    the datamodule's ``num_classes``; of batches with a ``target``, as of a regression, that is
+    mixed, and there need not be any.
 
     Args:
         alpha: The batch's own share is Beta(alpha, alpha), per INR; 1 is uniform.
@@ -147,6 +160,11 @@ class MixUp(pl.Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(callback, MixUp) for callback in callbacks) > 1:
             raise DataError("two MixUps in one run would mix what is mixed; choose one")
+        if getattr(pl_module, "pairs", None):
+            raise DataError(
+                f"MixUp: {type(pl_module).__name__} trains on pairs of one object, and has no "
+                "labels or targets to mix"
+            )
         architecture = getattr(getattr(trainer, "datamodule", None), "architecture", None)
         activation = getattr(architecture, "activation", "sine")
         if self.alignment == "signed_permutation" and activation != "sine":
@@ -161,12 +179,7 @@ class MixUp(pl.Callback):
         if not isinstance(batch, WeightBatch):
             raise TypeError(f"MixUp needs batches of type WeightBatch, got {type(batch).__name__}")
         datamodule = getattr(trainer, "datamodule", None)
-        num_classes = getattr(datamodule, "num_classes", None)
-        if num_classes is None:
-            raise ValueError(
-                "MixUp needs a datamodule with num_classes, got "
-                f"{'none' if datamodule is None else type(datamodule).__name__}"
-            )
+        num_classes = _num_targets(batch, datamodule)
         seed = getattr(datamodule, "seed", 0) if self.seed is None else self.seed
         generator = make_generator(
             seed,

@@ -22,6 +22,7 @@ from lightning_dws.table.report import write_report
 from lightning_dws.table.results import Results
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
 from lightning_dws.table.worker import CellJob, was_killed
+from lightning_dws.tasks import DEFAULT_TASK, ClassificationTask, named_task
 
 
 def run_table(args: Sequence[str]) -> None:
@@ -31,6 +32,7 @@ def run_table(args: Sequence[str]) -> None:
     if not options.config:
         parser.error("table needs --config FILE, such as conf/table/digits.yaml")
     table = read_table(options.config, options.set)
+    _check_tasks(table)
     cells = CellStore(Path(options.results_root) / table.name)
     try:
         if options.show is not None:
@@ -91,6 +93,17 @@ def _parser() -> ArgumentParser:
         "--runs_root", type=str | None, default=None, help="unfinished runs (default: with results)"
     )
     return parser
+
+
+def _check_tasks(table: TableConfig) -> None:
+    """Refuse cells that have no accuracies to compare, before any of them is run."""
+    for cell in table.cells:
+        name = cell.settings.get("task", DEFAULT_TASK.task_name())
+        if not issubclass(named_task(name), ClassificationTask):
+            raise DataError(
+                f"{table.name}: {cell.place} is of the task {name}; a table compares accuracies "
+                "on test objects, so its cells are classifications"
+            )
 
 
 def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell]:

@@ -1,6 +1,18 @@
 """The LightningModules."""
 
 from lightning_dws.tasks.base import WeightSpaceTask
+from lightning_dws.tasks.choosing import DEFAULT_TASK, TASKS, find_task, named_task
 from lightning_dws.tasks.classification import ClassificationTask
+from lightning_dws.tasks.contrastive import ContrastiveTask
+from lightning_dws.tasks.regression import RegressionTask
 
-__all__ = ["ClassificationTask", "WeightSpaceTask"]
+__all__ = [
+    "DEFAULT_TASK",
+    "TASKS",
+    "ClassificationTask",
+    "ContrastiveTask",
+    "RegressionTask",
+    "WeightSpaceTask",
+    "find_task",
+    "named_task",
+]

@@ -7,25 +7,22 @@ from typing import Any, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.cli import LightningArgumentParser, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
-from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
-from lightning_dws.errors import DataError
-from lightning_dws.models.recorded import describe
+from lightning_dws.checkpoints import CHECKPOINT_KEY
+from lightning_dws.data.paired_rows import PairKind
 from lightning_dws.option_checks import check_precision
 from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, compile_network
 from lightning_dws.tasks.divergence import DivergenceWatch
 from lightning_dws.tasks.restoring import (
-    build_network,
     check_optimizers,
     check_resumable,
     check_weights,
-    count_parts,
     is_finders,
 )
 from lightning_dws.tasks.resumed_optimizer import (
@@ -35,7 +32,9 @@ from lightning_dws.tasks.resumed_optimizer import (
     set_full_rate,
 )
 from lightning_dws.tasks.schedule import learning_rate_share, tell_about_schedule
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.tasks.taking_over import take_network
+from lightning_dws.tasks.task_notes import check_same_task, rebuild, write_note
+from lightning_dws.weight_space import WeightBatch
 
 SPLITS = ("train", "val", "test")
 
@@ -53,6 +52,10 @@ class WeightSpaceTask(pl.LightningModule):
         in_percent: Whether it is a share, which is written in %.
         callback_classes: The callbacks that the task brings, by the name of their options on the
             command line.
+        short_name: What ``--task`` calls it; a class that has none of its own goes by its path.
+        targets: Columns of the store that it asks the datamodule to give as a batch's ``target``.
+        pairs: Whether it asks for training batches of pairs, see ``PairedRows``.
+        num_outputs: Columns of the network's output; None for one a class of the data.
         metrics: What is measured, by split and name. Of ``train`` and ``val`` it can be monitored.
 
     Args:
@@ -71,6 +74,10 @@ class WeightSpaceTask(pl.LightningModule):
     mode: ClassVar[Literal["min", "max"]] = "min"
     in_percent: ClassVar[bool] = False
     callback_classes: ClassVar[Mapping[str, type[pl.Callback]]] = {}
+    short_name: ClassVar[str] = ""
+    targets: tuple[str, ...] = ()
+    pairs: PairKind | None = None
+    num_outputs: int | None = None
     _options: ClassVar[tuple[str, ...]] = ("schedule", "warmup_steps")  # kept in checkpoints
 
     def __init__(
@@ -94,7 +101,7 @@ class WeightSpaceTask(pl.LightningModule):
         self._compiled: Callable[[WeightBatch], Tensor] | None = None
         self.network_config: dict[str, Any] | None = None
         self.run_settings: dict[str, Any] | None = None
-        self._restored = False
+        self._restored = self._network_taken = False
         self._resuming: tuple[dict[str, Any], str] | None = None
         self.metrics = nn.ModuleDict({f"{split}_": nn.ModuleDict() for split in SPLITS})
         self._logged_splits: set[str] = set()
@@ -107,6 +114,17 @@ class WeightSpaceTask(pl.LightningModule):
     def forward(self, batch: WeightBatch) -> Tensor:
         output: Tensor = (self._compiled or self.network)(batch)
         return output
+
+    @classmethod
+    def task_name(cls) -> str:
+        """Give what the command line and checkpoints call the task."""
+        return cls.__dict__.get("short_name") or f"{cls.__module__}.{cls.__qualname__}"
+
+    @classmethod
+    def link_arguments(cls, parser: LightningArgumentParser) -> None:
+        """Tell the network, by its ``num_classes``, how many outputs are wanted."""
+        target = "model.network.init_args.num_classes"
+        parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
     @property
     def training_metrics(self) -> list[str]:
@@ -133,13 +151,18 @@ class WeightSpaceTask(pl.LightningModule):
             DataError: The trainer's precision would convert the INRs themselves.
         """
         check_precision(self.trainer.precision)
-        standardize: Any = getattr(self.network, "standardize", None)
         is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
-        if standardize is not None and self._datamodule is not None and is_new:
-            standardize.fit(self._datamodule.train_parameters())
+        if is_new and self._datamodule is not None:
+            self._fit_to_data(self._datamodule)
         mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
         if mode:
             self._compiled = compile_network(self.network, mode, self.trainer)
+
+    def _fit_to_data(self, data: Any) -> None:
+        """Fill what a new training knows of its data beforehand, from a datamodule."""
+        standardize: Any = getattr(self.network, "standardize", None)
+        if standardize is not None and not self._network_taken:
+            standardize.fit(data.train_parameters())
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.parameters())
@@ -181,26 +204,34 @@ class WeightSpaceTask(pl.LightningModule):
         self._restored = True
         trainer = self._trainer
         where = str(trainer.ckpt_path) if trainer and trainer.ckpt_path else "the checkpoint"
-        self._read_note(checkpoint.get(CHECKPOINT_KEY, {}), where)
+        note = checkpoint.get(CHECKPOINT_KEY, {})
+        check_same_task(note, type(self), where)
+        self._read_note(note, where)
         check_weights(self, checkpoint["state_dict"], where)
         if trainer is not None and trainer.state.fn == "fit" and not is_finders(where):
             check_resumable(trainer, checkpoint, where)
             self._resuming = checkpoint, where
             apply_options(checkpoint, self.optimizer(self.parameters()))
 
-    def start_from(self, state: dict[str, Any], path: str | Path) -> None:
+    def start_from(self, state: dict[str, Any], path: str | Path, task: str | None = None) -> None:
         """Take a trained network over, for a new training of it.
 
         All that the network is comes along: its weights, its standardisation and the statistics of
         its batch norm, so that it computes at first what it did, whatever it is trained on now.
+        From another task it comes without its ``head``, which starts anew.
 
         Args:
             state: The ``state_dict`` of a checkpoint.
             path: Where it is from, for messages.
+            task: The name of the checkpoint's task. Default: this one.
 
         Raises:
             DataError: It is of another network.
         """
+        if task not in (None, self.task_name()):
+            take_network(self.network, state, f"{path}: a checkpoint of the task {task}")
+            self._network_taken = True
+            return
         check_weights(self, state, str(path))
         self.load_state_dict(state)
         self._restored = True
@@ -274,23 +305,7 @@ class WeightSpaceTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the network is and what it was trained on, as plain data."""
-        note = self._write_note()
-        if self.network_config is None:
-            known = dict(note)
-            architecture = getattr(self._datamodule, "architecture", None)
-            if isinstance(architecture, INRArchitecture):
-                known["architecture"] = architecture
-            self.network_config = describe(self.network, known)
-        options = {name: getattr(self, name) for name in self._options}
-        checkpoint[CHECKPOINT_KEY] = {
-            "network": self.network_config,
-            **note,
-            "task": options,
-            "settings": self.run_settings,
-            "inrs": getattr(self._datamodule, "inr_record", None),  # how they are made
-            "canonical": getattr(self._datamodule, "canonical_record", None),
-            "parts": count_parts(checkpoint),
-        }
+        write_note(self, checkpoint)
 
     def _write_note(self) -> dict[str, Any]:
         """Give what a checkpoint says of the task beside its options, as plain data."""
@@ -320,20 +335,8 @@ class WeightSpaceTask(pl.LightningModule):
         Raises:
             DataError: The file is not such a checkpoint. Nothing in it is ever unpickled.
         """
-        checkpoint = load_checkpoint(path)
-        note = checkpoint.get(CHECKPOINT_KEY, {})
-        if network is None:
-            network = build_network(note.get("network"), path)
-        arguments = {**cls._read_arguments(note, path), **note.get("task", {})}
-        try:
-            task = cls(network, **arguments)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: not a checkpoint of this task ({error})") from error
-        task.network_config = note.get("network")
-        task._read_note(note, str(path))
-        check_weights(task, checkpoint["state_dict"], str(path))
-        task.load_state_dict(checkpoint["state_dict"])
-        return task.eval()
+        task: Self = rebuild(cls, path, network)
+        return task
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]

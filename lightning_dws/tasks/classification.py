@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pytorch_lightning import Callback
-from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.cli import LightningArgumentParser, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW
@@ -14,7 +14,7 @@ from lightning_dws.callbacks import Pictures, PredictionFile
 from lightning_dws.errors import DataError
 from lightning_dws.tasks.base import SPLITS, WeightSpaceTask
 from lightning_dws.tasks.compiling import CompileMode
-from lightning_dws.tasks.output_check import check_logits
+from lightning_dws.tasks.output_check import check_output
 from lightning_dws.tasks.restoring import check_classes, read_classes
 from lightning_dws.tasks.scores import Score, Scores
 from lightning_dws.weight_space import WeightBatch
@@ -42,6 +42,7 @@ class ClassificationTask(WeightSpaceTask):
         ValueError: An argument out of its range.
     """
 
+    short_name = "classification"
     score = "accuracy"
     mode = "max"
     in_percent = True
@@ -75,9 +76,19 @@ class ClassificationTask(WeightSpaceTask):
                 {name: Score(scores, name) for name in scores.names}
             )
 
+    @classmethod
+    def link_arguments(cls, parser: LightningArgumentParser) -> None:
+        super().link_arguments(parser)
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+
+    @property
+    def column_names(self) -> dict[str, list[str]]:
+        """Of what ``predict_step`` gives, where it has several columns."""
+        return {"probabilities": [f"probability {name}" for name in self._datamodule.classes]}
+
     def forward(self, batch: WeightBatch) -> Tensor:
         logits = super().forward(batch)
-        check_logits(logits, self.network, len(batch), self.num_classes)
+        check_output(logits, self.network, len(batch), self.num_classes)
         return logits
 
     def setup(self, stage: str) -> None:

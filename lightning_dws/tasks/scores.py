@@ -1,4 +1,4 @@
-"""Loss and accuracies of an epoch: counted together, read one by one."""
+"""Loss and accuracies of an epoch."""
 
 import torch
 from torch import Tensor
@@ -94,3 +94,24 @@ class Score(WrapperMetric):
 
     def reset(self) -> None:
         self.scores.reset()
+
+
+class MeanOfBatches(Metric):
+    """The mean over all INRs of all batches and ranks; see ``Scores`` for why it is our own."""
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, mean: Tensor, count: int) -> None:
+        """Add a batch: its mean and its number of INRs."""
+        self.total += mean * count
+        self.count += count
+
+    def compute(self) -> Tensor:
+        return self.total / self.count

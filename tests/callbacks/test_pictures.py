@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import Blobs, random_batch
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_dws.callbacks import Pictures
+from lightning_dws.callbacks import Pictures, ScatterPlot
 from lightning_dws.callbacks.pictures import (
     draw_confusion,
     draw_predictions,
@@ -95,9 +95,11 @@ def test_a_confusion_matrix_shows_counts_true_by_predicted():
     assert axis.get_ylabel() == "true"
 
 
-def test_bad_numbers_are_named():
-    with pytest.raises(ValueError, match="must be at least 1, got 0, 32"):
-        Pictures(every_n_epochs=0)
+@pytest.mark.parametrize("callback", [Pictures, ScatterPlot])
+@pytest.mark.parametrize("name", ["every_n_epochs", "num_inrs"])
+def test_bad_numbers_are_named(callback, name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        callback(**{name: 0})
 
 
 @pytest.mark.parametrize(("outputs", "shown"), [(1, 1), (2, 1), (3, 3), (4, 1)])

@@ -28,7 +28,13 @@ from lightning_dws.inrs import evaluate_inrs, fit_inrs
 from lightning_dws.inrs.fitting.recipes import RECIPES, Recipe
 from lightning_dws.mixup import MixUp, align, mix_up
 from lightning_dws.models import DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer
-from lightning_dws.tasks import ClassificationTask
+from lightning_dws.tasks import (
+    ClassificationTask,
+    ContrastiveTask,
+    RegressionTask,
+    WeightSpaceTask,
+)
+from lightning_dws.weight_space import cat
 
 SINE = INRArchitecture((2, 6, 5, 1), w0=8.0)
 RELU = INRArchitecture((2, 6, 5, 1), activation="relu")
@@ -190,22 +196,40 @@ def _training_case(make: Callable[[INRArchitecture], nn.Module]) -> Case:
     return Case(prepare)
 
 
-def _task_case() -> Case:
+def _task_case(make: Callable[[nn.Module], WeightSpaceTask], num_outputs: int) -> Case:
     def prepare(device: torch.device) -> Step:
         torch.manual_seed(0)
-        network = FlatMLP(SINE, NUM_CLASSES)
+        network = FlatMLP(SINE, num_outputs)
         network.standardize.keep_identity()
-        task = ClassificationTask(network, NUM_CLASSES, label_smoothing=0.1).to(device)
-        task.log = lambda *_, **__: None  # type: ignore[method-assign]
+        task = make(network).to(device)
         batch = make_batch(device)
+        if task.targets:
+            batch = batch.replace(target=batch.parameters[:, : len(task.targets)].clone())
+        if task.pairs:
+            batch = cat([batch, batch.replace(parameters=batch.parameters.flip(1))])
 
         def step() -> list[Tensor]:
             result = task._step(batch, "train")
-            return [result["loss"], result["logits"]]
+            result["loss"].backward()
+            return [result["loss"], *(r for name, r in result.items() if name != "loss")]
 
         return step
 
     return Case(prepare)
+
+
+TASKS: dict[str, tuple[Callable[[nn.Module], WeightSpaceTask], int]] = {
+    "classification": (
+        lambda network: ClassificationTask(network, NUM_CLASSES, label_smoothing=0.1),
+        NUM_CLASSES,
+    ),
+    "regression": (lambda network: RegressionTask(network, ["a", "b"]), 2),
+    "regression of shares": (
+        lambda network: RegressionTask(network, ["a"], loss="binary_cross_entropy"),
+        1,
+    ),
+    "contrastive": (lambda network: ContrastiveTask(network, hidden_dim=8), 8),
+}
 
 
 def _table_case() -> Case:
@@ -292,7 +316,7 @@ CASES: dict[str, Case] = {
     "mix up aligned": _mixup_case(alignment="permutation"),
     "mix up aligned signed": _mixup_case(alignment="signed_permutation"),
     **{f"train {name}": _training_case(make) for name, make in NETWORKS.items()},
-    "step of the task": _task_case(),
+    **{f"step of {name}": _task_case(*task) for name, task in TASKS.items()},
     "gather a batch": _table_case(),
     "fit the standardisation": _standardize_case(),
     "evaluate INRs": _evaluate_case(),

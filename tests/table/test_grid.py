@@ -267,6 +267,16 @@ def test_show_prints_commands(table, capsys):
         main([*table.words, "--show", "nothing"])
 
 
+def test_cells_of_another_task_are_told_before_any_is_run(table, capsys):
+    table.content["augmentations"]["psnr"] = {"task": "regression", "model": {"targets": ["psnr"]}}
+    with pytest.raises(SystemExit) as stop:
+        main([*table.words, "--dry_run"])
+    assert stop.value.code == 1
+    assert "tiny: psnr | DWS | blobs | 1 view | seed 0 is of the task regression" in (
+        capsys.readouterr().err
+    )
+
+
 def test_the_forecast_is_made_from_finished_cells(table):
     """Of one model: two cells took 30 and 50 s, and two at a time are to run."""
     cells = read_table([table.words[2]]).cells

@@ -152,7 +152,7 @@ def read_measures(directory: Path, where: ShardRange, header: StoreHeader) -> di
     Raises:
         DataError: The file cannot be read.
     """
-    return _read_columns(directory / where.file_name, header.measures)
+    return read_columns(directory / where.file_name, header.measures)
 
 
 def read_psnr(directory: Path, where: ShardRange) -> Tensor:
@@ -161,7 +161,7 @@ def read_psnr(directory: Path, where: ShardRange) -> Tensor:
     Raises:
         DataError: The file cannot be read.
     """
-    return _read_columns(directory / where.file_name, ("psnr",))["psnr"]
+    return read_columns(directory / where.file_name, ("psnr",))["psnr"]
 
 
 def read_object_ids(directory: Path, where: ShardRange) -> Tensor:
@@ -170,10 +170,15 @@ def read_object_ids(directory: Path, where: ShardRange) -> Tensor:
     Raises:
         DataError: The file cannot be read.
     """
-    return _read_columns(directory / where.file_name, ("object_id",))["object_id"]
+    return read_columns(directory / where.file_name, ("object_id",))["object_id"]
 
 
-def _read_columns(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+def read_columns(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """Read some of the tensors of a shard, by name.
+
+    Raises:
+        DataError: The file cannot be read, or has none of a name.
+    """
     check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:

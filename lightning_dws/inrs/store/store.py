@@ -23,6 +23,7 @@ from lightning_dws.inrs.store.shards import (
     Shard,
     check_file,
     read_checked_shard,
+    read_columns,
     read_measures,
     read_object_ids,
 )
@@ -179,6 +180,36 @@ class INRStore:
         shards = [shard for shard, _ in self._select(name, None, None)]
         found = [read_measures(self.directory, s.range, self.header)[measure] for s in shards]
         return torch.cat(found)
+
+    def columns(
+        self,
+        names: Sequence[str],
+        split: str,
+        num_objects: int | None = None,
+        views: int | None = None,
+    ) -> Tensor:
+        """Read what is known of every INR by name, (N, K) float32, in the order of ``split``.
+
+        Args:
+            names: K of ``psnr`` and the header's measures.
+            split: As ``num_objects`` and ``views``, see ``split``.
+            num_objects: See above.
+            views: See above.
+
+        Raises:
+            DataError: The store knows nothing of that name.
+        """
+        known = ("psnr", *self.header.measures)
+        for name in names:
+            if name not in known:
+                raise DataError(
+                    f"{self.directory}: knows no {name!r} of its INRs, only {', '.join(known)}"
+                )
+        parts = []
+        for shard, count in self._select(split, num_objects, views):
+            values = read_columns(self.directory / shard.range.file_name, names)
+            parts.append(torch.stack([values[name][:count] for name in names], dim=1))
+        return torch.cat(parts)
 
     def parts(
         self, name: str, num_objects: int | None = None, views: int | None = None

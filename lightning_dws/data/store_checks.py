@@ -1,0 +1,76 @@
+"""Whether a store holds what a run asks of it, in one error where it does not."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_dws.data.placement import Table
+from lightning_dws.errors import DataError
+from lightning_dws.inrs.store import INRStore
+
+
+def check_split(store: INRStore, directory: Path, split: str, views: int) -> None:
+    """Refuse a split that is not there, or that has fewer views.
+
+    Raises:
+        DataError: It says what there is, and how to have the rest.
+    """
+    if split not in store.splits:
+        remedy = (
+            "hold some training objects out by importing its source with --num_val N into "
+            "another folder"
+            if split == "val"
+            else "import a source that has them"
+        )
+        raise DataError(
+            f"{directory}: has no {split} split, only {', '.join(store.splits)}; {remedy}"
+        )
+    if split == "train" and views > store.num_views("train"):
+        raise DataError(
+            f"{directory}: holds {store.num_views('train')} views of its training "
+            f"objects, and data.views is {views}; --data.views "
+            f"{store.num_views('train')} takes all there are"
+        )
+
+
+def check_share(table: Table, directory: Path, split: str, world_size: int) -> None:
+    """Refuse fewer INRs than processes.
+
+    Raises:
+        DataError: It names both numbers.
+    """
+    if len(table) < world_size:
+        raise DataError(
+            f"{directory}: the {len(table)} {split} INRs of this run cannot be split over "
+            f"{world_size} processes; every one needs at least one"
+        )
+
+
+def check_classes(table: Table, directory: Path, classes: tuple[str, ...]) -> None:
+    """Refuse training INRs that are not of all classes.
+
+    Raises:
+        DataError: It names the missing ones.
+    """
+    counts = torch.bincount(table.label.cpu(), minlength=len(classes))
+    missing = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if missing:
+        raise DataError(
+            f"{directory}: the {len(table)} training INRs of this run hold none of the "
+            f"class {', '.join(missing)}; every class needs at least one"
+        )
+
+
+def first_training_inr(store: INRStore, directory: Path) -> Tensor:
+    """Give the parameters (P,) of the INR that canonical forms compare with.
+
+    Raises:
+        DataError: There is no train split.
+    """
+    if "train" not in store.splits:
+        raise DataError(
+            f"{directory}: has no train split, whose first INR is the one that canonical "
+            "forms compare with"
+        )
+    return store.split("train", num_objects=1, views=1).parameters[0]

@@ -1,0 +1,82 @@
+"""What a checkpoint says of its task: written, read, and a task made of it."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
+from lightning_dws.errors import DataError
+from lightning_dws.models.recorded import describe
+from lightning_dws.tasks.restoring import build_network, check_weights, count_parts
+from lightning_dws.weight_space import INRArchitecture
+
+_NAME = "task_name"
+_FIRST_TASK = "classification"  # of checkpoints from the time when there was no other
+
+
+def name_of_task(note: Mapping[str, Any]) -> str | None:
+    """Give the name of the task that wrote a checkpoint's note; None where nothing says it."""
+    name = note.get(_NAME, _FIRST_TASK if "num_classes" in note else None)
+    return None if name is None else str(name)
+
+
+def check_same_task(note: Mapping[str, Any], task_class: Any, where: str) -> None:
+    """Refuse a checkpoint of another task.
+
+    Raises:
+        DataError: It names both.
+    """
+    found, expected = name_of_task(note), task_class.task_name()
+    classifies = "num_classes" in inspect.signature(task_class).parameters
+    if found in (None, expected) or (_NAME not in note and classifies):
+        return
+    raise DataError(f"{where}: a checkpoint of the task {found}, expected one of {expected}")
+
+
+def write_note(task: Any, checkpoint: dict[str, Any]) -> None:
+    """Put into a checkpoint what its task and network are, as plain data."""
+    note = task._write_note()
+    if task.network_config is None:
+        known = dict(note)
+        if task.num_outputs is not None:
+            known["num_classes"] = task.num_outputs
+        architecture = getattr(task._datamodule, "architecture", None)
+        if isinstance(architecture, INRArchitecture):
+            known["architecture"] = architecture
+        task.network_config = describe(task.network, known)
+    checkpoint[CHECKPOINT_KEY] = {
+        "network": task.network_config,
+        **note,
+        _NAME: task.task_name(),
+        "task": {name: getattr(task, name) for name in task._options},
+        "settings": task.run_settings,
+        "inrs": getattr(task._datamodule, "inr_record", None),  # how they are made
+        "canonical": getattr(task._datamodule, "canonical_record", None),
+        "parts": count_parts(checkpoint),
+    }
+
+
+def rebuild(task_class: Any, path: str | Path, network: nn.Module | None) -> Any:
+    """Make a trained task of a class again; see ``WeightSpaceTask.from_checkpoint``.
+
+    Raises:
+        DataError: The file is no checkpoint of this task.
+    """
+    checkpoint = load_checkpoint(path)
+    note = checkpoint.get(CHECKPOINT_KEY, {})
+    check_same_task(note, task_class, str(path))
+    if network is None:
+        network = build_network(note.get("network"), path)
+    arguments = {**task_class._read_arguments(note, path), **note.get("task", {})}
+    try:
+        task = task_class(network, **arguments)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a checkpoint of this task ({error})") from error
+    task.network_config = note.get("network")
+    task._read_note(note, str(path))
+    check_weights(task, checkpoint["state_dict"], str(path))
+    task.load_state_dict(checkpoint["state_dict"])
+    return task.eval()
