@@ -33,6 +33,7 @@ LAYERS = (
     "tasks",
     "resuming saved_settings plugins distributed",
     "prediction",
+    "page",
     "lightning_cli",
     "commands table",
     "dispatch",
