@@ -45,7 +45,7 @@ class PageContents:
     def to_dict(self) -> dict[str, Any]:
         """Give plain data for JSON; the weights are little-endian float32 in base64."""
         header, inrs = self.header, self.inrs
-        spread = tensor_std(inrs)
+        spread = tensor_std(inrs.to(torch.float64))  # where no float32 is too large to square
         slices = (header.architecture.weight_slices, header.architecture.bias_slices)
         weight_std, bias_std = ([float(spread[s.start]) for s in kind] for kind in slices)
         return {

@@ -263,13 +263,19 @@ function filter() {
   }
 }
 
+const countOf = new Map();
+const rankInClass = data.label.map((label) => {
+  countOf.set(label, (countOf.get(label) || 0) + 1);
+  return countOf.get(label);
+});
+
 function order() {
   const by = find("order").value;
   const keys = tiles.map(({ index }) => {
     if (by === "psnr") return data.psnr[index] === null ? Infinity : data.psnr[index];
     const prediction = predictionOf(index);
     if (by === "probability") return prediction ? prediction.probability : Infinity;
-    return index;
+    return by === "class" ? index : rankInClass[index];
   });
   const sorted = [...tiles].sort((a, b) => keys[a.index] - keys[b.index] || a.index - b.index);
   find("grid").append(...sorted);
@@ -277,7 +283,7 @@ function order() {
 
 function setUpFilters() {
   data.classes.forEach((name, label) => {
-    const count = data.label.filter((other) => other === label).length;
+    const count = countOf.get(label);
     if (!count) return;
     const chip = make("button", "chip", name);
     chip.type = "button";
@@ -303,8 +309,13 @@ function setUpFilters() {
   }
   find("outcome-filter").hidden = !data.predictions || !data.classes.length;
   find("predicted-filter").hidden = !data.predictions;
-  find("order").options[2].hidden = !data.predictions;
-  find("order").options[1].hidden = !known.length;
+  const isPossible = {
+    mixed: countOf.size > 1,
+    class: true,
+    psnr: known.length > 0,
+    probability: Boolean(data.predictions),
+  };
+  for (const option of [...find("order").options]) if (!isPossible[option.value]) option.remove();
   const names = (data.predictions || []).filter(Boolean).map(({ name }) => name);
   for (const name of ["", ...[...new Set(names)].sort()]) {
     const option = make("option", "", name || "any class");
@@ -509,11 +520,13 @@ function makeSlider(title, slider, onChange) {
   for (const name of ["min", "max", "step", "value"]) input[name] = slider[name];
   input.setAttribute("aria-label", title);
   const output = make("output", "", `${slider.value}${slider.unit}`);
-  input.addEventListener("input", () => {
-    slider.value = Number(input.value);
-    output.textContent = `${slider.value}${slider.unit}`;
+  slider.set = (value) => {
+    slider.value = value;
+    input.value = value;
+    output.textContent = `${value}${slider.unit}`;
     onChange();
-  });
+  };
+  input.addEventListener("input", () => slider.set(Number(input.value)));
   holder.append(input, output);
   return holder;
 }
@@ -524,6 +537,26 @@ function setPreview(name) {
   const isChanged = (name && !isShown) || (state.preview && !wasShown);
   state.preview = name;
   if (isChanged) redrawAll();
+}
+
+// What the address says behind #, such as #a=3&b=40&share=0.3&alignment=none&rotation=45&negation.
+function readAddress() {
+  const given = new URLSearchParams(window.location.hash.slice(1));
+  const number = (key, low, high) => {
+    const value = given.has(key) ? Number(given.get(key)) : NaN;
+    return value >= low && value <= high ? value : null;
+  };
+  for (const [key, side] of [["a", "own"], ["b", "partner"]]) {
+    state[side] = Math.floor(number(key, 0, numINRs - 1) ?? state[side]);
+  }
+  if (SYMMETRIES.includes(given.get("alignment"))) setSymmetry(given.get("alignment"));
+  for (const [key, augmentation] of Object.entries(AUGMENTATIONS)) {
+    if (!given.has(key) || !augmentation.fits) continue;
+    const [slider] = Object.values(augmentation.sliders);
+    if (slider) slider.set(number(key, slider.min, slider.max) ?? slider.value);
+    else augmentation.turn(true);
+  }
+  setShare(number("share", 0, 1) ?? state.share);
 }
 
 // ---- start ---------------------------------------------------------------------------------
@@ -542,6 +575,7 @@ function start() {
   filter();
   for (const tile of tiles) observer.observe(tile);
   redrawAll();
+  readAddress();
 }
 
 start();
