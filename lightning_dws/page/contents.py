@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -70,12 +70,14 @@ class PageContents:
         if self.predictions is None:
             return None
         found = [self.predictions.get(key) for key in _keys(self.inrs)]
-        return [one and {"name": one.name, "probability": one.probability} for one in found]
+        return [None if one is None else asdict(one) for one in found]
 
 
 def encode_parameters(parameters: Tensor) -> str:
     """Write rows (B, P) as little-endian float32 in base64, without losing a bit."""
-    return base64.b64encode(parameters.float().contiguous().numpy().astype("<f4").tobytes()).decode()
+    return base64.b64encode(
+        parameters.float().contiguous().numpy().astype("<f4").tobytes()
+    ).decode()
 
 
 def choose_inrs(

@@ -66,9 +66,7 @@ def make_contents(name: str) -> PageContents:
     psnr = torch.where(number == 3, torch.nan, 15.0 + number)
     predictions = {
         key: PredictedClass(HOSTILE[place % 2], 0.5)
-        for place, key in enumerate(
-            zip(batch.object_id.tolist(), batch.view.tolist(), strict=True)
-        )
+        for place, key in enumerate(zip(batch.object_id.tolist(), batch.view.tolist(), strict=True))
     }
     return PageContents(f"{name} {HOSTILE[0]}", header, batch, psnr, predictions)
 
@@ -77,7 +75,12 @@ def run_page(browser: str, contents: PageContents, folder: Path) -> dict[str, An
     """Open the page with ``#check``, and give what it says."""
     page = folder / "page.html"
     write_page(page, contents)
-    words = (*OPTIONS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"{page.as_uri()}#check")
+    words = (
+        *OPTIONS,
+        f"--user-data-dir={folder / 'profile'}",
+        "--dump-dom",
+        f"{page.as_uri()}#check",
+    )
     done = subprocess.run([browser, *words], capture_output=True, text=True, timeout=120)
     found = re.search(r'<pre [^>]*id="found">(.*?)</pre>', done.stdout, re.DOTALL)
     if found is None:
