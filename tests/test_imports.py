@@ -35,6 +35,7 @@ LAYERS = (
     "tasks",
     "resuming saved_settings run_messages plugins distributed",
     "prediction",
+    "page",
     "lightning_cli",
     "commands table",
     "dispatch",

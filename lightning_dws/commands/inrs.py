@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from jsonargparse import Namespace
 
 from lightning_dws.commands.augment import augment_parser, run_augment
+from lightning_dws.commands.browse import browse_parser, run_browse
 from lightning_dws.commands.convert import export_parser, import_parser, run_export, run_import
 from lightning_dws.commands.fit import fit_parser, run_fit
 from lightning_dws.commands.show import run_show, show_parser
@@ -22,6 +23,7 @@ _COMMANDS: dict[str, _Command] = {
     "export": (export_parser, run_export, "write a store in their layouts"),
     "verify": (verify_parser, run_verify, "check all that can be checked"),
     "augment": (augment_parser, run_augment, "draw what augmentations do"),
+    "browse": (browse_parser, run_browse, "write a web page to look at and play with"),
 }
 
 
@@ -29,7 +31,7 @@ def run_inrs(args: Sequence[str]) -> None:
     """Run the command that the words behind ``inrs`` name."""
     parser = ArgumentParser(
         prog=f"{program()} inrs",
-        description="Datasets of INRs: fit, import, export, verify, show and augment them.",
+        description="Datasets of INRs: fit, import, export, verify, show, augment and browse them.",
     )
     subcommands = parser.add_subcommands(required=True)
     for name, (make_parser, _, text) in _COMMANDS.items():

@@ -1,0 +1,92 @@
+"""What ``predict`` said of a store's INRs, read from its CSV files."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_dws.errors import DataError
+from lightning_dws.files import check_regular
+
+_NAME = re.compile(r"\w+/(-?\d+)(?:/view (\d+))?")
+_PROBABILITY = "probability "
+
+
+@dataclass(frozen=True)
+class PredictedClass:
+    """The most probable class of an INR.
+
+    Attributes:
+        name: Of the class.
+        probability: Which the network gave it; None where the file does not say.
+    """
+
+    name: str
+    probability: float | None
+
+
+def read_predicted_classes(path: str | Path) -> dict[tuple[int, int], PredictedClass]:
+    """Read the CSV that ``predict --data STORE`` or the callback ``PredictionFile`` writes.
+
+    Returns:
+        The class that was predicted for each INR, by its object_id and view.
+
+    Raises:
+        DataError: The file cannot be read, or is no such table; the message says why.
+    """
+    path = Path(path)
+    header, *rows = _read_rows(path)
+    if "prediction" not in header or not {"name", "object_id"} & set(header):
+        raise DataError(
+            f"{path}: expected a table that 'predict' writes, with the columns 'prediction' and "
+            f"'name' or 'object_id', found {', '.join(header[:6])}"
+        )
+    classes = [name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)]
+    found = {}
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise DataError(f"{path}: line {number} has {len(row)} cells, expected {len(header)}")
+        cells = dict(zip(header, row, strict=True))
+        try:
+            found[_key(cells)] = _predicted(cells, classes)
+        except (ValueError, IndexError) as error:
+            raise DataError(f"{path}: line {number}: {error}") from error
+    return found
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    check_regular(path)
+    try:
+        text = path.read_bytes().decode(errors="surrogateescape")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read ({reason})") from error
+    if not rows:
+        raise DataError(f"{path}: is empty, expected a table that 'predict' writes")
+    return rows
+
+
+def _key(cells: dict[str, str]) -> tuple[int, int]:
+    if "object_id" in cells:
+        return int(cells["object_id"]), int(cells.get("view", "0"))
+    if (match := _NAME.fullmatch(cells["name"])) is None:
+        raise ValueError(
+            f"expected the name of a store's INR, such as test/12 or test/12/view 1, found "
+            f"{cells['name']!r}"
+        )
+    return int(match[1]), int(match[2] or 0)
+
+
+def _predicted(cells: dict[str, str], classes: Sequence[str]) -> PredictedClass:
+    name = cells["prediction"]
+    if "object_id" in cells and classes:  # of the callback, which writes labels
+        name = classes[int(name)]
+    share = cells.get(f"{_PROBABILITY}{name}")
+    probability = None if share is None else float(share)
+    if probability is not None and not math.isfinite(probability):
+        raise ValueError(f"expected a probability, found {share!r}")
+    return PredictedClass(name, probability)
