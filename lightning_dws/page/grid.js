@@ -22,11 +22,14 @@ function makeTile(index) {
   tile.append(make("canvas", "picture"), label, make("span", "facts", factsText));
   const prediction = predictionOf(index);
   if (prediction) {
-    const isTrue = isRight(index);
     const { probability } = prediction;
     const share = probability === null ? "" : ` ${Math.round(100 * probability)} %`;
-    const text = `${isTrue ? "\u2713" : "\u2717"} ${prediction.name}${share}`;
-    tile.classList.add(isTrue ? "right" : "wrong");
+    let mark = "\u2192"; // an arrow: said to be
+    if (isJudged) {
+      mark = isRight(index) ? "\u2713" : "\u2717";
+      tile.classList.add(isRight(index) ? "right" : "wrong");
+    }
+    const text = `${mark} ${prediction.name}${share}`;
     tile.append(make("span", "prediction", text));
   }
   tile.title = `${className(index)}, object ${data.object_id[index]}, view ${data.view[index]}`;
@@ -119,7 +122,7 @@ function setUpFilters() {
     slider.step = 0.5;
     slider.value = slider.min;
   }
-  find("outcome-filter").hidden = !data.predictions || !data.classes.length;
+  find("outcome-filter").hidden = !isJudged;
   find("predicted-filter").hidden = !data.predictions;
   const isPossible = {
     mixed: countOf.size > 1,

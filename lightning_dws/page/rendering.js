@@ -80,6 +80,11 @@ function predictionOf(index) {
   return data.predictions && data.predictions[index];
 }
 
+// Predictions are right or wrong where the network knew the store's classes.
+const isJudged =
+  data.predictions !== null &&
+  data.predictions.every((one) => one === null || data.classes.includes(one.name));
+
 function isRight(index) {
   return predictionOf(index).name === className(index);
 }
