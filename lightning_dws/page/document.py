@@ -12,7 +12,9 @@ from lightning_dws.errors import DataError
 from lightning_dws.files import make_directory, write_atomically
 from lightning_dws.page.contents import PageContents
 
-_SCRIPTS = ("inr.js", "alignment.js", "drawing.js", "page.js", "check.js")
+# In this order one script: the first three compute and draw, the others are the page.
+_COMPUTING = ("inr.js", "alignment.js", "drawing.js")
+_PAGE = ("state.js", "rendering.js", "grid.js", "bench.js", "page.js", "check.js")
 
 
 def write_page(path: Path, contents: PageContents) -> int:
@@ -36,7 +38,7 @@ def make_document(contents: PageContents) -> str:
     text of a store can become code, and nothing is loaded from anywhere.
     """
     style = _read("page.css")
-    script = "\n".join(_read(name) for name in _SCRIPTS)
+    script = "\n".join(_read(name) for name in (*_COMPUTING, *_PAGE))
     policy = (
         f"default-src 'none'; script-src '{_sha256(script)}'; style-src '{_sha256(style)}'; "
         "base-uri 'none'; form-action 'none'"

@@ -22,7 +22,8 @@ function drawImage(canvas, values, [height, width], channels, range) {
 }
 
 function drawLine(canvas, values, channels, [low, high]) {
-  const [width, height] = [320, 200];
+  const width = 2 * (canvas.clientWidth || 160); // fine screens have two pixels for one
+  const height = width;
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
