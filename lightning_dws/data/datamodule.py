@@ -227,7 +227,7 @@ class INRDataModule(pl.LightningDataModule):
 
     def _asked(self, name: str) -> Any:
         """Give what the task that is trained asks of its data: ``targets`` or ``pairs``."""
-        return getattr(self.trainer and self.trainer.lightning_module, name, None)
+        return getattr(getattr(self.trainer, "lightning_module", None), name, None)
 
     def _load(self, split: str) -> Table:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
