@@ -13,7 +13,12 @@ from lightning_dws.errors import DataError
 from lightning_dws.files import json_sha256
 from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
 from lightning_dws.inrs.signals.file_listing import FileListing, check_folder_options, name_dataset
-from lightning_dws.inrs.signals.image_files import ImageProperties, read_image, read_properties
+from lightning_dws.inrs.signals.image_files import (
+    ImageProperties,
+    examine_images,
+    read_image,
+    read_properties,
+)
 from lightning_dws.inrs.signals.image_listing import list_images
 from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
 from lightning_dws.inrs.signals.usable import UsableObjects
@@ -128,15 +133,7 @@ class ImageFolder(SignalDataset):
 
     def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
         """Decode images; give the reason why one cannot be, or None, by object id."""
-        reasons: dict[int, str | None] = {}
-        for index in object_ids:
-            reasons[index] = None
-            try:
-                self._read(index)
-            except DataError as error:
-                reason = str(error).removeprefix(f"{self._listing.paths[index]}: ")
-                reasons[index] = " ".join(reason.split())
-        return reasons
+        return examine_images(object_ids, self._read, self._listing.paths)
 
     def split(self, name: str) -> SplitOrder:
         return self.usable.first(name, None)
