@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from lightning_dws.errors import DataError
-from lightning_dws.program import find_config
+from lightning_dws.program import find_config, find_shipped
 
 Settings = dict[str, Any]
 
@@ -154,7 +154,8 @@ def _included(content: Settings, path: str) -> list[str]:
 
 
 def _beside(path: str, name: str) -> str:
-    return os.path.normpath(Path(path).parent / name)
+    beside = os.path.normpath(Path(path).parent / name)
+    return beside if Path(beside).exists() else find_shipped(name) or beside
 
 
 def read_settings(path: str) -> Settings:

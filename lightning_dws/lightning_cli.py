@@ -53,9 +53,8 @@ from lightning_dws.runs import (
     place_run,
 )
 from lightning_dws.saved_settings import measured_part
-from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task
+from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task, task_notes
 from lightning_dws.tasks.restoring import make_with_architecture, naming_checkpoint
-from lightning_dws.tasks.task_notes import check_same_task, name_of_task
 from lightning_dws.weight_space import INRArchitecture
 
 
@@ -186,7 +185,7 @@ class WeightSpaceCLI(LightningCLI):
                 )
             self._checkpoint = load_checkpoint(start)
         elif self._checkpoint is not None:
-            check_same_task(self._note, self._model_class, str(self._checkpoint_path))
+            task_notes.check_same_task(self._note, self._model_class, str(self._checkpoint_path))
 
     def instantiate_classes(self) -> None:
         """Make the objects; what their constructors refuse is an option that is wrong."""
@@ -258,6 +257,9 @@ class WeightSpaceCLI(LightningCLI):
                 network,
                 but=("num_classes",) if self._other_task else (),
             )
+            path, fits = self._given_checkpoint, self.subcommand == "fit"
+            if not fits or self._checkpoint_path is None:  # a run that goes on tells all
+                task_notes.compare_forms(path, self._note, self.datamodule, must_agree=not fits)
             if self.subcommand == "fit":
                 self._start_from_checkpoint(self._checkpoint)
 
@@ -274,8 +276,8 @@ class WeightSpaceCLI(LightningCLI):
     @property
     def _other_task(self) -> str | None:
         """The task of the checkpoint that a training starts from, where that is another one."""
-        name = name_of_task(self._note)
-        return None if name == self._model_class.task_name() else name
+        same = task_notes.learns_the_same(self.model, self._note)
+        return None if same else task_notes.name_of_task(self._note)
 
     @property
     def _given_checkpoint(self) -> str:

@@ -28,8 +28,13 @@ def find_config(name: str) -> str:
         >>> find_config("quickstart.yaml") == str(shipped_configs() / "quickstart.yaml")
         True
     """
-    if Path(name).exists() or Path(name).is_absolute():
-        return name
+    return name if Path(name).exists() else find_shipped(name) or name
+
+
+def find_shipped(name: str) -> str | None:
+    """Give the path of the shipped config of this name, with or without ``conf/`` before it."""
     parts = Path(name).parts
+    if Path(name).is_absolute() or ".." in parts:
+        return None
     shipped = shipped_configs().joinpath(*(parts[1:] if parts[:1] == ("conf",) else parts))
-    return str(shipped) if ".." not in parts and shipped.is_file() else name
+    return str(shipped) if shipped.is_file() else None

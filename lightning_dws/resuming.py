@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_dws.callbacks import flatten
 from lightning_dws.checkpoints import CHECKPOINT_KEY
+from lightning_dws.config_files import read_settings
 from lightning_dws.errors import DataError
 from lightning_dws.files import write_atomically
 from lightning_dws.runs import CONFIG_NAME, WITHOUT_EFFECT, Run, run_folder_of
@@ -51,10 +50,9 @@ def tell_what_differs(
 def read_config(folder: Path) -> dict[str, Any] | None:
     """Read the settings that a run was trained with; None where they cannot be read."""
     try:
-        config = yaml.safe_load((folder / CONFIG_NAME).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return read_settings(str(folder / CONFIG_NAME))  # with the files that it names
+    except DataError:
         return None
-    return config if isinstance(config, dict) else None
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

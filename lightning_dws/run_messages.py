@@ -29,7 +29,8 @@ def tell_end(trainer: pl.Trainer, task: Any, best: str | None) -> None:
     if best:
         lines.append(f"checkpoint      {best}")
     folder = run_folder(trainer)
-    lines.append(f"pictures        {folder / 'pictures'}")
+    if (pictures := folder / "pictures").is_dir():
+        lines.append(f"pictures        {pictures}")
     if isinstance(trainer.logger, TensorBoardLogger):
         lines.append(f"TensorBoard     tensorboard --logdir {folder}")
     Console().print("\n".join(lines), highlight=False, soft_wrap=True)

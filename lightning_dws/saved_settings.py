@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
-from lightning_dws.config_files import values_of
+from lightning_dws.config_files import read_settings, values_of
 from lightning_dws.errors import DataError
 from lightning_dws.tasks import named_task
 from lightning_dws.tasks.task_notes import check_same_task
@@ -59,5 +59,5 @@ def find_settings(path: str | Path, note: Mapping[str, Any]) -> dict[str, Any] |
         return settings
     config = Path(path).parent.parent / "config.yaml"
     if config.is_file():  # of a checkpoint that is older than its settings
-        return measured_part(yaml.safe_load(config.read_text()))
+        return measured_part(read_settings(str(config)))
     return None

@@ -51,7 +51,7 @@ def run_browse(options: Namespace) -> None:
             page does not show, or the file cannot be written.
     """
     store = INRStore(options.directory)
-    predictions = options.predictions and read_predicted_classes(options.predictions)
+    predictions = options.predictions and read_predicted_classes(options.predictions, store.classes)
     contents = choose_inrs(
         store,
         options.split,

@@ -53,6 +53,11 @@ def check_classes(table: Table, directory: Path, classes: tuple[str, ...]) -> No
     Raises:
         DataError: It names the missing ones.
     """
+    if not classes:
+        raise DataError(
+            f"{directory}: has no classes, which classification learns and contrastive learning "
+            "is measured by"
+        )
     counts = torch.bincount(table.label.cpu(), minlength=len(classes))
     missing = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if missing:

@@ -110,7 +110,10 @@ def choose_inrs(
     keys = list(zip(object_id.tolist(), view.tolist(), strict=True))
     allowed = [row for row, key in enumerate(keys) if predictions is None or key in predictions]
     if not allowed:
-        raise DataError(f"{store.directory}: the predictions name no INR of its split {split!r}")
+        raise DataError(
+            f"{store.directory}: the predictions name no INR of its split {split!r}; "
+            "--split says another"
+        )
     if num_inrs is None:
         num_inrs = min(_MOST_INRS, max(2, _MOST_BYTES // (4 * store.architecture.num_parameters)))
     objects = _spread(allowed, label, object_id, max(1, num_inrs // views))

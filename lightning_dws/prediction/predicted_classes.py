@@ -28,8 +28,14 @@ class PredictedClass:
     probability: float | None
 
 
-def read_predicted_classes(path: str | Path) -> dict[tuple[int, int], PredictedClass]:
+def read_predicted_classes(
+    path: str | Path, classes: Sequence[str] = ()
+) -> dict[tuple[int, int], PredictedClass]:
     """Read the CSV that ``predict --data STORE`` or the callback ``PredictionFile`` writes.
+
+    Args:
+        path: The file.
+        classes: What its numbers of classes mean, where it has no probabilities that name them.
 
     Returns:
         The class that was predicted for each INR, by its object_id and view.
@@ -44,14 +50,14 @@ def read_predicted_classes(path: str | Path) -> dict[tuple[int, int], PredictedC
             f"{path}: expected a table that 'predict' writes, with the columns 'prediction' and "
             f"'name' or 'object_id', found {', '.join(header[:6])}"
         )
-    classes = [name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)]
+    named = [name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)]
     found = {}
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise DataError(f"{path}: line {number} has {len(row)} cells, expected {len(header)}")
         cells = dict(zip(header, row, strict=True))
         try:
-            found[_key(cells)] = _predicted(cells, classes)
+            found[_key(cells)] = _predicted(cells, named or classes)
         except (ValueError, IndexError) as error:
             raise DataError(f"{path}: line {number}: {error}") from error
     return found

@@ -20,7 +20,8 @@ from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.prediction.image_values import identify, prepare_images
 from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
-from lightning_dws.tasks import ClassificationTask
+from lightning_dws.tasks import ClassificationTask, named_task
+from lightning_dws.tasks.task_notes import name_of_task
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 _INRS_AT_ONCE = 512
@@ -258,5 +259,12 @@ def load_checkpoint(
     """
     found = checkpoints.find_best(Path(path)) if Path(path).is_dir() else Path(path)
     checkpoint = checkpoints.load_checkpoint(found)
-    task = ClassificationTask.from_checkpoint(found, network)
+    name = name_of_task(checkpoint.get(checkpoints.CHECKPOINT_KEY, {}))
+    kind = ClassificationTask if name is None else named_task(name)
+    if not issubclass(kind, ClassificationTask):
+        raise DataError(
+            f"{found}: a checkpoint of the task {name}, which names no classes; 'predict "
+            "--ckpt_path' without --data writes what it predicts of its test split"
+        )
+    task = kind.from_checkpoint(found, network)
     return TrainedClassifier(found, task.to(find_device(device, "device")), checkpoint)

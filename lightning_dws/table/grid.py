@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_dws.config_files import Settings, list_files, own_settings, read_settings
 from lightning_dws.errors import DataError
+from lightning_dws.program import find_shipped
 from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
 from lightning_dws.table.published import Claim, PosterFigures, read_claims
 
@@ -246,6 +247,7 @@ def _with_paths(value: Any, folder: Path) -> Any:
         return [_with_paths(content, folder) for content in value]
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
         path = os.path.normpath(folder / value)
+        path = path if Path(path).exists() else find_shipped(value) or path
         inside = Path(path).is_absolute() and Path(path).is_relative_to(Path.cwd())
         return os.path.relpath(path) if inside else path
     return value

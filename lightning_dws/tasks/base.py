@@ -50,8 +50,7 @@ class WeightSpaceTask(pl.LightningModule):
         score: The name of the metric that a run is judged and its checkpoint chosen by.
         mode: Whether ``min`` or ``max`` of it is best.
         in_percent: Whether it is a share, which is written in %.
-        callback_classes: The callbacks that the task brings, by the name of their options on the
-            command line.
+        callback_classes: The callbacks that it brings, by the name of their options.
         short_name: What ``--task`` calls it; a class that has none of its own goes by its path.
         targets: Columns of the store that it asks the datamodule to give as a batch's ``target``.
         pairs: Whether it asks for training batches of pairs, see ``PairedRows``.
@@ -78,6 +77,7 @@ class WeightSpaceTask(pl.LightningModule):
     targets: tuple[str, ...] = ()
     pairs: PairKind | None = None
     num_outputs: int | None = None
+    _meaning: ClassVar[tuple[str, ...]] = ()  # options that say what outputs mean
     _options: ClassVar[tuple[str, ...]] = ("schedule", "warmup_steps")  # kept in checkpoints
 
     def __init__(
@@ -223,12 +223,12 @@ class WeightSpaceTask(pl.LightningModule):
         Args:
             state: The ``state_dict`` of a checkpoint.
             path: Where it is from, for messages.
-            task: The name of the checkpoint's task. Default: this one.
+            task: The name of the checkpoint's task where it learned something else than this one.
 
         Raises:
             DataError: It is of another network.
         """
-        if task not in (None, self.task_name()):
+        if task is not None:
             take_network(self.network, state, f"{path}: a checkpoint of the task {task}")
             self._network_taken = True
             return

@@ -53,6 +53,7 @@ class RegressionTask(WeightSpaceTask):
         "predictions": PredictionFile,
     }
     _options = (*WeightSpaceTask._options, "loss")
+    _meaning = ("targets", "loss")
     target_mean: Tensor
     target_std: Tensor
 

@@ -1,10 +1,12 @@
 """What a checkpoint says of its task: written, read, and a task made of it."""
 
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
@@ -34,6 +36,43 @@ def check_same_task(note: Mapping[str, Any], task_class: Any, where: str) -> Non
     if found in (None, expected) or (_NAME not in note and classifies):
         return
     raise DataError(f"{where}: a checkpoint of the task {found}, expected one of {expected}")
+
+
+def learns_the_same(task: Any, note: Mapping[str, Any]) -> bool:
+    """Whether a network's outputs mean to a task what they meant to the writer of a note."""
+    said = {**note.get("task", {}), **note}
+    own = {name: getattr(task, name) for name in task._meaning}
+    return name_of_task(note) == task.task_name() and all(
+        said.get(name) == (list(value) if isinstance(value, tuple) else value)
+        for name, value in own.items()
+    )
+
+
+def compare_forms(path: str, note: Mapping[str, Any], data: Any, *, must_agree: bool) -> None:
+    """Compare the canonical forms that a checkpoint was trained on with those of the data.
+
+    Args:
+        path: The checkpoint.
+        note: What it says of itself.
+        data: The datamodule.
+        must_agree: Refuse others, since a network would be measured on what it was not trained on;
+            else they are told.
+
+    Raises:
+        DataError: They must agree, and differ.
+    """
+    saved = (note.get("canonical") or {}).get("forms", [])
+    own = data.canonical_record["forms"]
+    if own == saved:
+        return
+    first, second = (
+        ", ".join(form["class_path"].rpartition(".")[2] for form in forms) or "none"
+        for forms in (saved, own)
+    )
+    line = f"{path}: trained on INRs in canonical forms ({first}), data.canonical is ({second})"
+    if must_agree:
+        raise DataError(line)
+    rank_zero_only(sys.stderr.write)(f"{line}\n")
 
 
 def write_note(task: Any, checkpoint: dict[str, Any]) -> None:
