@@ -20,6 +20,7 @@ usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
+  zoo fit     train a zoo of small CNNs, whose accuracy networks learn to predict
   table       run a table of experiments, or what is left of it, and write its report
 
 examples:
@@ -36,7 +37,7 @@ Options of three parts can be set in files and on the command line: --data.*, --
 """
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table")
+COMMANDS = ("fit", "validate", "test", "predict", "inrs", "zoo", "table")
 _SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
 
 

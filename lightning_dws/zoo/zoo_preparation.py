@@ -74,7 +74,7 @@ def _train_shard(
     rows, measures = train_cnns(
         spec.shape,
         spec.images,
-        spec.recipe,
+        spec.training,
         seed=spec.seed,
         index=index[len(prefix.range) if prefix else 0 :],
         progress=progress.advance,
@@ -84,7 +84,8 @@ def _train_shard(
         found = read_measures(store.directory, prefix.range, store.header)
         rows = torch.cat([known.parameters, rows])
         measures = {name: torch.cat([found[name], own]) for name, own in measures.items()}
-    batch = WeightBatch.from_parameters(store.header.architecture, rows, object_id=index)
+    label, view = torch.zeros_like(index), torch.zeros_like(index)
+    batch = WeightBatch(store.header.architecture, rows, label, index, view)
     unknown_psnr = torch.full((len(index),), torch.nan)
     store.shards[where] = write_shard(
         store.directory, where, batch, unknown_psnr, store.header.fingerprint, measures

@@ -25,7 +25,7 @@ class ZooSpec:
         channels: Outputs of every convolution.
         kernel_size: Of every convolution.
         stride: Likewise.
-        recipe: How they are trained, and what is drawn for each.
+        training: How they are trained, and what is drawn for each.
         seed: Of all that is drawn.
 
     Raises:
@@ -37,11 +37,11 @@ class ZooSpec:
     channels: tuple[int, ...] = (8, 8, 8)
     kernel_size: int = 3
     stride: int = 1
-    recipe: ZooRecipe = field(default_factory=ZooRecipe)
+    training: ZooRecipe = field(default_factory=ZooRecipe)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        most, there_are = self.recipe.num_classes[1], len(self.signals.classes)
+        most, there_are = self.training.num_classes[1], len(self.signals.classes)
         if most > there_are:
             raise ValueError(
                 f"num_classes is up to {most}, and {self.signals.name} has {there_are} classes"
@@ -83,7 +83,11 @@ class ZooSpec:
     def header(self) -> StoreHeader:
         """Of the zoo's store: its CNNs have no classes, and the measures are what is known."""
         input_shape = (self.shape.in_channels, *self._image_size)
-        settings = {"cnns_of": self.signals.name, "stride": self.stride, **self.recipe.settings}
+        settings = {
+            "cnns_of": self.signals.name,
+            "stride": self.stride,
+            "training": self.training.settings,
+        }
         return StoreHeader(
             architecture=NetworkArchitecture.from_module(self.shape.to_sequential(), input_shape),
             classes=(),
