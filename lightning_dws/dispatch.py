@@ -24,7 +24,7 @@ def run_command(words: Sequence[str]) -> None:
         if words[0] == "inrs":
             run_inrs(words[1:])
         elif words[0] == "zoo":
-            from lightning_dws.commands.zoo import run_zoo  # imports what no other command needs
+            from lightning_dws.commands.zoo import run_zoo  # only it needs what this imports
 
             run_zoo(words[1:])
         elif words[0] == "table":

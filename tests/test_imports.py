@@ -29,6 +29,7 @@ LAYERS = (
     "inrs.store inrs.shapes",
     "inrs.preparation inrs.formats inrs.pictures",
     "inrs",
+    "zoo",
     "mixup",
     "canonical",
     "data callbacks",

@@ -36,8 +36,8 @@ class CNNShape:
         numbers += (self.stride,)
         if not self.channels or min(numbers) < 1:
             raise ValueError(
-                "channels must be positive numbers, one for each convolution, kernel_size and stride "
-                f"positive, got {self.channels}, {self.kernel_size} and {self.stride}"
+                "channels (one for each convolution), kernel_size and stride must be positive "
+                f"numbers, got {self.channels}, {self.kernel_size} and {self.stride}"
             )
         if min(self.sizes[-1]) < 1:
             raise ValueError(

@@ -111,8 +111,8 @@ def _train_chunk(
         row = int(finite.logical_not().nonzero()[0])
         values = ", ".join(f"{name} {float(drawn[name][row]):g}" for name in DRAWN)
         raise DataError(
-            f"CNN {int(padded[row])} diverged: its weights or losses are not finite, with {values}; "
-            "choose narrower ranges"
+            f"CNN {int(padded[row])} diverged: its weights or losses are not finite, with "
+            f"{values}; choose narrower ranges"
         )
     return parameters[:size], {name: values[:size] for name, values in measures.items()}
 
@@ -166,9 +166,7 @@ def measure(chunk: CNNChunk, data: ZooImages, is_own: Tensor) -> dict[str, Tenso
     }
 
 
-def _evaluate(
-    chunk: CNNChunk, images: Tensor, label: Tensor, counted: Tensor
-) -> dict[str, Tensor]:
+def _evaluate(chunk: CNNChunk, images: Tensor, label: Tensor, counted: Tensor) -> dict[str, Tensor]:
     size = chunk.batch_size
     correct, loss = torch.zeros(len(chunk)), torch.zeros(len(chunk), dtype=torch.float64)
     for start in range(0, len(label), size):

@@ -38,7 +38,9 @@ def prepare_zoo(
         ValueError: Fewer than ten CNNs, so that a split had none.
     """
     if num_networks < 10:
-        raise ValueError(f"num_networks must be at least 10, one for each split, got {num_networks}")
+        raise ValueError(
+            f"num_networks must be at least 10, one for each split, got {num_networks}"
+        )
     spec.header.check()
     directory = make_directory(directory)
     indices = {split: split_indices(split, num_networks) for split in SPLITS}

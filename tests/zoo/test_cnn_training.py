@@ -1,4 +1,4 @@
-"""CNNs trained together are what plain torch makes of each alone, whatever they are trained with."""
+"""CNNs trained together are what plain torch makes of each alone, in any company."""
 
 import pytest
 import torch
@@ -96,9 +96,7 @@ def test_digits_are_learned():
     images = {
         split: signals.values(own.object_id).mT.unflatten(2, (8, 8)) for split, own in order.items()
     }
-    data = ZooImages(
-        images["train"], order["train"].label, images["test"], order["test"].label
-    )
+    data = ZooImages(images["train"], order["train"].label, images["test"], order["test"].label)
     recipe = ZooRecipe(
         steps=(150, 150),
         learning_rate=(1e-2, 1e-2),
