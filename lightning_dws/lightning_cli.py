@@ -55,7 +55,7 @@ from lightning_dws.runs import (
 from lightning_dws.saved_settings import measured_part
 from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task, task_notes
 from lightning_dws.tasks.restoring import make_with_architecture, naming_checkpoint
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import to_plain
 
 
 class Parser(ArgumentParser, LightningArgumentParser):
@@ -116,7 +116,7 @@ class WeightSpaceCLI(LightningCLI):
         parser.link_arguments(
             "data.architecture",
             "model.network.init_args.architecture",
-            compute_fn=INRArchitecture.to_dict,  # jsonargparse builds dataclasses from mappings
+            compute_fn=to_plain,  # jsonargparse builds dataclasses from mappings
             apply_on="instantiate",
         )
         parser.add_instantiator(make_with_architecture, nn.Module)

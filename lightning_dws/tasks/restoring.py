@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import read_architecture
 
 _REBUILDING_ERRORS = (
     LookupError,
@@ -58,7 +58,7 @@ def build_network(config: Any, path: str | Path) -> nn.Module:
 def make_with_architecture(network_class: type[Network], *args: Any, **kwargs: Any) -> Network:
     """Make a network whose ``architecture`` is given as plain data, whatever it is annotated."""
     if isinstance(kwargs.get("architecture"), dict):
-        kwargs["architecture"] = INRArchitecture(**kwargs["architecture"])
+        kwargs["architecture"] = read_architecture(kwargs["architecture"])
     return network_class(*args, **kwargs)
 
 
