@@ -15,7 +15,7 @@ from lightning_dws.saved_settings import with_saved_settings
 
 
 def run_command(words: Sequence[str]) -> None:
-    """Run ``inrs``, ``zoo``, ``table``, or one of Lightning's commands; exit with status 1 where it fails.
+    """Run ``inrs``, ``zoo``, ``table``, or one of Lightning's commands; exit with 1 where it fails.
 
     Args:
         words: The command line, its first the command.
