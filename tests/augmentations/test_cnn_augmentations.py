@@ -1,4 +1,4 @@
-"""Augmentations of CNNs: exact where they are of INRs, and refused in one line where they cannot be."""
+"""Augmentations of CNNs: as exact as of INRs, and refused in one line where they cannot be."""
 
 import pytest
 import torch
