@@ -1,9 +1,9 @@
 """Message passing between complete layers, without gathering a node for every edge.
 
-All networks of an architecture have one graph, and between two linked layers every edge exists. So edges are
-kept as (B, W, directions, D), one row for every weight in the order of the INR's parameters and
-every direction, and what depends on a node alone is computed once per node: ``ends`` (B, N, 2 D)
-is what a node gives to an edge where it is the target i, and where it is the source j.
+All networks of an architecture have one graph, and between two linked layers every edge exists. So
+edges are kept as (B, W, directions, D), one row for every weight in the order of the network's
+parameters and every direction, and what depends on a node alone is computed once per node: ``ends``
+(B, N, 2 D) is what a node gives to an edge where it is the target i, and where it is the source j.
 
 On a CPU, compiled kernels work on a few INRs at a time, whose edges stay in the cache, and threads
 share out these chunks. What a chunk computes from its edges is not kept for the backward pass but

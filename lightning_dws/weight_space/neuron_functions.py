@@ -29,7 +29,7 @@ def require_functions(
             wanted = ", ".join(activation for activation in ACTIVATIONS if activation in allowed)
             raise ValueError(
                 f"{name} is for {wanted} INRs alone ({why}), "
-                f"got an architecture with activation {architecture.activation!r}"
+                f"got activation {architecture.activation!r}"
             )
         raise ValueError(
             f"{name} is for networks alone that do nothing with hidden neurons but "
