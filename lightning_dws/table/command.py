@@ -21,7 +21,7 @@ from lightning_dws.table.pictures import draw_figures
 from lightning_dws.table.report import write_report
 from lightning_dws.table.results import Results
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
-from lightning_dws.table.scores import Scores, scores_of
+from lightning_dws.table.table_score import Scores, scores_of
 from lightning_dws.table.worker import CellJob, was_killed
 
 

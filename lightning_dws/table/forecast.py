@@ -8,7 +8,7 @@ from statistics import mean
 
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import Cell
-from lightning_dws.table.scores import Scores
+from lightning_dws.table.table_score import Scores
 from lightning_dws.table.worker import CellJob
 
 

@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
-from lightning_dws.table.scores import TableScore
 from lightning_dws.table.statistics import NUM_RESAMPLES
+from lightning_dws.table.table_score import TableScore
 
 _OF_ACCURACIES = f"""\
 Accuracy is measured on the test split at the checkpoint of the best validation accuracy; mean ±

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightning_dws.figures import save_figure
 from lightning_dws.table.grid import format_views
 from lightning_dws.table.results import BASELINE, Entry, Results
-from lightning_dws.table.scores import TableScore
+from lightning_dws.table.table_score import TableScore
 from lightning_dws.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from lightning_dws.table.claims import MARGIN, examine_claims
 from lightning_dws.table.grid import Coordinates, TableConfig, format_views
 from lightning_dws.table.method import describe_method
 from lightning_dws.table.results import BASELINE, Entry, Results
-from lightning_dws.table.scores import TableScore
 from lightning_dws.table.statistics import Estimate, rank_correlation
+from lightning_dws.table.table_score import TableScore
 
 
 def write_report(table: TableConfig, cells: CellStore, figures: Iterable[str] = ()) -> None:

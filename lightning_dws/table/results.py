@@ -11,13 +11,13 @@ from lightning_dws.table.cells import CellStore, Record
 from lightning_dws.table.grid import Coordinates, TableConfig
 from lightning_dws.table.published import Figure
 from lightning_dws.table.recorder import read_inrs
-from lightning_dws.table.scores import TableScore, scores_of
 from lightning_dws.table.statistics import (
     Estimate,
     mean_and_std,
     paired_bootstrap,
     paired_seeds,
 )
+from lightning_dws.table.table_score import TableScore, scores_of
 
 BASELINE = "none"
 

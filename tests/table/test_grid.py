@@ -13,7 +13,7 @@ from lightning_dws.table.cells import CellStore
 from lightning_dws.table.forecast import forecast
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.pieces import merge_pieces, settings_hash, words_of
-from lightning_dws.table.scores import scores_of
+from lightning_dws.table.table_score import scores_of
 
 ROOT = Path(__file__).parents[2]
 CLAIM = {"text": "x", "first": "MixUp", "second": "none"}
