@@ -4,8 +4,8 @@ Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spac
 
 Every parameter tensor of an INR has axes: weight l has neurons l+1 and neurons l, bias l has
 neurons l+1. The INR's inputs and outputs cannot be permuted, nor can the positions of a CNN's
-kernels; these axes are folded into the channels. What a layer computes from tensor S for tensor T
-is decided by the axes they share alone: see ``linear_maps``, the one rule.
+kernels; these axes are folded into the channels (``parameter_axes``). What a layer computes from
+tensor S for tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ class DWSLayer(IndexTensors):
 
     Args:
         tensors: The INRs' parameter tensors.
-        in_features: Channels per entry of a tensor, before.
+        in_features: Channels per entry of a tensor, before; None for raw entries.
         out_features: And after.
         set_layer: ``"attention"`` or ``"deepsets"``.
         reduction: How to pool: ``"max"``, ``"mean"`` or ``"sum"``.
@@ -88,7 +88,7 @@ class DWSLayer(IndexTensors):
     def __init__(
         self,
         tensors: list[ParameterTensor],
-        in_features: int,
+        in_features: int | None,
         out_features: int,
         set_layer: str,
         reduction: str,
@@ -96,7 +96,7 @@ class DWSLayer(IndexTensors):
     ) -> None:
         super().__init__()
         self.tensors, self.reduction = tensors, reduction
-        in_channels = [tensor.fold * in_features for tensor in tensors]
+        in_channels = [tensor.fold * (in_features or tensor.features) for tensor in tensors]
         out_channels = [tensor.fold * out_features for tensor in tensors]
         maps = linear_maps(tensors, set_layer)
         self.alongs: list[Axes] = sorted({block.along for block in maps}, key=len)
@@ -270,7 +270,7 @@ class DWSNet(nn.Module):
         self.layers = nn.ModuleList(
             DWSLayer(
                 self.tensors,
-                1 if layer == 0 else hidden_dim,
+                None if layer == 0 else hidden_dim,
                 hidden_dim,
                 set_layer,
                 reduction,
@@ -304,7 +304,6 @@ class DWSNet(nn.Module):
         if torch.is_autocast_enabled(device):
             parameters = parameters.to(torch.get_autocast_dtype(device))
         with torch.autocast(device, enabled=False):
-            # the raw entry is the one channel
             features = fold_tensors(batch.replace(parameters=parameters))
             for number, layer in enumerate(self.layers):
                 if number > 0:

@@ -1,7 +1,8 @@
 """The parameter tensors of networks, and which of their axes can be permuted.
 
-Fixed axes, such as an INR's inputs and outputs or the positions of a kernel, are folded into the
-channels. A tensor's features are (B, fold * channels, *axes).
+Inputs and outputs cannot be permuted: these axes are folded into the channels, in all layers. A
+tensor's features are (B, fold * channels, *axes). The positions of a kernel, or of a feature map
+that was flattened, are the first channels of an entry, as others have one.
 """
 
 import math
@@ -22,12 +23,14 @@ class ParameterTensor(NamedTuple):
         name: ``"weight0"``, ``"bias0"``, ...
         axes: The groups of hidden neurons along its permutable axes, in memory order, by number; an
             INR's are its layers.
-        fold: How many positions of other axes are folded into the channels.
+        fold: How many inputs or outputs are folded into the channels.
+        features: Numbers that an entry is: 1, or the positions of a kernel.
     """
 
     name: str
     axes: Axes
     fold: int
+    features: int = 1
 
     @property
     def is_loop(self) -> bool:
@@ -53,14 +56,17 @@ def parameter_tensors(architecture: Architecture) -> list[ParameterTensor]:
         ParameterTensor(
             spec.name,
             tuple(numbers[axis] for axis in spec.axes if axis is not None),
-            math.prod(n for n, axis in zip(spec.shape, spec.axes, strict=True) if axis is None),
+            math.prod(
+                n for n, axis in zip(spec.shape[:2], spec.axes, strict=False) if axis is None
+            ),
+            math.prod(spec.shape[2:]),
         )
         for _, spec in _in_order(architecture)
     ]
 
 
-def fold_tensors(batch: WeightBatch) -> list[Float[Tensor, "batch fold ..."]]:
-    """Give every tensor as features (B, fold, *axes), in the order of ``parameter_tensors``."""
+def fold_tensors(batch: WeightBatch) -> list[Float[Tensor, "batch _folded_features ..."]]:
+    """Give tensors as (B, fold * features, *axes), in the order of ``parameter_tensors``."""
     tensors, folded = batch.tensors, []
     for number, spec in _in_order(batch.architecture):
         fixed = [axis for axis, group in enumerate(spec.axes, start=1) if group is None]
