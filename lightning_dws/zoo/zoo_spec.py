@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.base import ImageSignals
+from lightning_dws.inrs.signals import SPLITS, SignalDataset
 from lightning_dws.inrs.store import StoreHeader
 from lightning_dws.weight_space import NetworkArchitecture
 from lightning_dws.zoo.cnn_shape import CNNShape
@@ -29,11 +29,11 @@ class ZooSpec:
         seed: Of all that is drawn.
 
     Raises:
-        ValueError: The images have no classes or are too small for the convolutions, or a CNN is
-            to be trained on more classes than there are.
+        ValueError: The signals are no images, or a CNN is to be trained on more classes than they
+            have.
     """
 
-    signals: ImageSignals
+    signals: SignalDataset
     channels: tuple[int, ...] = (8, 8, 8)
     kernel_size: int = 3
     stride: int = 1
@@ -41,6 +41,8 @@ class ZooSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if len(self.signals.grid_shape) != 2:
+            raise ValueError(f"CNNs are trained on images, and {self.signals.name} has none")
         most, there_are = self.training.num_classes[1], len(self.signals.classes)
         if most > there_are:
             raise ValueError(
@@ -54,9 +56,10 @@ class ZooSpec:
         Raises:
             DataError: There are none for training, or none to test on.
         """
+        self.signals.prepare(dict.fromkeys(SPLITS), show_progress=False)
         parts = {}
-        for split in ("train", "val", "test"):
-            order = self.signals.split(split)
+        for split in SPLITS:
+            order = self.signals.first(split, None)
             values = self.signals.values(order.object_id)
             images = values.mT.unflatten(2, self._image_size)
             parts[split] = (images, order.label)

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.func import functional_call, vmap
 
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import Digits, INRStore
+from lightning_dws.inrs import Digits, ImageFolder, INRStore
 from lightning_dws.zoo import ZooRecipe, ZooSpec, prepare_zoo, zoo_preparation
 from lightning_dws.zoo.cnn_training import MEASURES
 from lightning_dws.zoo.zoo_spec import split_indices
@@ -125,3 +127,26 @@ def test_wrong_options_are_one_line(tmp_path, capsys, words, message):
         main(["zoo", "fit", *WORDS, *words, f"--root={tmp_path}"])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_only_images_make_a_zoo(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["zoo", "fit", *WORDS, "--signals=lightning_dws.inrs.Solids"])
+    assert stop.value.code == 2
+    assert "CNNs are trained on images, and solids" in capsys.readouterr().err
+
+
+def test_a_folder_of_coloured_images_makes_one(tmp_path):
+    draws = np.random.default_rng(0)
+    for name in ("light", "dark"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = draws.integers(0, 255, (8, 8, 3)) // (1 if name == "light" else 4)
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    signals = ImageFolder(str(tmp_path / "images"), size=(8, 8), mode="colour")
+    training = ZooRecipe(batch_size=16, steps=(60, 60), num_classes=(2, 2))
+    spec = ZooSpec(signals, channels=(3, 3), training=training)
+    store = prepare_zoo(tmp_path / "zoo", spec, 10, show_progress=False)
+    assert store.architecture.tensors[0].shape == (3, 3, 3, 3)
+    assert float(store.columns(("test_accuracy",), "train").median()) > 0.6
