@@ -68,6 +68,24 @@ def test_the_order_of_channels_does_not_matter_and_every_coupling_does(name, mod
         assert change > 1e-6 * scale.max(), f"{spec.name} may be permuted alone"
 
 
+@pytest.mark.parametrize("model_name", ["attention", "deepsets"])
+@pytest.mark.parametrize("name", CNNS)
+@torch.no_grad()
+def test_features_are_permuted_as_the_weights_are(name, model_name):
+    batch = cnn_batch(name)
+    model = make_model(model_name, batch.architecture)
+    drawn = Permutation().draw(batch, torch.Generator().manual_seed(3))
+    moved = model.equivariant_features(Permutation()(batch, params=drawn))
+    expected = model.equivariant_features(batch)
+    for tensor, features, found in zip(model.tensors, expected, moved, strict=True):
+        assert features.shape[1] == 4 * tensor.fold
+        for number, axis in enumerate(tensor.axes, start=2):
+            order = drawn[f"permutation_{axis - 1}"]
+            rows = zip(features, order, strict=True)
+            features = torch.stack([own.index_select(number - 1, which) for own, which in rows])
+        torch.testing.assert_close(found, features, rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("model_name", MODELS)
 def test_every_parameter_of_a_model_learns(model_name):
     batch = cnn_batch("residual")
