@@ -5,11 +5,14 @@ node that queries where its pairs begin, and the keys from and to which they go;
 of every key where its pairs begin and the step to its next, and the queries from and to which they
 go. Of other pairs the features are 0. Arrays of entries have one axis, and say their shape here:
 
-edges (P, D), query (R, H, S), key (N, H, S), value (N, H, C), query_terms (R, H, D),
+edges (P, E), query (R, H, S), key (N, H, S), value (N, H, C), query_terms (R, H, D),
 key_terms (N, H, D), attention (R, N, H), gated_mean (R, H, C), edge_mean (R, H, D); parameters are
 forms (D, H, D), gates (H, C, D) and gate_bias (H, C). Scores are ``q_i . k_j + e . (query_term_i +
 key_term_j) + sum_dd' forms_dd' e_d e_d'``, values ``v_j * (gates e + gate_bias)``. Of the forms only
 those entries count whose d' is not before the block of d (``pack_forms``).
+
+E is D or, if that is even, one more: else equal channels of many pairs would be in few sets of the
+cache. The entries more are not used.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -53,6 +56,7 @@ def attend_group(
 ):  # fmt: skip
     """Compute attention, gated_mean and edge_mean."""
     R, N, H, S, C, D = sizes
+    E, W = D | 1, (H * C) | 1
     zero = splat(np.float32(0))
     for h in range(H):
         out = Matrix(attention, h, N * H, H)
@@ -61,29 +65,30 @@ def attend_group(
     for j in range(N):
         first, step, start, stop = columns[j]
         out = Matrix(attention, (start * N + j) * H, 1, N * H)
-        e = Matrix(edges, first * D, 1, step * D)
+        e = Matrix(edges, first * E, 1, step * E)
         multiply_lanes(H, stop - start, D, Matrix(key_terms, j * H * D, D, 1), e, out, True)
-    mapped = np.empty(_PAIRS * FORM_BLOCK * H * LANES, np.float32)
-    gated = np.empty(_PAIRS * H * C * LANES, np.float32)
+    mapped = np.empty(_PAIRS * (FORM_BLOCK * H + 1) * LANES, np.float32)
+    gated = np.empty(_PAIRS * W * LANES, np.float32)
     for i in range(R):
         first, start, stop = rows[i]
         out = Matrix(attention, (i * N + start) * H, 1, H)
-        e = Matrix(edges, first * D, 1, D)
+        e = Matrix(edges, first * E, 1, E)
         multiply_lanes(H, stop - start, D, Matrix(query_terms, i * H * D, D, 1), e, out, True)
         for j in range(start, stop, _PAIRS):
             count = min(_PAIRS, stop - j)
             for d in range(0, D, FORM_BLOCK):
                 block = min(FORM_BLOCK, D - d)
-                e = Matrix(edges, (first + j - start) * D + d, 1, D)
+                M = (block * H) | 1
+                e = Matrix(edges, (first + j - start) * E + d, 1, E)
                 form = Matrix(forms, d * H * D + d, D, 1)
-                multiply(block * H, count, D - d, form, e, Matrix(mapped, 0, 1, block * H), False)
+                multiply(block * H, count, D - d, form, e, Matrix(mapped, 0, 1, M), False)
                 for pair in range(count):
                     for h in range(H):
                         place = (i * N + j + pair) * H + h
                         score = load(attention, place)
                         for f in range(block):
-                            own = load(edges, (first + j - start + pair) * D + d + f)
-                            score = score + own * load(mapped, (pair * block + f) * H + h)
+                            own = load(edges, (first + j - start + pair) * E + d + f)
+                            score = score + own * load(mapped, pair * M + f * H + h)
                         store(attention, place, score)
         for h in range(H):
             highest = load(attention, i * N * H + h)
@@ -98,7 +103,7 @@ def attend_group(
             for j in range(N):
                 place = (i * N + j) * H + h
                 store(attention, place, load(attention, place) / total)
-        e, out = Matrix(edges, first * D, D, 1), Matrix(edge_mean, i * H * D, D, 1)
+        e, out = Matrix(edges, first * E, E, 1), Matrix(edge_mean, i * H * D, D, 1)
         p = Matrix(attention, (i * N + start) * H, 1, H)
         multiply_lanes(H, D, stop - start, p, e, out, False)
         for h in range(H):
@@ -113,8 +118,8 @@ def attend_group(
                 store(gated_mean, i * H * C + place, total)
         for j in range(start, stop, _PAIRS):
             count = min(_PAIRS, stop - j)
-            e = Matrix(edges, (first + j - start) * D, 1, D)
-            multiply(H * C, count, D, Matrix(gates, 0, D, 1), e, Matrix(gated, 0, 1, H * C), False)
+            e = Matrix(edges, (first + j - start) * E, 1, E)
+            multiply(H * C, count, D, Matrix(gates, 0, D, 1), e, Matrix(gated, 0, 1, W), False)
             for h in range(H):
                 for c in range(C):
                     place = h * C + c
@@ -122,7 +127,7 @@ def attend_group(
                     for pair in range(count):
                         p_h = load(attention, (i * N + j + pair) * H + h)
                         v = load(value, (j + pair) * H * C + place)
-                        total = total + p_h * v * load(gated, pair * H * C + place)
+                        total = total + p_h * v * load(gated, pair * W + place)
                     store(gated_mean, i * H * C + place, total)
 
 
@@ -139,8 +144,9 @@ def attend_group_backward(
     and their transposes; grad_scores (R, N, H) are those of the scores.
     """
     R, N, H, S, C, D = sizes
+    E, W = D | 1, (H * C) | 1
     zero = splat(np.float32(0))
-    wide = np.empty(_PAIRS * max(FORM_BLOCK * H, H * C) * LANES, np.float32)
+    wide = np.empty(_PAIRS * max(FORM_BLOCK * H + 1, W) * LANES, np.float32)
     for i in range(R):
         first, start, stop = rows[i]
         here = (i * N + start) * H
@@ -161,8 +167,8 @@ def attend_group_backward(
                         store(grad_gate_bias, place, old + p * grad * v)
                     store(grad_scores, (i * N + j) * H + h, total)
         for j in range(start, stop, _PAIRS):
-            count, pairs = min(_PAIRS, stop - j), (first + j - start) * D
-            e, gated = Matrix(edges, pairs, 1, D), Matrix(wide, 0, 1, H * C)
+            count, pairs = min(_PAIRS, stop - j), (first + j - start) * E
+            e, gated = Matrix(edges, pairs, 1, E), Matrix(wide, 0, 1, W)
             multiply(H * C, count, D, Matrix(gates, 0, D, 1), e, gated, False)
             for pair in range(count):
                 for h in range(H):
@@ -171,17 +177,17 @@ def attend_group_backward(
                     for c in range(C):
                         place, node = h * C + c, (j + pair) * H * C + h * C + c
                         grad = load(grad_gated_mean, i * H * C + place)
-                        gate, v = load(wide, pair * H * C + place), load(value, node)
+                        gate, v = load(wide, pair * W + place), load(value, node)
                         total = total + grad * v * gate
                         grad = grad * p
                         store(grad_value, node, load(grad_value, node) + grad * gate)
-                        store(wide, pair * H * C + place, grad * v)
+                        store(wide, pair * W + place, grad * v)
                     store(grad_scores, share, total)
-            out = Matrix(grad_edges, pairs, 1, D)
+            out = Matrix(grad_edges, pairs, 1, E)
             multiply(D, count, H * C, Matrix(gates, 0, 1, D), gated, out, True)
-            e, out = Matrix(edges, pairs, D, 1), Matrix(grad_gates, 0, D, 1)
+            e, out = Matrix(edges, pairs, E, 1), Matrix(grad_gates, 0, D, 1)
             multiply_lanes(H * C, D, count, gated, e, out, True)
-        e, grad_e = Matrix(edges, first * D, 1, D), Matrix(grad_edges, first * D, 1, D)
+        e, grad_e = Matrix(edges, first * E, 1, E), Matrix(grad_edges, first * E, 1, E)
         own, own_t = (
             Matrix(grad_edge_mean, i * H * D, D, 1), Matrix(grad_edge_mean, i * H * D, 1, D)
         )  # fmt: skip
@@ -197,31 +203,32 @@ def attend_group_backward(
                 place = (i * N + j) * H + h
                 grad = load(attention, place) * (load(grad_scores, place) - mean)
                 store(grad_scores, place, grad)
-        by_key, out = Matrix(edges, first * D, D, 1), Matrix(grad_query_terms, i * H * D, D, 1)
+        by_key, out = Matrix(edges, first * E, E, 1), Matrix(grad_query_terms, i * H * D, D, 1)
         multiply_lanes(H, D, stop - start, grad_p, by_key, out, False)
         own_t = Matrix(query_terms, i * H * D, 1, D)
         multiply_lanes(D, stop - start, H, own_t, grad_p, grad_e, True)
         for j in range(start, stop, _PAIRS):
-            count, pairs = min(_PAIRS, stop - j), (first + j - start) * D
+            count, pairs = min(_PAIRS, stop - j), (first + j - start) * E
             for d in range(0, D, FORM_BLOCK):
                 block = min(FORM_BLOCK, D - d)
+                M = (block * H) | 1
                 for pair in range(count):
                     for f in range(block):
-                        own_e = load(edges, pairs + pair * D + d + f)
+                        own_e = load(edges, pairs + pair * E + d + f)
                         for h in range(H):
                             grad = load(grad_scores, (i * N + j + pair) * H + h)
-                            store(wide, (pair * block + f) * H + h, grad * own_e)
-                weighted, out = Matrix(wide, 0, 1, block * H), Matrix(grad_edges, pairs, 1, D)
+                            store(wide, pair * M + f * H + h, grad * own_e)
+                weighted, out = Matrix(wide, 0, 1, M), Matrix(grad_edges, pairs, 1, E)
                 form = Matrix(both_forms, d * H * D, 1, D)
                 multiply(D, count, block * H, form, weighted, out, True)
-                e, out = Matrix(edges, pairs + d, D, 1), Matrix(grad_forms, d * H * D + d, D, 1)
+                e, out = Matrix(edges, pairs + d, E, 1), Matrix(grad_forms, d * H * D + d, D, 1)
                 multiply_lanes(block * H, D - d, count, weighted, e, out, True)
     for j in range(N):
         first, step, start, stop = columns[j]
         grad = Matrix(grad_scores, (start * N + j) * H, 1, N * H)
-        e, out = Matrix(edges, first * D, step * D, 1), Matrix(grad_key_terms, j * H * D, D, 1)
+        e, out = Matrix(edges, first * E, step * E, 1), Matrix(grad_key_terms, j * H * D, D, 1)
         multiply_lanes(H, D, stop - start, grad, e, out, False)
-        own_t, out = Matrix(key_terms, j * H * D, 1, D), Matrix(grad_edges, first * D, 1, step * D)
+        own_t, out = Matrix(key_terms, j * H * D, 1, D), Matrix(grad_edges, first * E, 1, step * E)
         multiply_lanes(D, stop - start, H, own_t, grad, out, True)
     for h in range(H):
         q, k = Matrix(query, h * S, H * S, 1), Matrix(key, h * S, H * S, 1)

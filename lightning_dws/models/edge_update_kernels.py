@@ -1,8 +1,8 @@
 """Updates of the edges of the INRs of a group, compiled by Numba: an INR in each lane.
 
 Pairs, ``rows`` and ``columns`` are as in ``attention_kernels``, of all N nodes; updated are those of
-the last R nodes to all. Arrays of entries: edges (P, D), query_terms (R, F), key_terms (N, F),
-updated (R, N, D). ``keep`` (2, R, N, D) are the bits of the lanes that dropout keeps, or empty.
+the last R nodes to all. Arrays of entries: edges (P, E), query_terms (R, F), key_terms (N, F),
+updated (R, N, E). ``keep`` (2, R, N, D) are the bits of the lanes that dropout keeps, or empty.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
@@ -59,47 +59,53 @@ class _Block(NamedTuple):
 
 
 @njit
+def _new_features(channels):
+    return np.empty(_PAIRS * (channels | 1) * LANES, np.float32)
+
+
+@njit
 def _new_block(D, F):
     return _Block(
-        np.empty(_PAIRS * F * LANES, np.float32),
-        np.empty(_PAIRS * F * LANES, np.float32),
-        np.empty(_PAIRS * D * LANES, np.float32),
+        _new_features(F),
+        _new_features(F),
+        _new_features(D),
         np.empty(_PAIRS * LANES, np.float32),
-        np.empty(_PAIRS * D * LANES, np.float32),
+        _new_features(D),
     )
 
 
 @njit(error_model="numpy")
 def _finish_block(count, D, F, block, e, out, bias, norm, keep, keep_start):
     """Give ``norm(e + keep * (out gelu(hidden) + bias))`` from hidden, where e is in the result."""
-    for place in range(count * F):
+    E, G = D | 1, F | 1
+    for place in range(count * G):
         store(block.active, place, gelu(load(block.hidden, place)))
-    x = block.normalised
-    multiply(D, count, F, Matrix(out, 0, F, 1), Matrix(block.active, 0, 1, F), Matrix(x, 0, 1, D), False)
+    x, active = block.normalised, Matrix(block.active, 0, 1, G)
+    multiply(D, count, F, Matrix(out, 0, F, 1), active, Matrix(x, 0, 1, E), False)
     share = splat(np.float32(1 / D))
     for pair in range(count):
         mean = splat(np.float32(0))
         for d in range(D):
-            place = pair * D + d
+            place = pair * E + d
             added = load(x, place) + splat(bias[d])
             if keep.size > 0:
-                added = keep_lanes(keep[keep_start + place], added)
+                added = keep_lanes(keep[keep_start + pair * D + d], added)
             added = added + load(e, place)
             store(x, place, added)
             mean = mean + added
         mean = mean * share
         variance = splat(np.float32(0))
         for d in range(D):
-            centred = load(x, pair * D + d) - mean
-            store(x, pair * D + d, centred)
+            centred = load(x, pair * E + d) - mean
+            store(x, pair * E + d, centred)
             variance = variance + centred * centred
         std = square_root(variance * share + splat(np.float32(1e-5)))
         inverse = splat(np.float32(1)) / std
         store(block.inverse_std, pair, inverse)
         for d in range(D):
-            normalised = load(x, pair * D + d) * inverse
-            store(x, pair * D + d, normalised)
-            store(block.result, pair * D + d, normalised * splat(norm[d]) + splat(norm[D + d]))
+            normalised = load(x, pair * E + d) * inverse
+            store(x, pair * E + d, normalised)
+            store(block.result, pair * E + d, normalised * splat(norm[d]) + splat(norm[D + d]))
 
 
 @njit(error_model="numpy")
@@ -108,11 +114,12 @@ def _block_backward(
     grad_update, grad_hidden,
 ):  # fmt: skip
     """Turn the gradient of the result into that of e, and give that of hidden."""
+    E, G = D | 1, F | 1
     share = splat(np.float32(1 / D))
     for pair in range(count):
         mean, projection = splat(np.float32(0)), splat(np.float32(0))
         for d in range(D):
-            place = pair * D + d
+            place = pair * E + d
             own, normalised = load(grad, place), load(block.normalised, place)
             store(grad_norm, d, load(grad_norm, d) + own * normalised)
             store(grad_norm, D + d, load(grad_norm, D + d) + own)
@@ -123,19 +130,19 @@ def _block_backward(
         mean, projection = mean * share, projection * share
         inverse = load(block.inverse_std, pair)
         for d in range(D):
-            place = pair * D + d
+            place = pair * E + d
             own = load(grad, place) - mean - load(block.normalised, place) * projection
             own = own * inverse
             store(grad, place, own)
             if keep.size > 0:
-                own = keep_lanes(keep[keep_start + place], own)
+                own = keep_lanes(keep[keep_start + pair * D + d], own)
             store(grad_update, place, own)
             store(grad_bias, d, load(grad_bias, d) + own)
-    update = Matrix(grad_update, 0, 1, D)
-    multiply(F, count, D, Matrix(out, 0, 1, F), update, Matrix(grad_hidden, 0, 1, F), False)
-    active, total = Matrix(block.active, 0, F, 1), Matrix(grad_out, 0, F, 1)
+    update = Matrix(grad_update, 0, 1, E)
+    multiply(F, count, D, Matrix(out, 0, 1, F), update, Matrix(grad_hidden, 0, 1, G), False)
+    active, total = Matrix(block.active, 0, G, 1), Matrix(grad_out, 0, F, 1)
     multiply_lanes(D, F, count, update, active, total, True)
-    for place in range(count * F):
+    for place in range(count * G):
         slope = gelu_slope(load(block.hidden, place))
         store(grad_hidden, place, load(grad_hidden, place) * slope)
 
@@ -145,30 +152,31 @@ def _two_blocks(
     i, j, count, R, N, D, F, row, column, edges, query_terms, key_terms, maps, keep, first, second, e,
 ):  # fmt: skip
     """Compute the edges of query i to keys from j."""
+    E, G = D | 1, F | 1
     for pair in range(count):
         for f in range(F):
             value = load(query_terms, i * F + f) + load(key_terms, (j + pair) * F + f)
-            store(first.hidden, pair * F + f, value)
+            store(first.hidden, pair * G + f, value)
     for pair in range(count):
         for d in range(D):
             value = splat(maps.no_edge[d])
             if row[1] <= j + pair < row[2]:
-                value = value + load(edges, (row[0] + j + pair - row[1]) * D + d)
-            store(e, pair * D + d, value)
+                value = value + load(edges, (row[0] + j + pair - row[1]) * E + d)
+            store(e, pair * E + d, value)
     low, high = max(j, row[1]), min(j + count, row[2])
     if low < high:
-        own = Matrix(edges, (row[0] + low - row[1]) * D, 1, D)
-        hidden = Matrix(first.hidden, (low - j) * F, 1, F)
+        own = Matrix(edges, (row[0] + low - row[1]) * E, 1, E)
+        hidden = Matrix(first.hidden, (low - j) * G, 1, G)
         multiply(F, high - low, D, Matrix(maps.own, 0, D, 1), own, hidden, True)
     low, high = max(j, column[2]), min(j + count, column[3])
     if low < high:
         place = column[0] + (low - column[2]) * column[1]
-        opposite = Matrix(edges, place * D, 1, column[1] * D)
-        hidden = Matrix(first.hidden, (low - j) * F, 1, F)
+        opposite = Matrix(edges, place * E, 1, column[1] * E)
+        hidden = Matrix(first.hidden, (low - j) * G, 1, G)
         multiply(F, high - low, D, Matrix(maps.opposite, 0, D, 1), opposite, hidden, True)
     start = (i * N + j) * D
     _finish_block(count, D, F, first, e, maps.out, maps.out_bias, maps.norm, keep, start)
-    result, hidden = Matrix(first.result, 0, 1, D), Matrix(second.hidden, 0, 1, F)
+    result, hidden = Matrix(first.result, 0, 1, E), Matrix(second.hidden, 0, 1, G)
     multiply(F, count, D, Matrix(maps.mlp_in, 0, D, 1), result, hidden, False)
     start += R * N * D
     _finish_block(
@@ -179,8 +187,8 @@ def _two_blocks(
 @kernel
 def update_group(R, N, D, F, rows, columns, edges, query_terms, key_terms, maps, keep, updated):
     """Compute the updated edges."""
-    first, second = _new_block(D, F), _new_block(D, F)
-    e = np.empty(_PAIRS * D * LANES, np.float32)
+    E, G = D | 1, F | 1
+    first, second, e = _new_block(D, F), _new_block(D, F), _new_features(D)
     for i in range(R):
         row, column = rows[N - R + i], columns[N - R + i]
         for j in range(0, N, _PAIRS):
@@ -189,8 +197,8 @@ def update_group(R, N, D, F, rows, columns, edges, query_terms, key_terms, maps,
                 i, j, count, R, N, D, F, row, column, edges, query_terms, key_terms, maps, keep,
                 first, second, e,
             )  # fmt: skip
-            for place in range(count * D):
-                store(updated, (i * N + j) * D + place, load(second.result, place))
+            for place in range(count * E):
+                store(updated, (i * N + j) * E + place, load(second.result, place))
 
 
 @kernel
@@ -199,10 +207,9 @@ def update_group_backward(
     grad_updated, grad_edges, grad_query_terms, grad_key_terms, grads,
 ):  # fmt: skip
     """Add to the gradients, which begin as zeros; each lane has its INR's."""
-    first, second = _new_block(D, F), _new_block(D, F)
-    e = np.empty(_PAIRS * D * LANES, np.float32)
-    grad, grad_update = np.empty_like(e), np.empty_like(e)
-    grad_hidden = np.empty_like(first.hidden)
+    E, G = D | 1, F | 1
+    first, second, e = _new_block(D, F), _new_block(D, F), _new_features(D)
+    grad, grad_update, grad_hidden = _new_features(D), _new_features(D), _new_features(F)
     for i in range(R):
         row, column = rows[N - R + i], columns[N - R + i]
         for j in range(0, N, _PAIRS):
@@ -211,44 +218,44 @@ def update_group_backward(
                 i, j, count, R, N, D, F, row, column, edges, query_terms, key_terms, maps, keep,
                 first, second, e,
             )  # fmt: skip
-            for place in range(count * D):
-                store(grad, place, load(grad_updated, start + place))
+            for place in range(count * E):
+                store(grad, place, load(grad_updated, (i * N + j) * E + place))
             _block_backward(
                 count, D, F, second, grad, maps.mlp_out, maps.mlp_norm, keep, start + R * N * D,
                 grads.mlp_out, grads.mlp_out_bias, grads.mlp_norm, grad_update, grad_hidden,
             )  # fmt: skip
-            hidden, result = Matrix(grad_hidden, 0, 1, F), Matrix(first.result, 0, D, 1)
+            hidden, result = Matrix(grad_hidden, 0, 1, G), Matrix(first.result, 0, E, 1)
             multiply_lanes(F, D, count, hidden, result, Matrix(grads.mlp_in, 0, D, 1), True)
-            multiply(D, count, F, Matrix(maps.mlp_in, 0, 1, D), hidden, Matrix(grad, 0, 1, D), True)
+            multiply(D, count, F, Matrix(maps.mlp_in, 0, 1, D), hidden, Matrix(grad, 0, 1, E), True)
             _block_backward(
                 count, D, F, first, grad, maps.out, maps.norm, keep, start,
                 grads.out, grads.out_bias, grads.norm, grad_update, grad_hidden,
             )  # fmt: skip
             for pair in range(count):
                 for f in range(F):
-                    own = load(grad_hidden, pair * F + f)
+                    own = load(grad_hidden, pair * G + f)
                     place = (j + pair) * F + f
                     store(grad_key_terms, place, load(grad_key_terms, place) + own)
                     place = i * F + f
                     store(grad_query_terms, place, load(grad_query_terms, place) + own)
                 for d in range(D):
-                    own = load(grad, pair * D + d)
+                    own = load(grad, pair * E + d)
                     store(grads.no_edge, d, load(grads.no_edge, d) + own)
                     if row[1] <= j + pair < row[2]:
-                        place = (row[0] + j + pair - row[1]) * D + d
+                        place = (row[0] + j + pair - row[1]) * E + d
                         store(grad_edges, place, load(grad_edges, place) + own)
             low, high = max(j, row[1]), min(j + count, row[2])
             if low < high:
-                place = (row[0] + low - row[1]) * D
-                hidden = Matrix(grad_hidden, (low - j) * F, 1, F)
+                place = (row[0] + low - row[1]) * E
+                hidden = Matrix(grad_hidden, (low - j) * G, 1, G)
                 total = Matrix(grads.own, 0, D, 1)
-                multiply_lanes(F, D, high - low, hidden, Matrix(edges, place, D, 1), total, True)
-                total = Matrix(grad_edges, place, 1, D)
+                multiply_lanes(F, D, high - low, hidden, Matrix(edges, place, E, 1), total, True)
+                total = Matrix(grad_edges, place, 1, E)
                 multiply(D, high - low, F, Matrix(maps.own, 0, 1, D), hidden, total, True)
             low, high = max(j, column[2]), min(j + count, column[3])
             if low < high:
-                place = (column[0] + (low - column[2]) * column[1]) * D
-                hidden, step = Matrix(grad_hidden, (low - j) * F, 1, F), column[1] * D
+                place = (column[0] + (low - column[2]) * column[1]) * E
+                hidden, step = Matrix(grad_hidden, (low - j) * G, 1, G), column[1] * E
                 total = Matrix(grads.opposite, 0, D, 1)
                 multiply_lanes(F, D, high - low, hidden, Matrix(edges, place, step, 1), total, True)
                 total = Matrix(grad_edges, place, 1, step)

@@ -8,8 +8,10 @@ Attention: Generalizing Transformers for Graph-Structured Tasks".
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lightning_dws.models.architecture_check import check_architecture
+from lightning_dws.models.dense_pna import compose
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
@@ -29,6 +31,7 @@ from lightning_dws.models.relational_lanes import (
 )
 from lightning_dws.models.relational_layers import EdgeUpdate, RelationalLayer
 from lightning_dws.models.standardize import Standardize
+from lightning_dws.models.weight_encoding import encode_weights, interpolate, tabulate
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 
@@ -144,12 +147,11 @@ class NeuralGraphTransformer(nn.Module):
     def _encode_edges(self, standardized: WeightBatch) -> Tensor | LanePairs:
         """Give features of all pairs, (B, D, N, N): from the first to the second node."""
         widths, size = self.architecture.widths, self.graph.num_nodes
-        by_input = torch.cat([weight.mT.flatten(1) for weight in standardized.weights], 1)
-        no_edge = self.edge_in(self.encode_weight(by_input.new_zeros(1, 1)))
-        encoded = self.edge_in(self.encode_weight(by_input[..., None]))
-        if takes_lanes(by_input):
-            features = to_lanes(encoded - no_edge)
-            return LanePairs(features, bipartite_places(widths), size, no_edge[0])
+        weights = torch.cat([weight.mT.flatten(1) for weight in standardized.weights], 1)
+        if takes_lanes(weights):
+            return self._encode_in_lanes(weights)
+        no_edge = self.edge_in(self.encode_weight(weights.new_zeros(1, 1)))
+        encoded = self.edge_in(self.encode_weight(weights[..., None]))
         edges = no_edge.mT[:, :, None].repeat(len(standardized), 1, size, size)
         counts = [out * in_ for out, in_ in self.architecture.weight_shapes]
         first = 0
@@ -160,6 +162,23 @@ class NeuralGraphTransformer(nn.Module):
             first = target
         return edges  # type: ignore[no-any-return]
 
+    def _encode_in_lanes(self, weights: Tensor) -> LanePairs:
+        """Give features of the pairs that have a weight (B, W), ordered by input neurons."""
+        encoding = (
+            self.encode_weight[0].frequencies.T,
+            *compose(self.edge_in, self.encode_weight[1]),
+        )
+        tabulated = None if weights.requires_grad else tabulate(weights, *encoding)
+        if tabulated is None:
+            encoded = encode_weights(weights, *encoding)[:, :, 0]
+        else:
+            table, positions = tabulated
+            encoded = interpolate(positions, table)[:, :, 0]
+        no_edge = encode_weights(weights.new_zeros(()), *encoding)[0]
+        padded = functional.pad(encoded - no_edge, (0, 1 - no_edge.numel() % 2))
+        places = bipartite_places(self.architecture.widths)
+        return LanePairs(to_lanes(padded), places, self.graph.num_nodes, no_edge)
+
     def _transform(self, nodes: Tensor, edges: Tensor | LanePairs) -> Tensor:
         """Apply the layers; of the last one's nodes only those that are read out, (B, R, D)."""
         out_nodes = self.graph.num_nodes
@@ -168,11 +187,11 @@ class NeuralGraphTransformer(nn.Module):
         if len(self.layers) == 1:
             is_lanes = isinstance(edges, LanePairs)
             edges = last_queries(edges, out_nodes) if is_lanes else edges[:, :, -out_nodes:]
-        nodes = self.layers[0](nodes, edges)
+        nodes, edges = self.layers[0](nodes, edges)
         for number, (update, layer) in enumerate(
             zip(self.edge_updates, self.layers[1:], strict=True), start=2
         ):
             is_last = number == len(self.layers)
             edges = update(nodes, edges, out_nodes if is_last else self.graph.num_nodes)
-            nodes = layer(nodes, edges)
+            nodes, edges = layer(nodes, edges)
         return nodes

@@ -98,8 +98,13 @@ def attend_in_lanes(
 ) -> tuple[
     Float[Tensor, "batch queries heads value_channels"],
     Float[Tensor, "batch queries heads channels"],
+    LanePairs,
 ]:
-    """Compute what ``relational_attention.attend`` does."""
+    """Compute what ``relational_attention.attend`` does.
+
+    Returns:
+        That, and the pairs for whatever comes next: gradients of these are added up in one place.
+    """
     query_terms = torch.einsum("bihc,hcd->bihd", query, edge_key)
     key_terms = torch.einsum("bjhc,hcd->bjhd", key, edge_query)
     forms = torch.einsum("hcd,hce->hde", edge_query, edge_key)
@@ -112,7 +117,7 @@ def attend_in_lanes(
         key = torch.cat([key, (key_terms @ pairs.no_edge)[..., None]], -1)
         query_terms = query_terms + shared
         gate_bias = (gates @ pairs.no_edge).flatten()
-    gated_mean, edge_mean = _AttendInLanes.apply(  # type: ignore[no-untyped-call]
+    gated_mean, edge_mean, features = _AttendInLanes.apply(  # type: ignore[no-untyped-call]
         pairs.places,
         pairs.features,
         *map(to_lanes, (query, key, value, query_terms, key_terms)),
@@ -121,7 +126,9 @@ def attend_in_lanes(
         gate_bias,
     )
     gated_mean, edge_mean = (from_lanes(x, len(query)) for x in (gated_mean, edge_mean))
-    return gated_mean, edge_mean if pairs.no_edge is None else edge_mean + pairs.no_edge
+    if pairs.no_edge is not None:
+        edge_mean = edge_mean + pairs.no_edge
+    return gated_mean, edge_mean, pairs._replace(features=features)
 
 
 def pack_forms(
@@ -146,10 +153,12 @@ class _AttendInLanes(torch.autograd.Function):
         query_terms: Tensor,
         key_terms: Tensor,
         *parameters: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         groups, queries, heads, score_channels, lanes = query.shape
         nodes, value_channels = value.shape[1], value.shape[3]
-        ctx.sizes = Sizes(queries, nodes, heads, score_channels, value_channels, edges.shape[2])
+        channels = query_terms.shape[3]
+        ctx.sizes = Sizes(queries, nodes, heads, score_channels, value_channels, channels)
         ctx.places = places
         attention = edges.new_empty(groups, queries, nodes, heads, lanes)
         gated_mean = edges.new_empty(groups, queries, heads, value_channels, lanes)
@@ -168,16 +177,18 @@ class _AttendInLanes(torch.autograd.Function):
 
         map_in_threads(attend, range(groups))
         ctx.save_for_backward(*inputs, *parameters, attention)
-        return gated_mean, edge_mean
+        return gated_mean, edge_mean, edges
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+    def backward(ctx: Any, grad_gated: Tensor, grad_mean: Tensor, grad_edges: Tensor | None) -> Any:
         *inputs, forms, gates, gate_bias, attention = ctx.saved_tensors
         both_forms = (forms + forms.transpose(0, 2)).contiguous()
-        grad_outputs = tuple(grad.contiguous() for grad in grad_outputs)
+        grad_outputs = (grad_gated.contiguous(), grad_mean.contiguous())
         groups, lanes = len(attention), attention.shape[-1]
-        grad_inputs = [torch.zeros_like(x) for x in inputs]
+        grad_inputs = [torch.zeros_like(x) for x in inputs[1:]]
+        # Nobody else has the gradient that comes from the update of edges.
+        grad_inputs.insert(0, torch.zeros_like(inputs[0]) if grad_edges is None else grad_edges)
         grad_parameters = [x.new_zeros(groups, *x.shape, lanes) for x in (forms, gates, gate_bias)]
         grads = (*grad_inputs, *grad_parameters)
 
@@ -201,7 +212,7 @@ def update_in_lanes(
 ) -> LanePairs:
     """Compute what ``relational_edges.update_edges`` does, of the last nodes, to all."""
     nodes = len(pairs.places.rows)
-    no_edge = pairs.features.new_zeros(pairs.features.shape[2])
+    no_edge = terms.out_bias.new_zeros(terms.out_bias.shape)
     query_terms = terms.query_terms.mT
     if pairs.no_edge is not None:
         no_edge = pairs.no_edge
@@ -254,8 +265,8 @@ class _UpdateInLanes(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         groups, queries, hidden, lanes = query_terms.shape
-        nodes, channels = key_terms.shape[1], edges.shape[2]
-        updated = edges.new_empty(groups, queries * nodes, channels, lanes)
+        nodes, channels = key_terms.shape[1], len(parameters[-1])
+        updated = edges.new_empty(groups, queries * nodes, channels | 1, lanes)
         ctx.fixed = (queries, nodes, channels, hidden, *places)
         ctx.keep = keep
         inputs = (edges, query_terms, key_terms)

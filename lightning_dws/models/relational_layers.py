@@ -16,6 +16,7 @@ from lightning_dws.models.relational_lanes import LanePairs, attend_in_lanes, up
 
 Nodes = Float[Tensor, "batch nodes node_channels"]
 Queries = Float[Tensor, "batch queries node_channels"]
+AnyPairs = Pairs | LanePairs
 
 
 class RelationalLayer(nn.Module):
@@ -51,12 +52,13 @@ class RelationalLayer(nn.Module):
         self.mlp_norm = nn.LayerNorm(node_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, nodes: Nodes, edges: Pairs | LanePairs) -> Queries:
-        """Give the last nodes, those that query, from all."""
-        attended = self.attention_out(self.attention(nodes, edges))
+    def forward(self, nodes: Nodes, edges: AnyPairs) -> tuple[Queries, AnyPairs]:
+        """Give the last nodes, those that query, from all; and the edges, as they are."""
+        attended, edges = self.attention(nodes, edges)
+        attended = self.attention_out(attended)
         nodes = nodes[:, -attended.shape[1] :]
         nodes = self.attention_norm(nodes + self.dropout(attended))
-        return self.mlp_norm(nodes + self.dropout(self.mlp(nodes)))  # type: ignore[no-any-return]
+        return self.mlp_norm(nodes + self.dropout(self.mlp(nodes))), edges
 
 
 class RelationalAttention(nn.Module):
@@ -79,8 +81,8 @@ class RelationalAttention(nn.Module):
         self.edge_maps = _xavier_linear(edge_dim, 4 * dim, bias=False)
         self.out = _xavier_linear(dim, node_dim)
 
-    def forward(self, nodes: Nodes, edges: Pairs | LanePairs) -> Queries:
-        """Give what the last nodes, those that query, gather from all."""
+    def forward(self, nodes: Nodes, edges: AnyPairs) -> tuple[Queries, AnyPairs]:
+        """Give what the last nodes, those that query, gather from all; and the edges."""
         mapped = self.node_maps(nodes).unflatten(-1, (self.num_heads, 3, -1))
         query, key, value = mapped.unbind(-2)  # (B, N, H, C) each
         edge_maps = self.edge_maps.weight.unflatten(0, (self.num_heads, 4, -1))
@@ -88,7 +90,7 @@ class RelationalAttention(nn.Module):
         edge_query = edge_query * self.scale
         if isinstance(edges, LanePairs):
             query = query[:, -edges.num_queries :] * self.scale
-            gated_mean, edge_mean = attend_in_lanes(
+            gated_mean, edge_mean, edges = attend_in_lanes(
                 edges, query, key, value, edge_query, edge_key, gates
             )
         else:
@@ -107,7 +109,7 @@ class RelationalAttention(nn.Module):
             )
             gated_mean = gated_mean.permute(0, 3, 1, 2)
         edge_part = torch.einsum("hcd,brhd->brhc", edge_value, edge_mean)
-        return self.out((gated_mean + edge_part).flatten(2))  # type: ignore[no-any-return]
+        return self.out((gated_mean + edge_part).flatten(2)), edges
 
 
 class EdgeUpdate(nn.Module):
@@ -140,7 +142,7 @@ class EdgeUpdate(nn.Module):
         nodes: Nodes,
         edges: Float[Tensor, "batch channels nodes nodes"] | LanePairs,
         num_queries: int,
-    ) -> Pairs | LanePairs:
+    ) -> AnyPairs:
         """Give the edges of the last nodes, those that query, to all."""
         own_map, opposite_map = self.edge.weight.chunk(2, 1)
         query_terms = self.query(nodes[:, -num_queries:]) + self.edge.bias
