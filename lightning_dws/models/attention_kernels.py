@@ -3,19 +3,21 @@
 The pairs of an INR that have features stand in one axis of P pairs. ``rows`` (R, 3) says of every
 node that queries where its pairs begin, and the keys from and to which they go; ``columns`` (N, 4)
 of every key where its pairs begin and the step to its next, and the queries from and to which they
-go. Of other pairs the features are 0. Arrays of entries have one axis, and say their shape here:
+go. Of other pairs the features are 0. Arrays have one axis; these are their shapes, in entries:
 
 edges (P, E), query (R, H, S), key (N, H, S), value (N, H, C), query_terms (R, H, D),
 key_terms (N, H, D), attention (R, N, H), gated_mean (R, H, C), edge_mean (R, H, D); parameters are
 forms (D, H, D), gates (H, C, D) and gate_bias (H, C). Scores are ``q_i . k_j + e . (query_term_i +
-key_term_j) + sum_dd' forms_dd' e_d e_d'``, values ``v_j * (gates e + gate_bias)``. Of the forms only
-those entries count whose d' is not before the block of d (``pack_forms``).
+key_term_j) + sum_dd' forms_dd' e_d e_d'``, values ``v_j * (gates e + gate_bias)``. Of the forms
+only those entries count whose d' is not before the block of d (``pack_forms``).
 
 E is D or, if that is even, one more: else equal channels of many pairs would be in few sets of the
 cache. The entries more are not used.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Numba says what the arguments are, annotations would not; capitals are the sizes named above.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, var-annotated"
+# ruff: noqa: N806
 
 from typing import NamedTuple
 

@@ -1,11 +1,13 @@
 """Updates of the edges of the INRs of a group, compiled by Numba: an INR in each lane.
 
-Pairs, ``rows`` and ``columns`` are as in ``attention_kernels``, of all N nodes; updated are those of
-the last R nodes to all. Arrays of entries: edges (P, E), query_terms (R, F), key_terms (N, F),
+Pairs, ``rows`` and ``columns`` are as in ``attention_kernels``, of all N nodes; updated are those
+of the last R nodes to all. Arrays of entries: edges (P, E), query_terms (R, F), key_terms (N, F),
 updated (R, N, E). ``keep`` (2, R, N, D) are the bits of the lanes that dropout keeps, or empty.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# Numba says what the arguments are, annotations would not; capitals are the sizes named above.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, var-annotated"
+# ruff: noqa: N803, N806
 
 from typing import Any, NamedTuple
 
@@ -149,7 +151,8 @@ def _block_backward(
 
 @njit(error_model="numpy")
 def _two_blocks(
-    i, j, count, R, N, D, F, row, column, edges, query_terms, key_terms, maps, keep, first, second, e,
+    i, j, count, R, N, D, F, row, column, edges, query_terms, key_terms, maps, keep,
+    first, second, e,
 ):  # fmt: skip
     """Compute the edges of query i to keys from j."""
     E, G = D | 1, F | 1
@@ -180,14 +183,23 @@ def _two_blocks(
     multiply(F, count, D, Matrix(maps.mlp_in, 0, D, 1), result, hidden, False)
     start += R * N * D
     _finish_block(
-        count, D, F, second, first.result, maps.mlp_out, maps.mlp_out_bias, maps.mlp_norm, keep, start
+        count,
+        D,
+        F,
+        second,
+        first.result,
+        maps.mlp_out,
+        maps.mlp_out_bias,
+        maps.mlp_norm,
+        keep,
+        start,
     )
 
 
 @kernel
 def update_group(R, N, D, F, rows, columns, edges, query_terms, key_terms, maps, keep, updated):
     """Compute the updated edges."""
-    E, G = D | 1, F | 1
+    E = D | 1
     first, second, e = _new_block(D, F), _new_block(D, F), _new_features(D)
     for i in range(R):
         row, column = rows[N - R + i], columns[N - R + i]

@@ -33,7 +33,6 @@ _FEATURES = llvmlite.binding.get_host_cpu_features()
 _VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
 LANES = _VECTOR_BYTES // 4
 _ROWS, _COLUMNS = (4, 2) if _VECTOR_BYTES == 32 else (4, 4)  # of a tile: it must fit the registers
-_SOURCES = tuple(sorted(Path(__file__).parent.glob("*.py")))  # of which kernels are made
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
@@ -274,8 +273,7 @@ def _make_product(has_scalars: bool) -> Any:
             own_columns = [clamp(builder, j, step, n) for step in range(_COLUMNS)]
             nothing = ir.Constant(_VECTOR, None)
             sums = [
-                [cgutils.alloca_once_value(builder, nothing) for _ in own_columns]
-                for _ in own_rows
+                [cgutils.alloca_once_value(builder, nothing) for _ in own_columns] for _ in own_rows
             ]
             with cgutils.for_range(builder, count) as loop:
                 right = [builder.load(at(1, loop.index, c), align=4) for c in own_columns]
@@ -316,14 +314,14 @@ multiply_lanes = _make_product(has_scalars=False)
 
 def kernel(function: Any) -> Any:
     """Compile a function of arrays of entries, once a machine."""
-    return compiled(function, sources=_SOURCES)
+    return compiled(function, sources=[Path(__file__), Path(function.__code__.co_filename)])
 
 
 @kernel
 def draw_bits(seed, level, words):
     """Fill 64-bit words with bits that are 1 with the probability level / 2^16.
 
-    Of independent fair bits, one more that is ORed halves the way to 1, one that is ANDed that to 0.
+    Of independent fair bits, one more that is ORed halves the way to 1, one that is ANDed to 0.
     """
     for place in range(words.size):
         bits = np.uint64(0)

@@ -18,6 +18,7 @@ from lightning_dws.models.graph_features import (
     check_features,
     multilayer_head,
     read_out,
+    without_autocast,
 )
 from lightning_dws.models.lanes import to_lanes
 from lightning_dws.models.neural_graph import NeuralGraph
@@ -26,7 +27,6 @@ from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_lanes import (
     LanePairs,
     bipartite_places,
-    last_queries,
     takes_lanes,
 )
 from lightning_dws.models.relational_layers import EdgeUpdate, RelationalLayer
@@ -136,6 +136,10 @@ class NeuralGraphTransformer(nn.Module):
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
+        with without_autocast(batch.parameters):
+            return self._embed(batch)
+
+    def _embed(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         nodes = self.encode_bias(self.graph.biases(standardized)[..., None])
         if self.probes is not None:
@@ -148,7 +152,7 @@ class NeuralGraphTransformer(nn.Module):
         """Give features of all pairs, (B, D, N, N): from the first to the second node."""
         widths, size = self.architecture.widths, self.graph.num_nodes
         weights = torch.cat([weight.mT.flatten(1) for weight in standardized.weights], 1)
-        if takes_lanes(weights):
+        if takes_lanes(weights) and len(self.layers) > 1:
             return self._encode_in_lanes(weights)
         no_edge = self.edge_in(self.encode_weight(weights.new_zeros(1, 1)))
         encoded = self.edge_in(self.encode_weight(weights[..., None]))
@@ -164,10 +168,9 @@ class NeuralGraphTransformer(nn.Module):
 
     def _encode_in_lanes(self, weights: Tensor) -> LanePairs:
         """Give features of the pairs that have a weight (B, W), ordered by input neurons."""
-        encoding = (
-            self.encode_weight[0].frequencies.T,
-            *compose(self.edge_in, self.encode_weight[1]),
-        )
+        linear: nn.Linear = self.encode_weight[1]  # type: ignore[assignment]
+        frequencies = self.encode_weight.get_buffer("0.frequencies").T
+        encoding = (frequencies, *compose(self.edge_in, linear))
         tabulated = None if weights.requires_grad else tabulate(weights, *encoding)
         if tabulated is None:
             encoded = encode_weights(weights, *encoding)[:, :, 0]
@@ -184,9 +187,8 @@ class NeuralGraphTransformer(nn.Module):
         out_nodes = self.graph.num_nodes
         if self.readout == "outputs":
             out_nodes = self.architecture.out_features
-        if len(self.layers) == 1:
-            is_lanes = isinstance(edges, LanePairs)
-            edges = last_queries(edges, out_nodes) if is_lanes else edges[:, :, -out_nodes:]
+        if isinstance(edges, Tensor) and len(self.layers) == 1:
+            edges = edges[:, :, -out_nodes:]
         nodes, edges = self.layers[0](nodes, edges)
         for number, (update, layer) in enumerate(
             zip(self.edge_updates, self.layers[1:], strict=True), start=2

@@ -4,6 +4,7 @@ Groups of as many INRs as a vector has lanes are shared out over threads. Pairs 
 between them are not there before the first update of edges: their features are all the same.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from lightning_dws.models.attention_kernels import (
     attend_group,
     attend_group_backward,
 )
-from lightning_dws.models.edge_update_kernels import Maps, update_group, update_group_backward
 from lightning_dws.models.dense_edges import takes_kernels
+from lightning_dws.models.edge_update_kernels import Maps, update_group, update_group_backward
 from lightning_dws.models.lanes import LANES, draw_bits, from_lanes, to_lanes
 from lightning_dws.models.relational_edges import EdgeUpdateTerms
 from lightning_dws.parallel import map_in_threads
@@ -53,7 +54,7 @@ def bipartite_places(widths: Sequence[int]) -> Places:
     """Place the weights of an INR, layer by layer, (n_in, n_out) each."""
     rows, columns = (np.zeros((sum(widths), size), np.int64) for size in (3, 4))
     pair = node = 0
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(widths):
         target = node + n_in
         for i in range(n_in):
             rows[node + i] = pair + i * n_out, target, target + n_out
@@ -69,17 +70,6 @@ def dense_places(queries: int, nodes: int) -> Places:
     rows = np.stack([row * nodes, 0 * row, 0 * row + nodes], 1)
     columns = np.stack([key, 0 * key + nodes, 0 * key, 0 * key + queries], 1)
     return Places(rows, columns)
-
-
-def last_queries(pairs: LanePairs, num_queries: int) -> LanePairs:
-    """Keep only the last nodes as queries."""
-    skipped = pairs.num_queries - num_queries
-    columns = pairs.places.columns.copy()
-    first, step, start, stop = columns.T  # views
-    first += step * np.maximum(skipped - start, 0)
-    start[:], stop[:] = np.maximum(start - skipped, 0), np.maximum(stop - skipped, 0)
-    places = Places(pairs.places.rows[skipped:], columns)
-    return pairs._replace(places=places, num_queries=num_queries)
 
 
 def takes_lanes(x: Float[Tensor, "batch ..."]) -> bool:
