@@ -38,13 +38,13 @@ class LanePairs(NamedTuple):
     """Features of pairs, one INR in each lane.
 
     Attributes:
-        features: What is added to ``no_edge`` for the pairs that are there.
+        features: What is added to ``no_edge`` for the pairs that are there; an odd number of channels.
         places: Where these are.
         num_queries: Nodes that query: the last ones.
         no_edge: The features of all other pairs; 0 if None.
     """
 
-    features: Float[Tensor, "groups pairs channels lanes"]
+    features: Float[Tensor, "groups pairs odd_channels lanes"]
     places: Places
     num_queries: int
     no_edge: Float[Tensor, "channels"] | None = None
