@@ -237,6 +237,7 @@ class DWSNet(nn.Module):
             for _ in range(num_hidden if batch_norm else 0)
         )
         self.dropout = nn.Dropout(dropout)
+        self.parameter_channels = hidden_dim
         self.head = nn.Linear(hidden_dim * sum(tensor.fold for tensor in self.tensors), num_classes)
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
@@ -249,6 +250,17 @@ class DWSNet(nn.Module):
         last = self.architecture.num_layers
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
+
+    def parameter_features(self, batch: WeightBatch) -> Float[Tensor, "batch parameters channels"]:
+        """Give features of every parameter, in row order: permuted as the INR's neurons are."""
+        parts = [
+            _unfold(x, tensor, self.parameter_channels)
+            for x, tensor in zip(self.equivariant_features(batch), self.tensors, strict=True)
+        ]
+        last = self.architecture.num_layers
+        layers = zip(parts[:last], parts[last:], strict=True)
+        rows = torch.cat([part for layer in layers for part in layer], 1)
+        return torch.relu(rows).to(batch.parameters.dtype)
 
     def equivariant_features(self, batch: WeightBatch) -> Features:
         """Give features of all weights, then of all biases, by their permutable axes."""
@@ -286,3 +298,12 @@ class DWSNet(nn.Module):
         if self.reduction == "max":
             return torch.relu(pool(x.flatten(2), self.reduction))
         return pool(torch.relu(x).flatten(2), self.reduction)
+
+
+def _unfold(x: Tensor, tensor: ParameterTensor, channels: int) -> Tensor:
+    """Give features (B, fold * channels, *axes) as those of the entries, in row order."""
+    x = x.unflatten(1, (tensor.fold, channels))  # inputs and outputs are fixed axes
+    entries = x.movedim(2, -1)
+    if tensor.name == "weight0":  # (out, in) in memory, and the inputs are folded
+        entries = entries.movedim(1, -2)
+    return entries.flatten(1, -2)
