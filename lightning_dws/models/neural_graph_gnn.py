@@ -27,6 +27,7 @@ from lightning_dws.models.graph_features import (
 from lightning_dws.models.in_chunks import in_chunks
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_options
+from lightning_dws.models.parameter_readout import ParameterReadout
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
@@ -116,6 +117,8 @@ class NeuralGraphGNN(nn.Module):
             EdgeUpdate(hidden_dim) for _ in range(num_layers - 1)
         )
         self.dropout = dropout
+        self.parameter_readout = ParameterReadout(architecture)
+        self.parameter_channels = self.parameter_readout.channels(hidden_dim)
         out_nodes = architecture.out_features if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * hidden_dim, hidden_dim, hidden_dim, num_classes])
 
@@ -127,9 +130,17 @@ class NeuralGraphGNN(nn.Module):
         """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
         with without_autocast(batch.parameters):
-            return self._embed(batch)
+            nodes = self._last_nodes(batch)
+            return read_out(nodes, self.readout, self.architecture.out_features)
 
-    def _embed(self, batch: WeightBatch) -> Tensor:
+    def parameter_features(self, batch: WeightBatch) -> Float[Tensor, "batch parameters channels"]:
+        """Give features of every parameter, in row order: permuted as the INR's neurons are."""
+        check_architecture(self.architecture, batch)
+        with without_autocast(batch.parameters):
+            nodes = functional.layer_norm(self._last_nodes(batch), (self.node_in.out_features,))
+            return self.parameter_readout(nodes, self.standardize(batch.parameters))  # type: ignore[no-any-return]
+
+    def _last_nodes(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         biases = self.graph.biases(standardized)[..., None]
         nodes = self.encode_bias(self.bias_features(biases))
@@ -137,8 +148,7 @@ class NeuralGraphGNN(nn.Module):
             nodes = nodes + self.probes(batch)
         nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
         pass_messages = self._pass_on_graph if self.message_passing else self._pass_between_layers
-        nodes = pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
-        return read_out(nodes, self.readout, self.architecture.out_features)
+        return pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
 
     def _draw_dropout(self, x: Tensor) -> Tensor:
         """Give what multiplies the nodes between layers, (B, num_layers - 1, N, D) or ones."""

@@ -37,7 +37,8 @@ class EditingTask(WeightSpaceTask):
     Args:
         network: Gives features of every parameter, ``parameter_features(batch) -> (B, P, C)`` in
             row order, with C its ``parameter_channels``, and has the INRs' ``architecture``, as
-            ``DWSNet``. Its head, whose outputs are of the whole INR, is left out.
+            ``DWSNet`` and ``NeuralGraphGNN``. Its head, whose outputs are of the whole INR, is left
+            out.
         edit: What is to become of an image: ``dilate`` makes each pixel the brightest of those
             around it, ``contrast`` moves it away from the image's mean.
         radius: Pixels that ``dilate`` looks around, in a square.
@@ -90,7 +91,7 @@ class EditingTask(WeightSpaceTask):
             raise DataError(
                 f"{type(network).__name__} has no parameter_features(batch) that gives features of "
                 "every weight (B, P, C), which the task editing needs; of the networks here DWSNet "
-                "has them"
+                "and NeuralGraphGNN have them"
             )
         self.edit, self.radius, self.factor, self.source = edit, radius, factor, source
         known: Any = network

@@ -5,6 +5,8 @@ import torch
 from symmetry import make_batch, permute_hidden, relative
 from test_dwsnet import ARCHITECTURES, make_model
 
+from lightning_dws import INRArchitecture
+from lightning_dws.models import NeuralGraphGNN
 from lightning_dws.models.weight_change import WeightChange
 
 
@@ -16,10 +18,17 @@ def make_change(model, widths):
     return change
 
 
-@pytest.mark.parametrize("set_layer", ["attention", "deepsets"])
+def make_gnn(widths):
+    torch.manual_seed(0)
+    options = {"hidden_dim": 6, "num_layers": 2, "num_probes": 3, "fourier_scale": 0.3}
+    return NeuralGraphGNN(INRArchitecture(widths), 1, **options).double().eval()
+
+
+@pytest.mark.parametrize("kind", ["attention", "deepsets", "gnn"])
 @pytest.mark.parametrize("widths", ARCHITECTURES)
-def test_the_change_of_a_permuted_inr_is_permuted_likewise(widths, set_layer):
-    model, batch = make_model(widths, set_layer=set_layer), make_batch(widths)
+def test_the_change_of_a_permuted_inr_is_permuted_likewise(widths, kind):
+    model = make_gnn(widths) if kind == "gnn" else make_model(widths, set_layer=kind)
+    batch = make_batch(widths)
     change = make_change(model, widths)
     found = change(model.parameter_features(permute_hidden(batch)))
     own = change(model.parameter_features(batch))
@@ -30,11 +39,12 @@ def test_the_change_of_a_permuted_inr_is_permuted_likewise(widths, set_layer):
         assert relative(own, expected) > 1e-3  # it is no change that any order would have
 
 
+@pytest.mark.parametrize("make", [make_model, make_gnn])
 @pytest.mark.parametrize("broken", ["features", "change"])
-def test_it_is_not_where_a_weight_is_read_from_another_place(broken):
+def test_it_is_not_where_a_weight_is_read_from_another_place(broken, make):
     """A weight's features in another order, or one map for each entry, which may not be told."""
     widths = (2, 6, 6, 1)
-    model, batch = make_model(widths), make_batch(widths)
+    model, batch = make(widths), make_batch(widths)
     change = make_change(model, widths)
     order = torch.arange(batch.parameters.shape[1])
     if broken == "features":
