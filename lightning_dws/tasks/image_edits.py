@@ -100,7 +100,8 @@ class EditTargets:
     def render(self, inrs: WeightBatch) -> Images:
         """Evaluate INRs at the pixels: 0 is black and 1 white, unclipped and differentiable."""
         values = evaluate_inrs(inrs, self._coordinates.to(inrs.parameters))
-        return ((values - self._low) / (self._high - self._low)).unflatten(1, self.grid_shape)
+        images: Images = (values - self._low) / (self._high - self._low)
+        return images.unflatten(1, self.grid_shape)  # type: ignore[no-any-return]
 
     def of(self, inrs: WeightBatch) -> Images:
         """Give the images that INRs are to compute."""
@@ -131,4 +132,5 @@ def check_function_kept(augmentations: Sequence[Augmentation]) -> None:
 def _object_ids(tables: Mapping[str, Any]) -> Int64[Tensor, "objects"]:
     """Give the ids of all objects that are loaded, sorted, on the CPU."""
     ids = [part.object_id.cpu() for table in tables.values() for part in table.chunks()]
-    return torch.cat(ids).unique()
+    distinct: Tensor = torch.cat(ids).unique()
+    return distinct
