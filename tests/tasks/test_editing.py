@@ -89,6 +89,9 @@ def test_it_learns_to_edit_and_predict_writes_the_edited_inrs(tmp_path, capsys):
     before = INRStore(own).split("test")
     assert torch.equal(found.object_id, before.object_id)
     assert not torch.equal(found.parameters, before.parameters)
+    with torch.no_grad():
+        task = EditingTask.from_checkpoint(checkpoints(tmp_path) / "last.ckpt")
+        assert torch.allclose(task.edited(before).parameters, found.parameters, atol=1e-6)
     main(["inrs", "show", str(edited), "--split=test"])
     assert (edited / "inrs.png").exists()
 
