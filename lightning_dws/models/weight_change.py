@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import Architecture
 
 
 class WeightChange(IndexTensors):
@@ -31,10 +31,10 @@ class WeightChange(IndexTensors):
     std: Float[Tensor, "tensors"]
     _tensor_of_entry: Tensor
 
-    def __init__(self, architecture: INRArchitecture, channels: int) -> None:
+    def __init__(self, architecture: Architecture, channels: int) -> None:
         super().__init__()
         self.architecture = architecture
-        sizes = [n for out, in_ in architecture.weight_shapes for n in (out * in_, out)]
+        sizes = [spec.num_entries for spec in architecture.tensors]
         owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         self.set_index("_tensor_of_entry", owner)
         self.register_buffer("std", torch.ones(len(sizes)))
