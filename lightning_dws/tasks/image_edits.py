@@ -22,7 +22,7 @@ from lightning_dws.augmentations import (
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.known_signals import find_originals
 from lightning_dws.inrs.siren import evaluate_inrs
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 EditName = Literal["dilate", "contrast"]
 SourceName = Literal["auto", "originals", "reconstructions"]
@@ -62,10 +62,10 @@ class EditTargets:
         self, data: Any, edit: Edit, source: SourceName, device: torch.device | str
     ) -> None:
         self.grid_shape: tuple[int, ...] = tuple(data.grid_shape)
-        if len(self.grid_shape) != 2:
+        if not isinstance(data.architecture, INRArchitecture) or len(self.grid_shape) != 2:
             raise DataError(
-                f"{data.directory}: editing is of images, these INRs have "
-                f"{data.architecture.in_features} inputs"
+                f"{data.directory}: editing is of INRs of images, with two inputs; these are "
+                f"{data.architecture.summary}"
             )
         self._edit = edit
         self._low, self._high = data.store.header.convention.value_range

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from cnns import RESIDUAL
 from symmetry import make_batch, permute_hidden, relative
 from test_dwsnet import ARCHITECTURES, make_model
 
-from lightning_dws import INRArchitecture
+from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import NeuralGraphGNN
+from lightning_dws.models.parameter_axes import fold_tensors, unfold_tensors
 from lightning_dws.models.weight_change import WeightChange
 
 
@@ -58,6 +60,14 @@ def test_it_is_not_where_a_weight_is_read_from_another_place(broken, make):
     )
     expected = permute_hidden(batch.replace(parameters=own)).parameters
     assert relative(found, expected) > 1e-3
+
+
+def test_features_are_unfolded_as_they_were_folded():
+    """Of an INR, and of a CNN whose kernels' positions are folded into the channels."""
+    for architecture in (INRArchitecture((2, 4, 3, 1)), RESIDUAL):
+        rows = torch.arange(2.0 * architecture.num_parameters).view(2, -1)
+        folded = fold_tensors(WeightBatch.from_parameters(architecture, rows))
+        assert torch.equal(unfold_tensors(folded, architecture, 1)[..., 0], rows)
 
 
 def test_every_input_and_output_is_told_apart():

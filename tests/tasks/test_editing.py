@@ -9,6 +9,7 @@ from task_words import EVERY_STEP, FIT, NOISE, checkpoints, places, same
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import ARCHITECTURE, Blobs, FlatMLP, random_batch, tiny_spec
 
+from lightning_dws import INRArchitecture
 from lightning_dws.augmentations import Compose, OneOf, Rotation, SirenNegation
 from lightning_dws.cli import main
 from lightning_dws.data import INRDataModule
@@ -16,7 +17,12 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.models import DWSNet
 from lightning_dws.tasks import EditingTask
-from lightning_dws.tasks.image_edits import check_function_kept, dilate, raise_contrast
+from lightning_dws.tasks.image_edits import (
+    EditTargets,
+    check_function_kept,
+    dilate,
+    raise_contrast,
+)
 
 EDITING = [
     "--task=editing",
@@ -155,6 +161,14 @@ def test_originals_that_are_not_at_hand_are_told(tmp_path, store, capsys):
     assert "made of the INRs' own reconstructions" in capsys.readouterr().err
     with pytest.raises(DataError, match="what its INRs were fitted to is not known"):
         make_trainer(tmp_path).test(make_task(source="originals"), datamodule=data)
+
+
+def test_shapes_are_not_edited():
+    class Shapes:
+        directory, grid_shape, architecture = "here", (8, 8, 8), INRArchitecture((3, 4, 1))
+
+    with pytest.raises(DataError, match="here: editing is of INRs of images, with two inputs"):
+        EditTargets(Shapes(), dilate, "auto", "cpu")
 
 
 def test_the_features_of_an_own_network_have_a_shape():
