@@ -40,6 +40,7 @@ PICTURE_OF = {
     "classification": "test_confusion_matrix.png",
     "regression": "test_predictions.png",
     "contrastive": None,
+    "editing": "test_edited.png",
 }
 
 

@@ -9,9 +9,10 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console, Group
 from rich.table import Table
 
-from lightning_dws.commands.originals import add_signals, find_originals
+from lightning_dws.commands.originals import add_signals
 from lightning_dws.errors import DataError
 from lightning_dws.figures import write_figure
+from lightning_dws.inrs.known_signals import find_originals
 from lightning_dws.inrs.pictures import draw_reconstructions, draw_shapes, format_psnr
 from lightning_dws.inrs.shapes import ShapeSignals
 from lightning_dws.inrs.shapes.rendering import evaluate_on_grid, extract_surface, write_mesh

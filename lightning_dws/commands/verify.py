@@ -6,8 +6,9 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from lightning_dws.commands.originals import add_signals, find_originals
+from lightning_dws.commands.originals import add_signals
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.known_signals import find_originals
 from lightning_dws.inrs.store.index import read_index
 from lightning_dws.inrs.store.verification import verify_store
 from lightning_dws.parse_errors import ArgumentParser
