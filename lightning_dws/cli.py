@@ -21,6 +21,7 @@ usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
   table       run a table of experiments, or what is left of it, and write its report
+  sweep       search for the options of fit with the best validation score
 
 examples:
   {program} fit --config conf/quickstart.yaml
@@ -36,7 +37,7 @@ Options of three parts can be set in files and on the command line: --data.*, --
 """
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table")
+COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table", "sweep")
 _SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
 
 

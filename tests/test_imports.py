@@ -38,6 +38,7 @@ LAYERS = (
     "page",
     "lightning_cli",
     "commands table",
+    "sweep",
     "dispatch",
     "cli",
 )
