@@ -8,6 +8,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_dws.commands.inrs import run_inrs
 from lightning_dws.commands.predict import has_data, run_predict
+from lightning_dws.commands.sharing import run_pull, run_push
 from lightning_dws.config_files import expand_includes
 from lightning_dws.distributed import in_one_line
 from lightning_dws.errors import DataError
@@ -30,6 +31,10 @@ def run_command(words: Sequence[str]) -> None:
             run_table(words[1:])
         elif words[0] == "sweep":
             _run_sweep(words[1:])
+        elif words[0] == "push":
+            run_push(words[1:])
+        elif words[0] == "pull":
+            run_pull(words[1:])
         elif words[0] == "predict" and has_data(words):
             run_predict(words[1:])
         else:

@@ -23,6 +23,7 @@ LAYERS = (
     "inrs.siren",
     "models augmentations",
     "files figures config_files process_pool progress",
+    "hub plain_checkpoints",
     "checkpoints option_checks",
     "runs",
     "inrs.signals inrs.fitting",

@@ -9,7 +9,7 @@ writes the ones, ``index`` the other, ``header`` is what all INRs share.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.header import COLUMNS
 from lightning_dws.inrs.store.index import read_index
+from lightning_dws.inrs.store.shared_stores import cache_store, push_store
 from lightning_dws.inrs.store.shards import (
     Shard,
     check_file,
@@ -93,6 +94,34 @@ class INRStore:
         shares = (val_share, test_share)
         write_inrs(directory, batch, classes, psnr, recipe, seed, grid_shape, shares)
         return cls(directory)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo_id: str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """Open a store from the Hugging Face Hub, downloaded once into the hub's cache.
+
+        Args:
+            repo_id: ``OWNER/NAME`` of a dataset's repository.
+            revision: A branch, a tag or a commit. Default: the main branch.
+            token: Default: that of ``hf auth login``, or ``HF_TOKEN``.
+
+        Raises:
+            DataError: There is no such store, or it is damaged.
+        """
+        return cls(cache_store(repo_id, revision=revision, token=token))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Push the store to the Hugging Face Hub with a card, see ``push_store``.
+
+        Args:
+            repo_id: ``OWNER/NAME`` of a dataset's repository, made if it is missing.
+            **options: ``license_id``, ``private``, ``revision``, ``token`` and ``message``.
+
+        Returns:
+            The repository's address.
+        """
+        return push_store(self.directory, repo_id, **options)
 
     def _is_there(self, shard: Shard) -> bool:
         return os.path.exists(self.directory / shard.range.file_name)
