@@ -2,6 +2,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import constants
+from one_line import fails_in_one_line
 
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
@@ -23,16 +24,6 @@ def downloads(hub) -> list[str]:
 
 def first_shard(store) -> str:
     return store.shards[0].range.file_name
-
-
-def fails_in_one_line(words, capsys) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main(words)
-    assert stop.value.code == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-    return error
 
 
 def test_a_store_comes_back_as_it_was(hub, store, tmp_path, capsys):

@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.store.addresses import local_folder
 from lightning_dws.inrs.store.header import COLUMNS
 from lightning_dws.inrs.store.index import read_index
 from lightning_dws.inrs.store.shared_stores import cache_store, push_store
@@ -36,7 +37,8 @@ class INRStore:
     """A finished dataset of INRs on disk, checked when it is opened and when it is read.
 
     Args:
-        directory: The store's folder, with ``dataset.json``.
+        directory: The store's folder, with ``dataset.json``, or an address that fsspec reads, such as
+            ``s3://bucket/folder``: a copy of it in the user's cache is then the folder.
         allow_missing: Leave out the shards whose files are gone (to fit them again) instead of
             raising an error.
 
@@ -45,7 +47,7 @@ class INRStore:
     """
 
     def __init__(self, directory: str | Path, *, allow_missing: bool = False) -> None:
-        self.directory = Path(directory)
+        self.directory = local_folder(directory)
         index = read_index(self.directory)
         self.header = index.header
         self.listed = index.shards
