@@ -211,7 +211,8 @@ def _fill_in(value: Any, folder: Path, reading: _Reading) -> Any:
 def merge_settings(earlier: Settings, later: Settings) -> Settings:
     """Merge settings as the command line does: later ones win.
 
-    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``.
+    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``. A class that is named by
+    its path alone stays the class whose ``init_args`` come later.
     """
     return to_plain(OmegaConf.merge(earlier, _append_lists(earlier, later)))
 
@@ -224,7 +225,10 @@ def _append_lists(earlier: Any, later: Settings) -> Settings:
             name = name[:-1]
             value = [*(known.get(name) or []), *(value if isinstance(value, list) else [value])]
         elif isinstance(value, dict):
-            value = _append_lists(known.get(name), value)
+            before = known.get(name)
+            if isinstance(before, str) and "init_args" in value and "class_path" not in value:
+                value = {"class_path": before, **value}
+            value = _append_lists(before, value)
         resolved[name] = value
     return resolved
 

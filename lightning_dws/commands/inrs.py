@@ -39,8 +39,8 @@ def run_inrs(args: Sequence[str]) -> None:
     """Run the command that the words behind ``inrs`` name."""
     parser = ArgumentParser(
         prog=f"{program()} inrs",
-        description="Datasets of INRs: fit, import, export, verify, show, augment, browse and share "
-        "them.",
+        description="Datasets of INRs: fit, import, export, verify, show, augment, browse and "
+        "share them.",
     )
     subcommands = parser.add_subcommands(required=True)
     for name, (make_parser, _, text) in _COMMANDS.items():

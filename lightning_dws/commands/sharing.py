@@ -10,8 +10,8 @@ from jsonargparse import Namespace
 from lightning_dws.checkpoints import find_best
 from lightning_dws.errors import DataError
 from lightning_dws.hub import DATASET, MODEL, HubRepository, MissingRepositoryError
-from lightning_dws.inrs.store.shared_stores import pull_store, push_store
 from lightning_dws.inrs.store.shards import INDEX_NAME
+from lightning_dws.inrs.store.shared_stores import pull_store, push_store
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.prediction.shared_checkpoints import pull_checkpoint, push_checkpoint
 from lightning_dws.program import program

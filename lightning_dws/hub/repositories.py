@@ -66,9 +66,7 @@ class HubRepository:
 
             if not (self.token or get_token()):
                 raise DataError("no token for the hub: run 'hf auth login', or set HF_TOKEN")
-            url = api.create_repo(
-                self.name, repo_type=self.kind, private=private, exist_ok=True
-            )
+            url = api.create_repo(self.name, repo_type=self.kind, private=private, exist_ok=True)
             present = api.list_repo_files(self.name, repo_type=self.kind, revision=self.revision)
             stale = [name for name in present if fnmatch(name, replaced) and name not in files]
             added = [CommitOperationAdd(name, content) for name, content in files.items()]
@@ -179,7 +177,9 @@ class HubRepository:
         except errors.RevisionNotFoundError as error:
             raise DataError(f"{where}: has no revision {self.revision!r}") from error
         except errors.HFValidationError as error:
-            raise DataError(f"{self.name!r}: not a repository's name, such as OWNER/NAME") from error
+            raise DataError(
+                f"{self.name!r}: not a repository's name, such as OWNER/NAME"
+            ) from error
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status in (401, 403):

@@ -27,7 +27,7 @@ def draw_sweep(config: SweepConfig, trials: Sequence[FrozenTrial]) -> "Figure":
     panels = 1 + len(config.space.axes)
     columns = min(panels, _COLUMNS)
     figure, grid = new_figure(-(-panels // columns), columns, cell=3.4)
-    axes = [axis for axis in grid.flat][:panels]
+    axes = list(grid.flat)[:panels]
     for axis in axes:
         axis.xaxis.set_major_locator(_locator())
         axis.yaxis.set_major_locator(_locator())

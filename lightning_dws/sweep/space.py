@@ -81,7 +81,9 @@ class SearchSpace:
         """
         if not isinstance(plain, dict) or not plain:
             raise DataError(f"{where}: expected options and what they are set to, got {plain!r}")
-        return cls({str(name): _parse_axis(part, f"{where}: {name}") for name, part in plain.items()})
+        return cls(
+            {str(name): _parse_axis(part, f"{where}: {name}") for name, part in plain.items()}
+        )
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:

@@ -44,7 +44,9 @@ def open_study(config: SweepConfig, folder: Path) -> optuna.Study:
             load_if_exists=True,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a sweep's journal ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{path}: not a sweep's journal ({type(error).__name__}: {error})"
+        ) from error
     known = study.user_attrs.get(_FINGERPRINT)
     if known is None:
         study.set_user_attr(_FINGERPRINT, config.fingerprint)

@@ -120,9 +120,8 @@ def read_sweep(path: str, trials: int | None = None) -> SweepConfig:
     known = (*_REQUIRED, *_OPTIONAL)
     for name in content:
         if name not in known:
-            raise DataError(
-                f"{path}: unknown setting {name}; known are {', '.join(known)}{closest(name, known)}"
-            )
+            names = f"known are {', '.join(known)}{closest(name, known)}"
+            raise DataError(f"{path}: unknown setting {name}; {names}")
     missing = [name for name in _REQUIRED if name not in content]
     if missing:
         raise DataError(f"{path}: a sweep needs {', '.join(missing)}")

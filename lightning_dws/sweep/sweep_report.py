@@ -86,9 +86,9 @@ def _report(
     lines = [
         f"# Sweep {config.name}",
         "",
-        f"{len(trials)} of {config.trials} trials: {len(ranked)} finished, {len(ended_early)} ended "
-        f"early, {len(failed)} failed. Judged by the best {config.monitor} of a run; nothing was "
-        f"tested. Sampler: {sampler}, seed {config.seed}.",
+        f"{len(trials)} of {config.trials} trials: {len(ranked)} finished, {len(ended_early)} "
+        f"ended early, {len(failed)} failed. Judged by the best {config.monitor} of a run; nothing "
+        f"was tested. Sampler: {sampler}, seed {config.seed}.",
         "",
     ]
     if ranked:

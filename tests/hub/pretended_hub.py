@@ -103,7 +103,9 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self, content: bytes, status: int = 200, headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
             self.send_header(name, value)

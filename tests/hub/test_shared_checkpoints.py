@@ -5,10 +5,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from one_line import fails_in_one_line
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 from saved import save_network
-from one_line import fails_in_one_line
 from tiny import FlatMLP as ForeignMLP
 from tiny import tiny_spec
 
@@ -117,6 +117,9 @@ def test_a_network_of_somebody_else_is_not_imported(hub, store, tmp_path, monkey
     with pytest.raises(DataError, match=r"its network is tiny\.FlatMLP, .* pass it as network="):
         TrainedClassifier.from_pretrained(REPO)
     monkeypatch.undo()
+    network = ForeignMLP(store.architecture, 3)
+    shared = TrainedClassifier.from_pretrained(REPO, network=network)
+    assert torch.equal(shared.predict(store.split("test")).probabilities, expected)
 
 
 def test_tensors_of_a_note_are_shared_as_well(trained, tmp_path):

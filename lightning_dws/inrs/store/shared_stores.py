@@ -135,9 +135,7 @@ def _check(directory: Path, shard: Shard, index: StoreIndex) -> None:
         raise DataError(f"{path}: its SHA-256 is not the one in {INDEX_NAME}")
 
 
-def _write_card(
-    directory: Path, index: StoreIndex, repo_id: str, license_id: str | None
-) -> str:
+def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: str | None) -> str:
     header, architecture = index.header, index.header.architecture
     num_inrs = sum(len(shard.range) for shard in index.shards)
     sizes = [name for most, name in _SIZES if num_inrs < most]

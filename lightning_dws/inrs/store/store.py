@@ -20,7 +20,6 @@ from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.addresses import local_folder
 from lightning_dws.inrs.store.header import COLUMNS
 from lightning_dws.inrs.store.index import read_index
-from lightning_dws.inrs.store.shared_stores import cache_store, push_store
 from lightning_dws.inrs.store.shards import (
     Shard,
     check_file,
@@ -29,6 +28,7 @@ from lightning_dws.inrs.store.shards import (
     read_measures,
     read_object_ids,
 )
+from lightning_dws.inrs.store.shared_stores import cache_store, push_store
 from lightning_dws.inrs.store.writing import write_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
@@ -37,8 +37,8 @@ class INRStore:
     """A finished dataset of INRs on disk, checked when it is opened and when it is read.
 
     Args:
-        directory: The store's folder, with ``dataset.json``, or an address that fsspec reads, such as
-            ``s3://bucket/folder``: a copy of it in the user's cache is then the folder.
+        directory: The store's folder, with ``dataset.json``, or an address that fsspec reads, such
+            as ``s3://bucket/folder``: a copy of it in the user's cache is then the folder.
         allow_missing: Leave out the shards whose files are gone (to fit them again) instead of
             raising an error.
 
