@@ -1,6 +1,7 @@
 """Run one cell in this process, from where an earlier process left it, and write its file."""
 
 import logging
+import math
 import platform
 import shutil
 import signal
@@ -32,6 +33,7 @@ from lightning_dws.table.grid import Cell
 from lightning_dws.table.recorder import CellRecorder
 
 KILLED = "killed"  # what the error of a process begins with that something outside has ended
+_TEST = "test/"
 _RECORDED_VERSIONS = ("torch", "pytorch-lightning", "torch-geometric")
 
 
@@ -77,7 +79,8 @@ class CellCLI(WeightSpaceCLI):
     git_commit: str | None = None
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        self.recorder = CellRecorder(self.git_commit)
+        task = self._model_class
+        self.recorder = CellRecorder(task.known_scores()[task.score], self.git_commit)
         best = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
         last = last_at_validation(self.config_init[self.subcommand].checkpoint.dirpath)
         ours = [self.recorder, BestCheckpoints(), *best, last]
@@ -187,7 +190,7 @@ def quiet_words(words: Sequence[str], folder: Path) -> list[str]:
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         "--trainer.num_sanity_val_steps=0",
-        *([f"--ckpt_path={last}"] if last.is_file() else []),
+        *(["--init_from=null", f"--ckpt_path={last}"] if last.is_file() else []),  # began there
     ]
 
 
@@ -198,11 +201,15 @@ def _train_and_test(job: CellJob, folder: Path) -> Record:
     CellCLI.git_commit = job.git_commit
     cli = run_lightning(words, CellCLI, save_config_callback=None)
     trainer, recorder, datamodule = cli.trainer, cli.recorder, cli.datamodule
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if "test/accuracy" not in metrics or not recorder.history["step"]:
+    test = {
+        name.removeprefix(_TEST): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(_TEST)
+    }
+    if recorder.score.name not in test or not recorder.history["step"]:
         raise DataError("the run ended without a validation, or without a test")
     return {
-        "test": {"accuracy": metrics["test/accuracy"], "loss": metrics["test/loss"]},
+        "test": {n: value if math.isfinite(value) else None for n, value in test.items()},
         "best": recorder.best(),
         "steps": trainer.global_step,
         "epochs": round(trainer.global_step / trainer.num_training_batches, 2),
