@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.files import check_regular, file_sha256, json_sha256
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import read_architecture
 
 WEIGHTS_NAME, CONFIG_NAME = "model.safetensors", "config.json"
 NOTE = "lightning_dws"  # the key, in a checkpoint, of what this package notes
@@ -214,4 +214,4 @@ def _check_note(note: Any, path: Path) -> None:
             )
     arguments = (note.get("network") or {}).get("init_args", {})
     if "architecture" in arguments:
-        INRArchitecture(**arguments["architecture"])  # raises where there is none
+        read_architecture(arguments["architecture"])  # raises where there is none

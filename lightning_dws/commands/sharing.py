@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 
@@ -137,7 +137,7 @@ def _find_kind(options: Namespace) -> str:
     raise DataError(f"{options.repo_id}: is {there_is} on the hub{which}")
 
 
-def _options(options: Namespace) -> dict[str, str | bool | None]:
+def _options(options: Namespace) -> dict[str, Any]:
     return {
         "license_id": options.license,
         "private": options.private or None,

@@ -1,6 +1,13 @@
 """The Hugging Face Hub: folders of files that are pushed and pulled, and their cards."""
 
-from lightning_dws.hub.cards import CARD_NAME, LIBRARY, TAGS, make_card, make_table
+from lightning_dws.hub.cards import (
+    CARD_NAME,
+    LIBRARY,
+    TAGS,
+    describe_architecture,
+    make_card,
+    make_table,
+)
 from lightning_dws.hub.repositories import (
     DATASET,
     MODEL,
@@ -18,6 +25,7 @@ __all__ = [
     "TAGS",
     "HubRepository",
     "MissingRepositoryError",
+    "describe_architecture",
     "make_card",
     "make_table",
     "only_pickles",

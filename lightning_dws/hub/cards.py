@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from lightning_dws.weight_space import Architecture, INRArchitecture
+
 CARD_NAME = "README.md"
 LIBRARY = "lightning_dws"
 TAGS = ("lightning_dws", "implicit-neural-representation", "weight-space-learning")
@@ -29,3 +31,13 @@ def make_table(rows: Sequence[Sequence[str]]) -> str:
     """Write a Markdown table; the first row is its head."""
     head, *others = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, f"|{' --- |' * len(rows[0])}", *others])
+
+
+def describe_architecture(architecture: Architecture) -> str:
+    """Write what kind of network rows of weights are."""
+    text = architecture.summary
+    if isinstance(architecture, INRArchitecture):
+        text += f", {architecture.activation}"
+        text += f", w0 {architecture.w0:g}" if architecture.activation == "sine" else ""
+        text += f", output offset {architecture.output_offset:g}"
+    return text

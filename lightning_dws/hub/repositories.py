@@ -86,7 +86,8 @@ class HubRepository:
             DataError: There is no such repository or revision, or it may not be read.
         """
         with self._naming_errors() as api:
-            info = api.repo_info(self.name, repo_type=self.kind, revision=self.revision)
+            find = api.dataset_info if self.kind == DATASET else api.model_info
+            info = find(self.name, revision=self.revision)
             names = [file.rfilename for file in info.siblings or []]
             return replace(self, revision=str(info.sha)), names
 

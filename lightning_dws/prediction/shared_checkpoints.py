@@ -14,6 +14,7 @@ from lightning_dws.hub import (
     MODEL,
     TAGS,
     HubRepository,
+    describe_architecture,
     make_card,
     only_pickles,
     pull_folder,
@@ -27,6 +28,7 @@ from lightning_dws.plain_checkpoints import (
 )
 from lightning_dws.tasks import DEFAULT_TASK, WeightSpaceTask, named_task
 from lightning_dws.tasks.task_notes import name_of_task
+from lightning_dws.weight_space import read_architecture
 
 _FILES = (CONFIG_NAME, WEIGHTS_NAME)
 
@@ -201,12 +203,10 @@ def _write_card(checkpoint: Mapping[str, Any], repo_id: str, license_id: str | N
 
 
 def _describe_inrs(header: Mapping[str, Any]) -> list[str]:
-    architecture = header["architecture"]
+    architecture = read_architecture(header["architecture"])
     recipe = ", ".join(f"{k} {v}" for k, v in header["recipe"].items() if v not in (None, 0))
-    widths = "-".join(map(str, architecture["widths"]))
-    w0 = f", w0 {architecture['w0']:g}" if architecture["activation"] == "sine" else ""
     return [
-        f"- INRs: {header['signals']}, {widths}, {architecture['activation']}{w0}",
+        f"- INRs: {header['signals']}, {describe_architecture(architecture)}",
         f"- Their fitting: {recipe}, seed {header['seed']}",
         f"- Classes: {', '.join(header['classes']) or 'none'}",
     ]

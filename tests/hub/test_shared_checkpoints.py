@@ -99,7 +99,13 @@ def test_the_card_says_what_is_stored(hub, trained):
     assert metric["name"] == "val/accuracy"
     assert metric["value"] == pytest.approx(float(state["current_score"]), abs=1e-6)
     assert "license" not in front
-    for words in ("FlatMLP", "2-6-5-1", "steps 20", "left, middle, right", "Licence: not stated"):
+    for words in (
+        "FlatMLP",
+        "widths (2, 6, 5, 1), sine, w0 8,",
+        "steps 20",
+        "left, middle, right",
+        "Licence: not stated",
+    ):
         assert words in card
 
 

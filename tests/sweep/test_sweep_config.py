@@ -3,6 +3,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from lightning_dws.errors import DataError
+from lightning_dws.program import shipped_configs
 from lightning_dws.sweep.option_trial import check_space
 from lightning_dws.sweep.space import SearchSpace
 from lightning_dws.sweep.sweep_config import SweepConfig, read_sweep
@@ -124,6 +125,15 @@ def test_an_option_that_fit_has_not_is_found_before_any_trial(option, values, me
 
 def test_options_that_fit_has_are_accepted():
     check_space(sweep_of(RATE, [1e-5, 3e-2]))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(shipped_configs().glob("sweep/*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_sweep_is_understood(path):
+    config = read_sweep(str(path))
+    check_space(config)
+    assert config.name == f"sweep_{path.stem}"  # beside tables, under results
 
 
 def test_options_are_called_by_as_much_of_their_name_as_is_needed():

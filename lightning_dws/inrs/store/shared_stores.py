@@ -13,6 +13,7 @@ from lightning_dws.hub import (
     DATASET,
     TAGS,
     HubRepository,
+    describe_architecture,
     make_card,
     make_table,
     only_pickles,
@@ -139,8 +140,9 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
     header, architecture = index.header, index.header.architecture
     num_inrs = sum(len(shard.range) for shard in index.shards)
     sizes = [name for most, name in _SIZES if num_inrs < most]
+    title = f"INRs of {header.signals}" if header.grid_shape else f"Networks of {header.signals}"
     metadata: dict[str, Any] = {
-        "pretty_name": f"INRs of {header.signals}",
+        "pretty_name": title,
         "tags": list(TAGS),
         "size_categories": [sizes[0] if sizes else "n>1M"],
         "viewer": False,  # of tables; weights are none
@@ -155,17 +157,17 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
             mean = f"{float(known.mean()):.1f}" if len(known) else "unknown"
             rows.append((split, str(objects), str(1 + max(w.view for w in shards)), mean))
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
-    widths = "-".join(map(str, architecture.widths))
-    w0 = f", w0 {architecture.w0:g}" if architecture.activation == "sine" else ""
+    grid = " x ".join(map(str, header.grid_shape))
+    what = (
+        "implicit neural representations (INRs): small networks, each of which computes one object"
+    )
     text = [
-        f"# INRs of {header.signals}",
-        f"{num_inrs} implicit neural representations: small networks, each of which computes one "
-        "object. A row of weights is one of them.",
+        f"# {title}",
+        f"{num_inrs} {what if grid else 'networks'}. A row of weights is one of them.",
         make_table(rows),
-        f"- Architecture: {widths}, {architecture.activation}{w0}, output offset "
-        f"{architecture.output_offset:g}, {architecture.num_parameters} parameters\n"
+        f"- Architecture: {describe_architecture(architecture)}, {architecture.num_parameters} parameters\n"
         f"- Fitting: {recipe}, seed {header.seed}\n"
-        f"- Grid: {' x '.join(map(str, header.grid_shape))}\n"
+        f"- Grid: {grid or 'none'}\n"
         f"- Classes: {', '.join(header.classes) or 'none'}",
         "```python\nfrom lightning_dws.inrs import INRStore\n\n"
         f'store = INRStore.from_pretrained("{repo_id}")\n'
