@@ -197,7 +197,7 @@ def _write_card(checkpoint: Mapping[str, Any], repo_id: str, license_id: str | N
         "\n".join(facts),
         f"```python\nfrom lightning_dws.prediction import {door}\n\n{use}\n```",
         "Safetensors and `config.json`, checked by their SHA-256; nothing is unpickled. Made with "
-        "[lightning_dws](https://pypi.org/project/lightning-dws).",
+        "lightning_dws.",
     ]
     return make_card(metadata, license_id, text)
 

@@ -105,7 +105,8 @@ class _Progress:
 
     def __call__(self, trial: FrozenTrial) -> None:
         config = self._config
-        ended = len(studies.counted(self._study.get_trials(deepcopy=False)))
+        begun = studies.counted(self._study.get_trials(deepcopy=False))
+        ended = sum(other.state != TrialState.RUNNING for other in begun)
         sys.stdout.write(
             f"[{ended}/{config.trials}] trial {trial.number}: {describe_end(config, trial)} "
             f"({config.describe(trial.params)})\n"

@@ -119,10 +119,10 @@ def test_a_network_of_somebody_else_is_not_imported(hub, store, tmp_path, monkey
     path = save_network(tmp_path / "run.ckpt")
     expected = load_checkpoint(path).predict(store.split("test")).probabilities
     load_checkpoint(path).push_to_hub(REPO)
-    monkeypatch.setitem(sys.modules, "tiny", None)  # an import would fail
-    with pytest.raises(DataError, match=r"its network is tiny\.FlatMLP, .* pass it as network="):
+    message = r"its network is tiny\.FlatMLP, .* pass it as network="
+    with monkeypatch.context() as patch, pytest.raises(DataError, match=message):
+        patch.setitem(sys.modules, "tiny", None)  # an import would fail
         TrainedClassifier.from_pretrained(REPO)
-    monkeypatch.undo()
     network = ForeignMLP(store.architecture, 3)
     shared = TrainedClassifier.from_pretrained(REPO, network=network)
     assert torch.equal(shared.predict(store.split("test")).probabilities, expected)

@@ -157,6 +157,7 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
             mean = f"{float(known.mean()):.1f}" if len(known) else "unknown"
             rows.append((split, str(objects), str(1 + max(w.view for w in shards)), mean))
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
+    described = describe_architecture(architecture)
     grid = " x ".join(map(str, header.grid_shape))
     what = (
         "implicit neural representations (INRs): small networks, each of which computes one object"
@@ -165,7 +166,7 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
         f"# {title}",
         f"{num_inrs} {what if grid else 'networks'}. A row of weights is one of them.",
         make_table(rows),
-        f"- Architecture: {describe_architecture(architecture)}, {architecture.num_parameters} parameters\n"
+        f"- Architecture: {described}, {architecture.num_parameters} parameters\n"
         f"- Fitting: {recipe}, seed {header.seed}\n"
         f"- Grid: {grid or 'none'}\n"
         f"- Classes: {', '.join(header.classes) or 'none'}",
@@ -174,6 +175,6 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
         f'inrs = store.split("{index.shards[0].range.split}")  # a WeightBatch\n```',
         "Safetensors shards and `dataset.json`, which lists them with their SHA-256; they are "
         "checked when they are read, and nothing is unpickled. Made with "
-        "[lightning_dws](https://pypi.org/project/lightning-dws).",
+        "lightning_dws.",
     ]
     return make_card(metadata, license_id, text)
