@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial, TrialState
 
 from lightning_dws.figures import new_figure
+from lightning_dws.sweep.space import Axis
 from lightning_dws.sweep.sweep_config import SweepConfig, shown
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 3
+_MARGIN = 0.05  # beyond the bounds of an axis, as a share of it
 _COLOURS = {TrialState.COMPLETE: "tab:blue", TrialState.PRUNED: "lightgrey"}
 
 
@@ -24,13 +26,15 @@ def draw_sweep(config: SweepConfig, trials: Sequence[FrozenTrial]) -> "Figure":
         config: The sweep.
         trials: With a score, the last one of those that were ended early.
     """
+    from matplotlib.ticker import AutoLocator, MaxNLocator, NullFormatter
+
     panels = 1 + len(config.space.axes)
     columns = min(panels, _COLUMNS)
     figure, grid = new_figure(-(-panels // columns), columns, cell=3.4)
     axes = list(grid.flat)[:panels]
     for axis in axes:
-        axis.xaxis.set_major_locator(_locator())
-        axis.yaxis.set_major_locator(_locator())
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.yaxis.set_major_locator(AutoLocator())
         axis.spines[["left", "bottom"]].set_visible(True)
         axis.set_ylabel(config.monitor)
     numbers = [float(trial.number) for trial in trials]
@@ -48,7 +52,12 @@ def draw_sweep(config: SweepConfig, trials: Sequence[FrozenTrial]) -> "Figure":
             axis.set_xlim(-0.5, len(part.labels) - 0.5)
         else:
             places = [float(trial.params[name]) for trial in trials]
-            axis.set_xscale("log" if part.is_log else "linear")
+            if part.is_log:
+                axis.set_xscale("log")
+                axis.xaxis.set_minor_formatter(NullFormatter())
+            elif part.kind != "int":
+                axis.xaxis.set_major_locator(AutoLocator())
+            axis.set_xlim(*_with_margin(part))
         _scatter(axis, places, trials)
     return figure
 
@@ -65,7 +74,10 @@ def _scatter(axis: "Axes", places: list[float], trials: Sequence[FrozenTrial]) -
     axis.scatter(places, [score_of(trial) for trial in trials], c=colours, s=18)
 
 
-def _locator() -> Any:
-    from matplotlib.ticker import AutoLocator
-
-    return AutoLocator()
+def _with_margin(axis: Axis) -> tuple[float, float]:
+    low, high = (float(value) for value in axis.values)
+    if axis.is_log:
+        margin = (high / low) ** _MARGIN
+        return low / margin, high * margin
+    margin = _MARGIN * (high - low)
+    return low - margin, high + margin

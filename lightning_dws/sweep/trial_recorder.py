@@ -39,7 +39,8 @@ class TrialRecorder(pl.Callback):
         if step in known[-1:] or not math.isfinite(score):
             return  # a run resumed at its end validates again
         self.history.append((step, score))
-        if self._report(step, score):
+        stops = self._report(step, score)
+        if stops and step < trainer.estimated_stepping_batches:  # else it has come to its end
             self.is_pruned = trainer.should_stop = True
 
     def best(self) -> tuple[int, float]:

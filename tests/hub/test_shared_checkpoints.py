@@ -120,9 +120,10 @@ def test_a_network_of_somebody_else_is_not_imported(hub, store, tmp_path, monkey
     expected = load_checkpoint(path).predict(store.split("test")).probabilities
     load_checkpoint(path).push_to_hub(REPO)
     message = r"its network is tiny\.FlatMLP, .* pass it as network="
-    with monkeypatch.context() as patch, pytest.raises(DataError, match=message):
+    with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tiny", None)  # an import would fail
-        TrainedClassifier.from_pretrained(REPO)
+        with pytest.raises(DataError, match=message):
+            TrainedClassifier.from_pretrained(REPO)
     network = ForeignMLP(store.architecture, 3)
     shared = TrainedClassifier.from_pretrained(REPO, network=network)
     assert torch.equal(shared.predict(store.split("test")).probabilities, expected)

@@ -223,6 +223,17 @@ def test_another_space_is_another_sweep(pretended, capsys):
     assert "holds trials of another base, space, sampler or score" in capsys.readouterr().err
 
 
+def test_a_trial_that_has_come_to_its_end_is_not_ended_early(sweep, monkeypatch):
+    def is_at_end(trial):
+        return max(trial.study.trials[trial.number].intermediate_values) == 4
+
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", is_at_end)
+    sweep.run("--trials", "1")
+    [trial] = sweep.study.trials
+    assert trial.state == TrialState.COMPLETE
+    assert list(trial.intermediate_values) == [2, 4]
+
+
 def test_a_trial_has_a_process_of_its_own(tmp_path, store):
     sweep = Sweep(tmp_path, store)
     sweep.run("--trials", "1")
