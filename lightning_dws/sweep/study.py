@@ -36,13 +36,16 @@ def open_study(config: SweepConfig, folder: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = make_directory(folder) / JOURNAL
     try:
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            study_name=config.name,
-            direction="maximize" if config.task.mode == "max" else "minimize",
-            pruner=_pruner(config),
-            load_if_exists=True,
-        )
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        if any(known.study_name == config.name for known in storage.get_all_studies()):
+            study = optuna.load_study(study_name=config.name, storage=storage)
+        else:
+            study = optuna.create_study(
+                storage=storage,
+                study_name=config.name,
+                direction="maximize" if config.task.mode == "max" else "minimize",
+            )
+        study.pruner = _pruner(config)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: not a sweep's journal ({type(error).__name__}: {error})"

@@ -52,6 +52,7 @@ def run_sweep(args: Sequence[str]) -> None:
             if not options.report_only:
                 studies.settle_lost(study)
                 studies.ask_again(study, failed=options.retry_failed)
+                _tell_begin(config, study)
                 runner = SweepRunner(config, study, folder, options.devices, options.keep_runs)
                 seconds = None if options.max_hours is None else 3600 * options.max_hours
                 runner.run(slots, _Progress(config, study), seconds)
@@ -112,6 +113,12 @@ class _Progress:
             f"({config.describe(trial.params)})\n"
         )
         sys.stdout.flush()
+
+
+def _tell_begin(config: SweepConfig, study: optuna.Study) -> None:
+    ended = len(studies.counted(study.get_trials(deepcopy=False)))
+    left = max(0, config.trials - ended)
+    sys.stdout.write(f"{config.name}: {config.trials} trials, {ended} ended, {left} to run\n")
 
 
 def _tell_end(

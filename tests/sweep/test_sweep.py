@@ -138,8 +138,10 @@ def test_a_sweep_finds_its_best_trial(sweep, tmp_path, capsys, monkeypatch):
     assert f"Best: trial {best.number}" in report
     assert (sweep.results / "figures" / "sweep.png").stat().st_size > 1000
     assert not list((sweep.results / "runs").iterdir())
+    journal = (sweep.results / "journal.log").read_bytes()
     sweep.run()
-    assert len(sweep.study.trials) == 2
+    assert "2 trials, 2 ended, 0 to run" in capsys.readouterr().out
+    assert (sweep.results / "journal.log").read_bytes() == journal
     monkeypatch.chdir(tmp_path)
     quiet = ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
     main(["fit", "--config", str(sweep.results / "best.yaml"), *quiet])
