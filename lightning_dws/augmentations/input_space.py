@@ -1,7 +1,8 @@
 """Maps of the INR's input space: the first layer takes them exactly.
 
 Coordinates are in [-1, 1]. An INR f becomes ``x -> f(M x + t)``: the signal itself moves by the
-inverse map.
+inverse map. Behind a Fourier encoding translations and flips are linear maps of its features, so as
+exact; rotations and scalings are not, and are refused.
 """
 
 import math
@@ -36,10 +37,17 @@ def transform_input(
 ) -> WeightBatch:
     """Turn every INR f into ``x -> f(matrix x + shift)``, exactly and in new memory.
 
-    No matrix is the identity, no shift is zero.
+    No matrix is the identity, no shift is zero. Behind an encoding there can be no matrix.
     """
     moved = copy_parameters(batch)
-    weight, bias = moved.weights[0], moved.biases[0]
+    weight, bias, encoding = moved.weights[0], moved.biases[0], batch.architecture.encoding
+    if encoding is not None:
+        assert matrix is None, "augmentations with a matrix refuse encodings"
+        if shift is not None:
+            turned, to_bias = encoding.translate(weight, shift.to(weight.dtype))
+            weight.copy_(turned)
+            bias.add_(to_bias)
+        return moved
     if shift is not None:
         bias.add_((weight @ shift.to(weight.dtype)[:, :, None])[:, :, 0])
     if matrix is not None:
@@ -101,7 +109,16 @@ def _check_rotation(max_angle_degrees: float, axis: Axis | None) -> None:
         raise ValueError(f"axis must be one of {AXES} or None, got {axis!r}")
 
 
+def _check_linear(name: str, architecture: INRArchitecture) -> None:
+    if architecture.encoding is not None:
+        raise ValueError(
+            f"{name} is not exact behind a Fourier encoding, whose frequencies it would change; "
+            "Translation and Flip are"
+        )
+
+
 def _check_rotatable(name: str, axis: Axis | None, architecture: INRArchitecture) -> None:
+    _check_linear(name, architecture)
     if architecture.in_features not in (2, 3):
         raise ValueError(
             f"{name} is for INRs with 2 or 3 inputs, got {architecture.in_features} "
@@ -125,7 +142,7 @@ class Rotation(Augmentation):
 
     Raises:
         ValueError: ``max_angle_degrees`` is not in [0, 180]; at the first batch, the INRs do not
-            have 2 or 3 inputs, or an axis is given for 2.
+            have 2 or 3 inputs, an axis is given for 2, or they have an encoding.
     """
 
     def __init__(
@@ -180,7 +197,7 @@ class Scaling(Augmentation):
         p: Probability that an INR is changed.
 
     Raises:
-        ValueError: ``max_change`` is not in [0, 1).
+        ValueError: ``max_change`` is not in [0, 1); at the first batch, the INRs have an encoding.
     """
 
     def __init__(
@@ -190,6 +207,9 @@ class Scaling(Augmentation):
         _check_scale_change("max_change", max_change)
         self.max_change = max_change
         self.rescale_output = rescale_output
+
+    def check_architecture(self, architecture: INRArchitecture) -> None:
+        _check_linear("Scaling", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         return {"scale": draw_uniform(batch, 1 - self.max_change, 1 + self.max_change, generator)}
@@ -245,10 +265,14 @@ class Flip(Augmentation):
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         flipped = copy_parameters(batch)
-        weight = flipped.weights[0]
-        signs = 1 - 2 * params["flip"].to(weight.dtype)
+        weight, encoding = flipped.weights[0], batch.architecture.encoding
+        signs = weight.new_ones(len(batch), batch.architecture.in_features)
         for number, axis in enumerate(self.axes):
-            weight[:, :, axis].mul_(signs[:, number, None])
+            signs[:, axis] -= 2 * params["flip"][:, number].to(weight.dtype)
+        if encoding is None:
+            weight.mul_(signs[:, None, :])
+        else:
+            weight.copy_(encoding.flip(weight, signs))
         return flipped
 
 

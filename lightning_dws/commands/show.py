@@ -84,10 +84,11 @@ def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path)
 def _summary(store: INRStore) -> Group:
     architecture, header = store.architecture, store.header
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
+    encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
     lines = (
         f"{store.directory}: INRs of {header.signals}, {len(store.classes) or 'no'} classes",
         f"architecture: {'-'.join(map(str, architecture.widths))}, {architecture.activation}, "
-        f"w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
+        f"{encoding}w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
     )
     table = Table()

@@ -7,12 +7,12 @@ def check_architecture(expected: INRArchitecture, batch: WeightBatch) -> None:
     """Refuse INRs of another architecture, of which the same weights are other functions.
 
     Raises:
-        ValueError: Other widths, another activation or w0; it names both.
+        ValueError: Other widths, another activation, w0 or encoding; it names both.
     """
     found = batch.architecture
     if found is expected:
         return
-    for name in ("widths", "activation", "w0"):
+    for name in ("widths", "activation", "w0", "encoding"):
         theirs, ours = getattr(found, name), getattr(expected, name)
         if theirs != ours:
             raise ValueError(f"batch must hold INRs of {name} {ours}, got {theirs}")

@@ -89,7 +89,7 @@ class NeuralGraph(IndexTensors):
 
     def biases(self, batch: WeightBatch) -> Float[Tensor, "batch nodes"]:
         """Give the bias of every neuron; 0 for the inputs, which have none."""
-        inputs = batch.parameters.new_zeros(len(batch), batch.architecture.in_features)
+        inputs = batch.parameters.new_zeros(len(batch), self.widths[0])
         return torch.cat([inputs, *batch.biases], 1)
 
     def edge_values(

@@ -233,7 +233,7 @@ class TrainedClassifier:
         )
 
     def _check_architecture(self, found: INRArchitecture) -> None:
-        for name in ("widths", "activation", "w0", "output_offset"):
+        for name in ("widths", "activation", "w0", "output_offset", "encoding"):
             own, wanted = getattr(found, name), getattr(self.architecture, name)
             if own != wanted:
                 raise DataError(

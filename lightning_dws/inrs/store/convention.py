@@ -86,6 +86,7 @@ def convert_exactly(
         )
     if found.axis_order != wanted.axis_order:
         first = batch.architecture.weight_slices[0]
-        swapped = parameters[:, first].unflatten(1, batch.architecture.weight_shapes[0]).flip(2)
-        parameters[:, first] = swapped.flatten(1)
+        # all inputs of a feature behind an encoding, or the inputs themselves, stand side by side
+        inputs = batch.architecture.in_features
+        parameters[:, first] = parameters[:, first].unflatten(1, (-1, inputs)).flip(2).flatten(1)
     return batch.replace(parameters=parameters)
