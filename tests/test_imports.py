@@ -26,7 +26,7 @@ LAYERS = (
     "checkpoints option_checks",
     "runs",
     "inrs.signals inrs.fitting",
-    "inrs.store inrs.shapes",
+    "inrs.store inrs.shapes inrs.sounds",
     "inrs.preparation inrs.formats inrs.pictures",
     "inrs",
     "mixup",

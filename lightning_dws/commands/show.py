@@ -12,9 +12,16 @@ from rich.table import Table
 from lightning_dws.commands.originals import add_signals, find_originals
 from lightning_dws.errors import DataError
 from lightning_dws.figures import write_figure
-from lightning_dws.inrs.pictures import draw_reconstructions, draw_shapes, format_psnr
+from lightning_dws.inrs.pictures import (
+    draw_reconstructions,
+    draw_shapes,
+    format_psnr,
+    write_sounds,
+)
 from lightning_dws.inrs.shapes import ShapeSignals
 from lightning_dws.inrs.shapes.rendering import evaluate_on_grid, extract_surface, write_mesh
+from lightning_dws.inrs.sounds import SoundSignals
+from lightning_dws.inrs.sounds.base import encodes_sound
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
@@ -41,6 +48,19 @@ def show_parser() -> ArgumentParser:
     parser.add_argument(
         "--object", type=int | None, default=None, help="its object_id (default: the split's first)"
     )
+    parser.add_argument(
+        "--sounds",
+        type=str | None,
+        default=None,
+        help="also write the sounds in the picture into a folder, as WAV files: of every INR, and "
+        "of its original where that is at hand",
+    )
+    parser.add_argument(
+        "--rate",
+        type=PositiveInt | None,
+        default=None,
+        help="of these: samples in a second (default: that of the originals)",
+    )
     return parser
 
 
@@ -60,8 +80,22 @@ def run_show(options: Namespace) -> None:
     else:
         figure = draw_reconstructions(store, originals, options.split, options.count)
     write_figure(figure, picture)
+    if options.sounds is not None:
+        sounds = originals if isinstance(originals, SoundSignals) else None
+        _write_sounds(store, sounds, options)
     if options.mesh is not None:
         _export_mesh(store, options.split, options.object, Path(options.mesh))
+
+
+def _write_sounds(store: INRStore, originals: SoundSignals | None, options: Namespace) -> None:
+    rate = options.rate or (originals and originals.rate)
+    if not encodes_sound(store.header.measures):
+        raise DataError(f"{store.directory}: sounds are for INRs of sounds, see SoundSignals")
+    if rate is None:
+        raise DataError(f"{store.directory}: give the rate of its sounds, or signals that know it")
+    folder = Path(options.sounds)
+    for path in write_sounds(store, originals, options.split, options.count, rate, folder):
+        sys.stdout.write(f"{path}\n")
 
 
 def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path) -> None:

@@ -1,12 +1,12 @@
 """Single image files of any format that Pillow decodes itself."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -149,26 +149,3 @@ def _on_white(image: "PillowImage") -> "PillowImage":
         return image
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-
-
-def examine_images(
-    object_ids: Iterable[int],
-    read: Callable[[int], Any],
-    paths: Sequence[Path] | Mapping[int, Path],
-) -> dict[int, str | None]:
-    """Decode images; give the reason why one cannot be, or None, by object id.
-
-    Args:
-        object_ids: Of the images.
-        read: Reads one; what it raises of an unreadable file is the reason.
-        paths: Their files.
-    """
-    reasons: dict[int, str | None] = {}
-    for index in object_ids:
-        reasons[index] = None
-        try:
-            read(index)
-        except DataError as error:
-            reason = str(error).removeprefix(f"{paths[index]}: ")
-            reasons[index] = " ".join(reason.split())
-    return reasons

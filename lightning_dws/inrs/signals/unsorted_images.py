@@ -11,10 +11,10 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
 from lightning_dws.inrs.signals.file_listing import name_dataset
-from lightning_dws.inrs.signals.image_files import examine_images, read_image, read_properties
+from lightning_dws.inrs.signals.image_files import read_image, read_properties
 from lightning_dws.inrs.signals.splits import SplitOrder
 from lightning_dws.inrs.signals.unsorted_files import BY_CONTENT, UnsortedFiles
-from lightning_dws.inrs.signals.usable import UsableObjects
+from lightning_dws.inrs.signals.usable import UsableObjects, examine_files
 
 
 class UnsortedImages(SignalDataset):
@@ -100,4 +100,4 @@ class UnsortedImages(SignalDataset):
         return read_image(self.files.by_id[object_id], (height, width), self.colour)
 
     def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
-        return examine_images(object_ids, self._read, self.files.by_id)
+        return examine_files(object_ids, self._read, self.files.by_id)
