@@ -66,36 +66,37 @@ def test_symmetry_keeps_the_function(
 
 
 @pytest.mark.parametrize(
-    ("augmentation", "encodings"),
+    ("augmentation", "inputs", "encodings"),
     [
-        (Rotation(), (None,)),
-        (Rotation(180), (None,)),
-        (Translation(), ENCODINGS),
-        (Scaling(), (None,)),
-        (Flip(flip_probability=0.7), ENCODINGS),
-        (Flip((0, 1)), ENCODINGS),
-        (Affine(), (None,)),
+        (Rotation(), (2, 3), (None,)),
+        (Rotation(180), (2, 3), (None,)),
+        (Translation(), (1, 2, 3), ENCODINGS),
+        (Scaling(), (1, 2, 3), (None,)),
+        (Flip(flip_probability=0.7), (1, 2, 3), ENCODINGS),
+        (Flip((0, 1)), (2, 3), ENCODINGS),
+        (Affine(), (2, 3), (None,)),
     ],
 )
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), seed=SEEDS)
 def test_input_space_map_moves_the_coordinates(
     augmentation: Augmentation,
+    inputs: tuple[int, ...],
     encodings: tuple[FourierEncoding | None, ...],
     data: st.DataObject,
     seed: int,
 ) -> None:
-    architecture = data.draw(architectures(encodings=encodings))
+    architecture = data.draw(architectures(inputs=inputs, encodings=encodings))
     batch, augmented, params = _augment(augmentation, architecture, seed)
-    inputs, x = architecture.in_features, points(architecture)
-    matrix = params.get("matrix", torch.eye(inputs, dtype=torch.float64).expand(BATCH, -1, -1))
+    num_inputs, x = architecture.in_features, points(architecture)
+    matrix = params.get("matrix", torch.eye(num_inputs, dtype=torch.float64).expand(BATCH, -1, -1))
     if "scale" in params:
         matrix = matrix * params["scale"][:, None, None]
     if "flip" in params:
-        signs = torch.ones(BATCH, inputs, dtype=torch.float64)
+        signs = torch.ones(BATCH, num_inputs, dtype=torch.float64)
         signs[:, : params["flip"].shape[1]] -= 2 * params["flip"].double()
         matrix = torch.diag_embed(signs)
-    shift = params.get("shift", torch.zeros(BATCH, inputs, dtype=torch.float64))
+    shift = params.get("shift", torch.zeros(BATCH, num_inputs, dtype=torch.float64))
     moved = torch.einsum("bij,nj->bni", matrix, x) + shift[:, None]
     _assert_computes(augmented, evaluate_inrs(batch, moved))
 

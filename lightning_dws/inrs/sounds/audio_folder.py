@@ -35,7 +35,7 @@ class AudioFolder(FilesByClass, SoundSignals):
             layout, or a class has too few files for the split.
     """
 
-    kind = FileKind("wav", is_wav_name)
+    kind = FileKind("sound", is_wav_name)
 
     def __init__(
         self,

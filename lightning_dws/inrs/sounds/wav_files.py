@@ -45,9 +45,11 @@ def read_wav(path: Path, rate: int, num_samples: int) -> Tensor:
         )
     seconds = num_samples / rate + _MARGIN_SECONDS
     channels = samples[: math.ceil(seconds * found_rate)]
+    if not channels.size:
+        raise DataError(f"{path}: no samples")
     mono = _to_unit_range(channels).reshape(len(channels), -1).mean(axis=1)
-    if not len(mono) or not np.isfinite(mono).all():
-        raise DataError(f"{path}: {'not all samples are finite' if len(mono) else 'no samples'}")
+    if not np.isfinite(mono).all():
+        raise DataError(f"{path}: not all samples are finite")
     if found_rate != rate:
         shared = math.gcd(rate, found_rate)
         mono = resample_poly(mono, rate // shared, found_rate // shared)
