@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_dws.inrs.signals.class_folders import FileKind
 from lightning_dws.inrs.signals.files_by_class import FilesByClass
 from lightning_dws.inrs.sounds.base import SoundSignals
-from lightning_dws.inrs.sounds.wav_files import is_wav_name, read_wav
+from lightning_dws.inrs.sounds.wav_files import is_wav_name, read_sound
 
 
 class AudioFolder(FilesByClass, SoundSignals):
@@ -67,6 +67,4 @@ class AudioFolder(FilesByClass, SoundSignals):
         return signals
 
     def _read_file(self, path: Path) -> Tensor:
-        signal = read_wav(path, self.rate, self.grid_shape[0])
-        peak = signal.abs().max()
-        return signal / peak if self.normalise and peak > 0 else signal
+        return read_sound(path, self.rate, self.grid_shape[0], self.normalise)

@@ -1,6 +1,7 @@
 """Sounds as signals: amplitude over time, as INRs with one input and one output."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,10 +21,17 @@ class SoundSignals(SignalDataset):
 
     Attributes:
         rate: Samples in a second.
+        normalise: Whether files become such signals by making their peaks 1; else a file's full
+            scale is 1.
     """
 
     rate: int
+    normalise: bool = False
     measures = (SNR,)
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        return {"kind": "sounds", "rate": self.rate, "normalise": self.normalise}
 
     @property
     def coordinates(self) -> Tensor:

@@ -58,6 +58,17 @@ def read_wav(path: Path, rate: int, num_samples: int) -> Tensor:
     return torch.from_numpy(signal)
 
 
+def read_sound(path: Path, rate: int, num_samples: int, normalise: bool) -> Tensor:
+    """Read a file as ``read_wav`` does, and make its peak 1 where that is asked for.
+
+    Raises:
+        DataError: See ``read_wav``.
+    """
+    signal = read_wav(path, rate, num_samples)
+    peak = signal.abs().max()
+    return signal / peak if normalise and peak > 0 else signal
+
+
 def _read(path: Path) -> tuple[int, NDArray[np.generic]]:
     from scipy.io import wavfile
 
