@@ -17,8 +17,9 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices fourier_encoding parallel randomness program suggestions help_texts",
-    "inr_modules parse_errors",
+    "errors compiled devices fourier_encoding parallel randomness program help_texts",
+    "inr_modules suggestions",
+    "parse_errors",
     "weight_space",
     "inrs.siren",
     "models augmentations",
