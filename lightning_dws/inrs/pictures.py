@@ -50,7 +50,7 @@ def render_images(
         coordinates = convention.coordinates(height, width).to(batch.parameters)
         values = evaluate_inrs(batch, coordinates)
     images: Tensor = values.unflatten(1, grid_shape)
-    return convention.to_unit_range(images.float()).cpu()
+    return convention.to_visible(convention.to_unit_range(images.float())).cpu()
 
 
 def format_psnr(psnr: float, digits: int = 1) -> str:
@@ -97,7 +97,8 @@ def draw_reconstructions(
     rows = {"INR": render_images(shown, grid_shape, store.header.convention)}
     if originals is not None:
         pixels = originals.values(shown.object_id)
-        rows = {"original": pixels.unflatten(1, store.header.grid_shape).float()} | rows
+        pixels = store.header.convention.to_visible(pixels.unflatten(1, store.header.grid_shape))
+        rows = {"original": pixels.float()} | rows
     if encodes_sound(store.header.measures):
         rows |= {f"{name},\nspectrogram": spectrogram(lines) for name, lines in rows.items()}
         known = [f"SNR {value:.1f} dB" for value in store.measure(SNR, split)[chosen].tolist()]

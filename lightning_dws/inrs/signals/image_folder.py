@@ -19,7 +19,7 @@ from lightning_dws.inrs.signals.image_files import (
     read_properties,
 )
 
-_MODES = ("auto", "grey", "colour")
+_MODES = ("auto", "grey", "colour", "grey_alpha", "colour_alpha")
 
 
 class ImageFolder(FilesByClass):
@@ -40,6 +40,8 @@ class ImageFolder(FilesByClass):
         root: The folder. Links that leave it are refused.
         size: (height, width) of the signals. Default: the most common size of the files.
         mode: ``"grey"`` (one output), ``"colour"`` (three), or ``"auto"``: grey if all files are.
+            With ``"grey_alpha"`` (two) and ``"colour_alpha"`` (four) the last is how opaque a pixel
+            is, and nothing is put on white.
         val_share: Share for validation: of the pool, or of training where validation is not given.
         test_share: Share of the pool for test; of no effect where splits are given.
         name: The readable part of the dataset's name, letters, digits, ``-`` and ``_``. Default:
@@ -58,7 +60,7 @@ class ImageFolder(FilesByClass):
         self,
         root: str,
         size: tuple[int, int] | None = None,
-        mode: Literal["auto", "grey", "colour"] = "auto",
+        mode: Literal["auto", "grey", "colour", "grey_alpha", "colour_alpha"] = "auto",
         val_share: float = 0.1,
         test_share: float = 0.1,
         name: str | None = None,
@@ -70,6 +72,7 @@ class ImageFolder(FilesByClass):
         super().__init__(root, val_share, test_share, name)
         self.size = size
         self.mode = mode
+        self.has_alpha = mode.endswith("_alpha")
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -88,10 +91,14 @@ class ImageFolder(FilesByClass):
 
     @cached_property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB: the outputs of an INR."""
+        """1 for grey, 3 for RGB, one more with alpha: the outputs of an INR."""
+        return (3 if self._is_colour else 1) + self.has_alpha
+
+    @property
+    def _is_colour(self) -> bool:
         if self.mode == "auto":
-            return 3 if any(properties.is_colour for properties in self._properties) else 1
-        return 3 if self.mode == "colour" else 1
+            return any(properties.is_colour for properties in self._properties)
+        return self.mode.startswith("colour")
 
     @property
     def preparation(self) -> dict[str, Any]:
@@ -108,7 +115,7 @@ class ImageFolder(FilesByClass):
         return (images / 255).flatten(1, 2)
 
     def _read_file(self, path: Path) -> Tensor:
-        return read_image(path, self.grid_shape, colour=self.channels == 3)
+        return read_image(path, self.grid_shape, self._is_colour, self.has_alpha)
 
     @cached_property
     def _properties(self) -> list[ImageProperties]:
