@@ -88,7 +88,7 @@ def run_show(options: Namespace) -> None:
 
 
 def _write_sounds(store: INRStore, originals: SoundSignals | None, options: Namespace) -> None:
-    rate = options.rate or (originals and originals.rate)
+    rate: int | None = options.rate or (originals.rate if originals else None)
     if not encodes_sound(store.header.measures):
         raise DataError(f"{store.directory}: sounds are for INRs of sounds, see SoundSignals")
     if rate is None:

@@ -95,7 +95,7 @@ def synthesise(
         if phone.breath:
             breath = phone.breath * speaker.breathiness * weight
             sound = sound + breath * _noise(seconds, phone.band, rate, phases)
-    return sound / np.abs(sound).max()
+    return _with_peak_one(sound)
 
 
 def _glide(share: _Array, edges: _Array, width: float) -> _Array:
@@ -114,7 +114,7 @@ def _voice(pitch: _Array, formants: _Array, rate: int) -> _Array:
     for formant, bandwidth in zip(formants, _BANDWIDTHS, strict=True):
         strength = strength * _resonance(frequency, formant, bandwidth)
     voice: _Array = (strength * np.sin(harmonics * phase)).sum(axis=0)
-    return voice / np.abs(voice).max()
+    return _with_peak_one(voice)
 
 
 def _resonance(frequency: _Array, formant: _Array, bandwidth: float) -> _Array:
@@ -131,4 +131,9 @@ def _noise(seconds: _Array, band: tuple[float, float], rate: int, phases: _Array
     frequency = np.clip(frequency, 50, 0.48 * rate)
     angle = 2 * np.pi * (frequency[:, None] * seconds + phases[:, None])
     noise: _Array = np.sin(angle).sum(axis=0)
-    return noise / np.abs(noise).max()
+    return _with_peak_one(noise)
+
+
+def _with_peak_one(sound: _Array) -> _Array:
+    scaled: _Array = sound / np.abs(sound).max()
+    return scaled

@@ -86,8 +86,8 @@ class SpokenDigits(SoundSignals):
         return object_id // _TAKES % len(_WORDS)
 
     def _speak(self, object_id: int) -> NDArray[np.float64]:
-        drawn = hashed_uniform(_SEED, (torch.tensor([object_id]),), 6 + _NUM_SINES)
-        drawn = drawn[0].double().numpy()
+        uniform = hashed_uniform(_SEED, (torch.tensor([object_id]),), 6 + _NUM_SINES)
+        drawn: NDArray[np.float64] = uniform[0].double().numpy()
         usual = _SPEAKERS[object_id // _TAKES // len(_WORDS)]
         pitch, scale, breath, speed, start, loudness = 2 * drawn[:6] - 1
         speaker = Speaker(
@@ -97,7 +97,7 @@ class SpokenDigits(SoundSignals):
         )
         phones = _WORDS[self.classes[object_id // _TAKES % len(_WORDS)]]
         duration = 0.3 * (1 + 0.12 * speed)
-        return (0.9 + 0.1 * loudness) * synthesise(
+        word = synthesise(
             phones,
             speaker,
             start=0.045 + 0.02 * start,
@@ -106,3 +106,5 @@ class SpokenDigits(SoundSignals):
             rate=self.rate,
             phases=drawn[6:],
         )
+        spoken: NDArray[np.float64] = (0.9 + 0.1 * loudness) * word
+        return spoken

@@ -90,7 +90,8 @@ def _to_unit_range(samples: NDArray[np.generic]) -> NDArray[np.float64]:
     if samples.dtype == np.uint8:
         return (samples.astype(np.float64) - 128) / 128
     if np.issubdtype(samples.dtype, np.integer):
-        return samples.astype(np.float64) / -float(np.iinfo(samples.dtype.type).min)  # type: ignore[arg-type]
+        full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+        return samples.astype(np.float64) / full_scale
     return samples.astype(np.float64)
 
 
