@@ -24,7 +24,7 @@ from lightning_dws.augmentations.base import (
     draw_uniform,
 )
 from lightning_dws.augmentations.output_space import transform_output
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, INRArchitecture, WeightBatch, require_inrs
 
 Axis = Literal["x", "y", "z"]
 AXES: tuple[Axis, ...] = ("x", "y", "z")
@@ -40,7 +40,8 @@ def transform_input(
     No matrix is the identity, no shift is zero. Behind an encoding there can be no matrix.
     """
     moved = copy_parameters(batch)
-    weight, bias, encoding = moved.weights[0], moved.biases[0], batch.architecture.encoding
+    weight, bias = moved.weights[0], moved.biases[0]
+    encoding = _inrs(batch).encoding
     if encoding is not None:
         assert matrix is None, "augmentations with a matrix refuse encodings"
         if shift is not None:
@@ -67,7 +68,7 @@ def draw_rotations(
         generator: Where to draw from.
     """
     max_angle = math.radians(max_angle_degrees)
-    if batch.architecture.in_features == 2:
+    if _inrs(batch).in_features == 2:
         angle = draw_uniform(batch, -max_angle, max_angle, generator)
         cos, sin = angle.cos(), angle.sin()
         return torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
@@ -82,6 +83,10 @@ def draw_rotations(
         direction = direction.expand(len(batch), 3)
         angle = draw_uniform(batch, -max_angle, max_angle, generator)
     return _rotation_about(direction, angle)
+
+
+def _inrs(batch: WeightBatch) -> INRArchitecture:
+    return require_inrs(batch.architecture, "maps of the input space")
 
 
 def _draw_haar_angles(batch: WeightBatch, max_angle: float, generator: torch.Generator) -> Tensor:
@@ -109,16 +114,19 @@ def _check_rotation(max_angle_degrees: float, axis: Axis | None) -> None:
         raise ValueError(f"axis must be one of {AXES} or None, got {axis!r}")
 
 
-def _check_linear(name: str, architecture: INRArchitecture) -> None:
+def _require_linear(name: str, networks: Architecture) -> INRArchitecture:
+    """Give the architecture of INRs whose first layer takes any linear map of the inputs."""
+    architecture = require_inrs(networks, name)
     if architecture.encoding is not None:
         raise ValueError(
             f"{name} is not exact behind a Fourier encoding, whose frequencies it would change; "
             "Translation and Flip are"
         )
+    return architecture
 
 
-def _check_rotatable(name: str, axis: Axis | None, architecture: INRArchitecture) -> None:
-    _check_linear(name, architecture)
+def _check_rotatable(name: str, axis: Axis | None, networks: Architecture) -> None:
+    architecture = _require_linear(name, networks)
     if architecture.in_features not in (2, 3):
         raise ValueError(
             f"{name} is for INRs with 2 or 3 inputs, got {architecture.in_features} "
@@ -153,7 +161,7 @@ class Rotation(Augmentation):
         self.max_angle_degrees = max_angle_degrees
         self.axis = axis
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         _check_rotatable("Rotation", self.axis, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
@@ -179,8 +187,11 @@ class Translation(Augmentation):
         check_range("max_shift", max_shift, 0)
         self.max_shift = max_shift
 
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_inrs(architecture, "Translation")
+
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        inputs = batch.architecture.in_features
+        inputs = _inrs(batch).in_features
         return {"shift": draw_uniform(batch, -self.max_shift, self.max_shift, generator, inputs)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
@@ -208,8 +219,8 @@ class Scaling(Augmentation):
         self.max_change = max_change
         self.rescale_output = rescale_output
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        _check_linear("Scaling", architecture)
+    def check_architecture(self, architecture: Architecture) -> None:
+        _require_linear("Scaling", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         return {"scale": draw_uniform(batch, 1 - self.max_change, 1 + self.max_change, generator)}
@@ -253,11 +264,12 @@ class Flip(Augmentation):
         self.axes = tuple(axes)
         self.flip_probability = flip_probability
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        if max(self.axes, default=-1) >= architecture.in_features:
+    def check_architecture(self, architecture: Architecture) -> None:
+        inrs = require_inrs(architecture, "Flip")
+        if max(self.axes, default=-1) >= inrs.in_features:
             raise ValueError(
-                f"Flip along axes {self.axes} is wrong for INRs with {architecture.in_features} "
-                f"inputs (widths {architecture.widths})"
+                f"Flip along axes {self.axes} is wrong for INRs with {inrs.in_features} "
+                f"inputs (widths {inrs.widths})"
             )
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
@@ -265,14 +277,14 @@ class Flip(Augmentation):
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         flipped = copy_parameters(batch)
-        weight, encoding = flipped.weights[0], batch.architecture.encoding
-        signs = weight.new_ones(len(batch), batch.architecture.in_features)
+        weight, inrs = flipped.weights[0], _inrs(batch)
+        signs = weight.new_ones(len(batch), inrs.in_features)
         for number, axis in enumerate(self.axes):
             signs[:, axis] -= 2 * params["flip"][:, number].to(weight.dtype)
-        if encoding is None:
+        if inrs.encoding is None:
             weight.mul_(signs[:, None, :])
         else:
-            weight.copy_(encoding.flip(weight, signs))
+            weight.copy_(inrs.encoding.flip(weight, signs))
         return flipped
 
 
@@ -314,11 +326,11 @@ class Affine(Augmentation):
         self.max_shear = max_shear
         self.axis = axis
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         _check_rotatable("Affine", self.axis, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        inputs, change = batch.architecture.in_features, self.max_scale_change
+        inputs, change = _inrs(batch).in_features, self.max_scale_change
         rotation = draw_rotations(batch, self.max_angle_degrees, self.axis, generator)
         shear = draw_uniform(batch, -self.max_shear, self.max_shear, generator, inputs, inputs)
         shear = shear.triu(1) + torch.eye(inputs, device=shear.device, dtype=shear.dtype)

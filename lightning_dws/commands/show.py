@@ -25,6 +25,7 @@ from lightning_dws.inrs.sounds.base import encodes_sound
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
+from lightning_dws.weight_space import INRArchitecture, require_inrs
 
 _MESH_GRID_SIZE = 128
 
@@ -72,9 +73,10 @@ def run_show(options: Namespace) -> None:
     """
     store = INRStore(options.directory)
     Console(highlight=False).print(_summary(store))
+    inputs = require_inrs(store.architecture, f"{store.directory}: pictures").in_features
     picture = Path(options.output) if options.output else store.directory / "inrs.png"
     originals = find_originals(store.directory, store.header, options.signals)
-    if store.architecture.in_features == 3:
+    if inputs == 3:
         shapes = originals if isinstance(originals, ShapeSignals) else None
         figure = draw_shapes(store, shapes, options.split, options.count)
     else:
@@ -84,6 +86,8 @@ def run_show(options: Namespace) -> None:
         sounds = originals if isinstance(originals, SoundSignals) else None
         _write_sounds(store, sounds, options)
     if options.mesh is not None:
+        if inputs != 3:
+            raise DataError(f"{store.directory}: mesh is for 3-D INRs, these have {inputs} inputs")
         _export_mesh(store, options.split, options.object, Path(options.mesh))
 
 
@@ -99,11 +103,6 @@ def _write_sounds(store: INRStore, originals: SoundSignals | None, options: Name
 
 
 def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path) -> None:
-    if store.architecture.in_features != 3:
-        raise DataError(
-            f"{store.directory}: mesh is for 3-D INRs, these have "
-            f"{store.architecture.in_features} inputs"
-        )
     inrs = store.split(split, views=1)
     chosen = inrs[:1] if object_id is None else inrs[inrs.object_id == object_id]
     if len(chosen) == 0:
@@ -118,11 +117,15 @@ def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path)
 def _summary(store: INRStore) -> Group:
     architecture, header = store.architecture, store.header
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
-    encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
+    kind, described = "networks", architecture.summary
+    if isinstance(architecture, INRArchitecture):
+        widths = "-".join(map(str, architecture.widths))
+        encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
+        kind, function = "INRs", f"{architecture.activation}, w0 {architecture.w0:g}"
+        described = f"{encoding}{widths}, {function}"
     lines = (
-        f"{store.directory}: INRs of {header.signals}, {len(store.classes) or 'no'} classes",
-        f"architecture: {'-'.join(map(str, architecture.widths))}, {architecture.activation}, "
-        f"{encoding}w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
+        f"{store.directory}: {kind} of {header.signals}, {len(store.classes) or 'no'} classes",
+        f"architecture: {described}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
     )
     table = Table()

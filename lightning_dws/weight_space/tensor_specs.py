@@ -98,7 +98,7 @@ class Architecture:
     @property
     def num_parameters(self) -> int:
         """Length P of a row."""
-        return self.tensor_slices[-1].stop
+        return sum(spec.num_entries for spec in self.tensors)
 
     @cached_property
     def groups(self) -> dict[str, int]:
