@@ -286,7 +286,7 @@ class TrainedClassifier:
                     f"{found.summary}, but {self.path} was trained on {expected.summary}"
                 )
             return
-        for name in ("widths", "activation", "w0", "output_offset"):
+        for name in ("widths", "activation", "w0", "output_offset", "encoding"):
             own, wanted = getattr(found, name), getattr(expected, name)
             if own != wanted:
                 raise DataError(
