@@ -53,8 +53,8 @@ from lightning_dws.runs import (
 )
 from lightning_dws.saved_settings import measured_part
 from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task, task_notes
-from lightning_dws.tasks.linked_architecture import link_architecture
-from lightning_dws.tasks.restoring import naming_checkpoint
+from lightning_dws.tasks.restoring import add_instantiators, naming_checkpoint
+from lightning_dws.weight_space import to_plain
 
 
 class Parser(ArgumentParser, LightningArgumentParser):
@@ -112,7 +112,13 @@ class WeightSpaceCLI(LightningCLI):
                 "checkpoint.auto_insert_metric_name": False,
             }
         )
-        link_architecture(parser)
+        parser.link_arguments(
+            "data.architecture",
+            "model.network.init_args.architecture",
+            compute_fn=to_plain,  # jsonargparse builds dataclasses from mappings
+            apply_on="instantiate",
+        )
+        add_instantiators(parser)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
         self._model_class.link_arguments(parser)
 

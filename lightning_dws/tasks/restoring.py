@@ -8,12 +8,19 @@ from traceback import walk_tb
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+from jsonargparse import ArgumentParser
 from pytorch_lightning.trainer.connectors import checkpoint_connector
 from torch import Tensor, nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import read_architecture
+from lightning_dws.plain_checkpoints import is_own_class, is_plain
+from lightning_dws.weight_space import (
+    Architecture,
+    NetworkArchitecture,
+    TensorSpec,
+    read_architecture,
+)
 
 _REBUILDING_ERRORS = (
     LookupError,
@@ -43,11 +50,18 @@ def build_network(config: Any, path: str | Path) -> nn.Module:
             "with lightning_dws.models.recorded before training (its arguments must be plain data)"
         )
     try:
+        if is_plain(path) and not is_own_class(config["class_path"]):
+            raise DataError(
+                f"{path}: its network is {config['class_path']}, which is not of lightning_dws; "
+                "nothing that a shared file names is imported: pass it as network="
+            )
         module, _, name = config["class_path"].rpartition(".")
         network_class = getattr(importlib.import_module(module), name)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
             raise TypeError(f"{config['class_path']} is not a network")
         return make_with_architecture(network_class, **config["init_args"])
+    except DataError:
+        raise
     except _REBUILDING_ERRORS as error:
         reason = " ".join(str(error).split())
         raise DataError(
@@ -60,6 +74,20 @@ def make_with_architecture(network_class: type[Network], *args: Any, **kwargs: A
     if isinstance(kwargs.get("architecture"), dict):
         kwargs["architecture"] = read_architecture(kwargs["architecture"])
     return network_class(*args, **kwargs)
+
+
+def add_instantiators(parser: ArgumentParser) -> None:
+    """Let a parser make networks, and the architectures they are for, from plain data."""
+    parser.add_instantiator(make_with_architecture, nn.Module)
+    parser.add_instantiator(_make_architecture, Architecture)
+
+
+def _make_architecture(_: type[Architecture], /, **plain: Any) -> Architecture:
+    """Make what plain data are of, whatever the argument's annotation makes of the tensors."""
+    tensors = plain.get("tensors", [])
+    if any(isinstance(spec, TensorSpec) for spec in tensors):
+        return NetworkArchitecture(tensors, plain["functions"])
+    return read_architecture(plain)
 
 
 def read_classes(note: Mapping[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:
