@@ -7,10 +7,11 @@ from pathlib import Path
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.shapes import Solids
 from lightning_dws.inrs.signals import CIFAR10, MNIST, Digits, FashionMNIST, SignalDataset
+from lightning_dws.inrs.sounds import SpokenDigits
 from lightning_dws.inrs.store import StoreHeader
 
 _Known = tuple[Callable[[], SignalDataset], ...]
-_KNOWN_SIGNALS: _Known = (Digits, FashionMNIST, MNIST, CIFAR10, Solids)
+_KNOWN_SIGNALS: _Known = (Digits, FashionMNIST, MNIST, CIFAR10, Solids, SpokenDigits)
 
 
 def find_originals(
