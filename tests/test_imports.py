@@ -24,6 +24,7 @@ LAYERS = (
     "inrs.siren",
     "models augmentations",
     "files figures config_files process_pool progress",
+    "hub plain_checkpoints",
     "checkpoints option_checks",
     "runs",
     "inrs.signals inrs.fitting",
@@ -39,6 +40,7 @@ LAYERS = (
     "page",
     "lightning_cli",
     "commands table",
+    "sweep",
     "dispatch",
     "cli",
 )

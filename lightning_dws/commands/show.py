@@ -9,9 +9,10 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console, Group
 from rich.table import Table
 
-from lightning_dws.commands.originals import add_signals, find_originals
+from lightning_dws.commands.originals import add_signals
 from lightning_dws.errors import DataError
 from lightning_dws.figures import write_figure
+from lightning_dws.inrs.known_signals import find_originals
 from lightning_dws.inrs.pictures import (
     draw_reconstructions,
     draw_shapes,
@@ -22,7 +23,7 @@ from lightning_dws.inrs.shapes import ShapeSignals
 from lightning_dws.inrs.shapes.rendering import evaluate_on_grid, extract_surface, write_mesh
 from lightning_dws.inrs.sounds import SoundSignals
 from lightning_dws.inrs.sounds.base import encodes_sound
-from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store import INRStore, is_address
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.weight_space import INRArchitecture, require_inrs
@@ -36,7 +37,7 @@ _QUANTILES = {"min dB": 0.0, "5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
 def show_parser() -> ArgumentParser:
     """Make the parser of ``inrs show``."""
     parser = ArgumentParser(description="Show what a dataset of INRs holds.")
-    parser.add_argument("directory", type=str, help="the store's folder")
+    parser.add_argument("directory", type=str, help="the store's folder, or its address")
     parser.add_argument(
         "--output", type=str | None, default=None, help="the picture (default: DIR/inrs.png)"
     )
@@ -74,7 +75,8 @@ def run_show(options: Namespace) -> None:
     store = INRStore(options.directory)
     Console(highlight=False).print(_summary(store))
     inputs = require_inrs(store.architecture, f"{store.directory}: pictures").in_features
-    picture = Path(options.output) if options.output else store.directory / "inrs.png"
+    folder = Path() if is_address(options.directory) else store.directory
+    picture = Path(options.output) if options.output else folder / "inrs.png"
     originals = find_originals(store.directory, store.header, options.signals)
     if inputs == 3:
         shapes = originals if isinstance(originals, ShapeSignals) else None

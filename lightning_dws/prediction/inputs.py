@@ -30,6 +30,7 @@ from lightning_dws.inrs.signals.unsorted_files import find_files
 from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
 from lightning_dws.inrs.sounds.unsorted_sounds import UnsortedSounds
 from lightning_dws.inrs.sounds.wav_files import is_wav_name
+from lightning_dws.inrs.store import is_address
 from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.prediction.weight_files import WEIGHT_SUFFIXES, read_weights
@@ -109,8 +110,8 @@ class Reader:
         place = Path(data)
         if str(data) in SPLITS and not place.exists():
             return self._read_split(str(data))
-        if (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
-            store = INRStore(place)  # which says so where it is unfinished
+        if is_address(data) or (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
+            store = INRStore(data)  # which says so where it is unfinished
             return self._read_store(store, store.splits)
         return self._read_files(place)
 
@@ -118,6 +119,8 @@ class Reader:
         store = self.find_record().store
         if store is None:
             raise DataError("the checkpoint does not say which store it was trained on; name one")
+        if is_address(store):
+            return self._read_store(INRStore(store), (split,))
         recorded = Path(store)
         places = [recorded, self.root / recorded.name]
         found = next((place for place in places if (place / INDEX_NAME).exists()), None)
