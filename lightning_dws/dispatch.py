@@ -17,7 +17,7 @@ from lightning_dws.saved_settings import with_saved_settings
 
 
 def run_command(words: Sequence[str]) -> None:
-    """Run ``inrs``, ``table``, or one of Lightning's commands; exit with status 1 where it fails.
+    """Run ``inrs``, ``zoo``, ``table``, or one of Lightning's commands; exit with 1 where it fails.
 
     Args:
         words: The command line, its first the command.
@@ -25,8 +25,12 @@ def run_command(words: Sequence[str]) -> None:
     try:
         if words[0] == "inrs":
             run_inrs(words[1:])
+        elif words[0] == "zoo":
+            from lightning_dws.commands.zoo import run_zoo  # only it needs what this imports
+
+            run_zoo(words[1:])
         elif words[0] == "table":
-            from lightning_dws.table.command import run_table  # imports what no other command needs
+            from lightning_dws.table.command import run_table  # likewise
 
             run_table(words[1:])
         elif words[0] == "sweep":

@@ -31,6 +31,7 @@ LAYERS = (
     "inrs.store inrs.shapes inrs.sounds",
     "inrs.preparation inrs.formats inrs.pictures",
     "inrs",
+    "zoo",
     "mixup",
     "canonical",
     "data callbacks",
