@@ -5,6 +5,7 @@ from lightning_dws.models.flat_mlp import FlatMLP
 from lightning_dws.models.neural_graph import NeuralGraph, to_data
 from lightning_dws.models.neural_graph_gnn import NeuralGraphGNN
 from lightning_dws.models.neural_graph_transformer import NeuralGraphTransformer
+from lightning_dws.models.probe_gen import ProbeGen
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 
@@ -14,6 +15,7 @@ __all__ = [
     "NeuralGraph",
     "NeuralGraphGNN",
     "NeuralGraphTransformer",
+    "ProbeGen",
     "Standardize",
     "recorded",
     "to_data",

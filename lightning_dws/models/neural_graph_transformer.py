@@ -16,9 +16,9 @@ from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
     check_features,
-    multilayer_head,
     read_out,
 )
+from lightning_dws.models.multilayer_head import multilayer_head
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_heads, check_options
 from lightning_dws.models.pairs import Pairs
