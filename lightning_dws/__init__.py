@@ -7,12 +7,26 @@ from lightning_dws.program import __version__
 
 if TYPE_CHECKING:
     from lightning_dws.prediction import load_checkpoint
-    from lightning_dws.weight_space import INRArchitecture, WeightBatch
+    from lightning_dws.weight_space import (
+        INRArchitecture,
+        NetworkArchitecture,
+        TensorSpec,
+        WeightBatch,
+    )
 
-__all__ = ["INRArchitecture", "WeightBatch", "__version__", "load_checkpoint"]
+__all__ = [
+    "INRArchitecture",
+    "NetworkArchitecture",
+    "TensorSpec",
+    "WeightBatch",
+    "__version__",
+    "load_checkpoint",
+]
 
 _HOMES = {
     "INRArchitecture": "weight_space",
+    "NetworkArchitecture": "weight_space",
+    "TensorSpec": "weight_space",
     "WeightBatch": "weight_space",
     "load_checkpoint": "prediction",
 }

@@ -115,6 +115,8 @@ def compute_with_rows() -> None:
         WeightBatch.from_layers(architecture, batch.weights, batch.biases, *ids)
         network = batch.to_sequential(0)
         network(torch.rand(7, architecture.in_features))
+        batch.named_parameters(network)
+        WeightBatch.from_tensors(architecture, batch.tensors, *ids)
         WeightBatch.from_state_dicts(architecture, [network.state_dict()], batch.label[:1])
         WeightBatch.from_sequentials(architecture, [network, network])
         cat([batch[:2], batch[[1]], batch[torch.tensor([3, 0])]])

@@ -9,7 +9,7 @@ import torch
 from lightning_dws.errors import DataError
 from lightning_dws.files import json_sha256
 from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import Architecture, INRArchitecture, read_architecture
 
 # the largest size of a grid's axes, by their number: points of a line, pixels, and a shape's grid
 _MAX_GRID_SIZE = {1: 2**22, 2: 2**13, 3: 2**8}
@@ -26,22 +26,23 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What all INRs of a store share.
+    """What all INRs of a store share; or other networks, which encode no signals.
 
     Attributes:
         architecture: Of every INR.
         classes: Names, in the order of the labels; none where the INRs have no classes, and
             every label is 0.
-        signals: Name of the signals that the INRs encode.
+        signals: Name of the signals that the INRs encode; of networks, their own.
         grid_shape: (points,) of a line, (height, width) of the pixels, row-major, or of shapes the
-            size of the grid (x, y, z) on which they are compared; every axis from -1 to 1.
+            size of the grid (x, y, z) on which they are compared; every axis from -1 to 1. Of
+            networks that are no INRs, ().
         recipe: How the INRs were fitted, or where they were imported from, as plain data.
         seed: Of the initialisation.
         convention: Which axis comes first, and what black and white are.
         measures: Names of what is known of every INR beside its PSNR.
     """
 
-    architecture: INRArchitecture
+    architecture: Architecture
     classes: tuple[str, ...]
     signals: str
     grid_shape: tuple[int, ...]
@@ -63,21 +64,13 @@ class StoreHeader:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "StoreHeader":
-        architecture = INRArchitecture(**plain["architecture"])
+        architecture = read_architecture(plain["architecture"])
         for name in ("w0", "output_offset"):
             value = plain["architecture"].get(name, 0.0)
             if isinstance(value, bool) or abs(value) > _MAX_NUMBER:
                 raise ValueError(f"{name} {value}")
         grid_shape = tuple(int(size) for size in plain["grid_shape"])
-        if len(grid_shape) != architecture.in_features:
-            raise ValueError(
-                f"grid_shape {grid_shape} of INRs with {architecture.in_features} inputs"
-            )
-        most = _MAX_GRID_SIZE.get(len(grid_shape), 0)
-        if not most:
-            raise ValueError(f"grid_shape {grid_shape} has {len(grid_shape)} axes, expected 1 to 3")
-        if not all(0 < size <= most for size in grid_shape):
-            raise ValueError(f"grid_shape {grid_shape}, expected sizes from 1 to {most}")
+        _check_grid(grid_shape, architecture)
         for name, kind in (("classes", list), ("recipe", dict)):
             if not isinstance(plain[name], kind):
                 raise ValueError(f"{name} is a {type(plain[name]).__name__}")
@@ -126,3 +119,17 @@ class StoreHeader:
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides what the INRs are."""
         return json_sha256(self.to_dict())
+
+
+def _check_grid(grid_shape: tuple[int, ...], architecture: Architecture) -> None:
+    if not isinstance(architecture, INRArchitecture):
+        if grid_shape:
+            raise ValueError(f"grid_shape {grid_shape} of networks that encode no signals")
+        return
+    if len(grid_shape) != architecture.in_features:
+        raise ValueError(f"grid_shape {grid_shape} of INRs with {architecture.in_features} inputs")
+    most = _MAX_GRID_SIZE.get(len(grid_shape), 0)
+    if not most:
+        raise ValueError(f"grid_shape {grid_shape} has {len(grid_shape)} axes, expected 1 to 3")
+    if not all(0 < size <= most for size in grid_shape):
+        raise ValueError(f"grid_shape {grid_shape}, expected sizes from 1 to {most}")

@@ -142,6 +142,8 @@ def _check_gaps(path: Path, shards: list[Shard]) -> None:
 
 
 def _describe_coordinates(header: StoreHeader) -> str:
+    if not header.grid_shape:
+        return "none: these networks are no INRs"
     if len(header.grid_shape) == 1:
         return "x from -1 to 1"
     if len(header.grid_shape) == 3:

@@ -28,7 +28,7 @@ from lightning_dws.inrs.store.shards import (
     read_object_ids,
 )
 from lightning_dws.inrs.store.writing import write_inrs
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 
 class INRStore:
@@ -68,7 +68,7 @@ class INRStore:
         val_share: float = 0.1,
         test_share: float = 0.1,
     ) -> Self:
-        """Write INRs from memory as a store, and open it.
+        """Write INRs, or other networks of one architecture, from memory as a store, and open it.
 
         Killed at any moment and called again with the same INRs, it ends with the same bytes.
 
@@ -82,7 +82,7 @@ class INRStore:
                 trained on them is to classify shall be: it is kept in the network's checkpoints.
             seed: Of their initialisation, likewise.
             grid_shape: (height, width) of the images, or of 1 or 3 axes, that they encode. Default:
-                one that is usual for such INRs.
+                one that is usual for such INRs; other networks have none.
             val_share: Share of the objects for validation, where one batch is given; 0 for none.
             test_share: Likewise for test.
 
@@ -98,7 +98,7 @@ class INRStore:
         return os.path.exists(self.directory / shard.range.file_name)
 
     @property
-    def architecture(self) -> INRArchitecture:
+    def architecture(self) -> Architecture:
         return self.header.architecture
 
     @property

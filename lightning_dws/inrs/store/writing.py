@@ -17,7 +17,7 @@ from lightning_dws.inrs.store.header import StoreHeader
 from lightning_dws.inrs.store.index import read_index, write_index
 from lightning_dws.inrs.store.locks import locked
 from lightning_dws.inrs.store.shards import INDEX_NAME, SHARD_SIZE, ShardRange, write_shard
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 NOT_SAID = {"written": "from memory"}  # as the recipe of INRs that were given without one
 
@@ -153,7 +153,7 @@ def _sort_views(split: str, part: _Part) -> list[_Part]:
     return found
 
 
-def _check(views: Mapping[str, list[_Part]]) -> INRArchitecture:
+def _check(views: Mapping[str, list[_Part]]) -> Architecture:
     """Check all INRs together, and give their architecture.
 
     Raises:

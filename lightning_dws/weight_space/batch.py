@@ -1,10 +1,7 @@
-"""The one data type: what kind of network a row of weights is, and a batch of rows."""
+"""The one data type: a batch of rows of weights."""
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -14,105 +11,17 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lightning_dws.errors import DataError
 from lightning_dws.inr_modules import OutputOffset, Sine, find_conflict
-
-ACTIVATIONS = ("sine", "relu")
-
-
-@dataclass(frozen=True)
-class INRArchitecture:
-    """What kind of network a row of weights is.
-
-    The network is ``x -> W_L act(... act(W_1 x + b_1) ...) + b_L + output_offset``, where
-    ``act`` is ``sin(w0 z)`` (a SIREN; Sitzmann et al., 2020) or ``relu(z)``.
-
-    Attributes:
-        widths: Number of neurons of every layer, inputs first, e.g. ``(2, 32, 32, 1)``.
-        activation: ``"sine"`` or ``"relu"``, on hidden layers.
-        w0: Frequency of the sine; without meaning for ``"relu"``.
-        output_offset: Added to the last layer's output (0.5 in the published 2-D datasets).
-
-    Raises:
-        ValueError: A width below 1, no hidden layer, an unknown activation, a ``w0`` that is
-            not positive, or an offset that is not finite.
-    """
-
-    widths: tuple[int, ...] = (2, 32, 32, 1)
-    activation: str = "sine"
-    w0: float = 30.0
-    output_offset: float = 0.5
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
-        if len(self.widths) < 3 or min(self.widths) < 1:
-            raise ValueError(
-                "widths must be at least three positive integers (inputs, hidden, ..., outputs), "
-                f"got {self.widths}"
-            )
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {ACTIVATIONS}, got {self.activation!r}")
-        if not (self.w0 > 0 and math.isfinite(self.w0)):
-            raise ValueError(f"w0 must be positive and finite, got {self.w0}")
-        if not math.isfinite(self.output_offset):
-            raise ValueError(f"output_offset must be finite, got {self.output_offset}")
-
-    @property
-    def num_layers(self) -> int:
-        """Number of linear layers L."""
-        return len(self.widths) - 1
-
-    @property
-    def in_features(self) -> int:
-        return self.widths[0]
-
-    @property
-    def out_features(self) -> int:
-        return self.widths[-1]
-
-    @property
-    def hidden_widths(self) -> tuple[int, ...]:
-        return self.widths[1:-1]
-
-    @cached_property
-    def weight_shapes(self) -> tuple[tuple[int, int], ...]:
-        """(out, in) of every layer, as in ``nn.Linear``."""
-        return tuple((n_out, n_in) for n_in, n_out in itertools.pairwise(self.widths))
-
-    @cached_property
-    def weight_slices(self) -> tuple[slice, ...]:
-        """Where each layer's flattened weight stands in a row."""
-        starts = [
-            0,
-            *itertools.accumulate((n_in + 1) * n_out for n_out, n_in in self.weight_shapes),
-        ]
-        return tuple(
-            slice(start, start + n_out * n_in)
-            for start, (n_out, n_in) in zip(starts, self.weight_shapes, strict=False)
-        )
-
-    @cached_property
-    def bias_slices(self) -> tuple[slice, ...]:
-        """Where each layer's bias stands in a row: right behind its weight."""
-        return tuple(
-            slice(weight.stop, weight.stop + n_out)
-            for weight, (n_out, _) in zip(self.weight_slices, self.weight_shapes, strict=True)
-        )
-
-    @property
-    def num_parameters(self) -> int:
-        """Length P of a row."""
-        return sum((n_in + 1) * n_out for n_out, n_in in self.weight_shapes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain data, for JSON and checkpoints; ``INRArchitecture(**d)`` reads it."""
-        return {**asdict(self), "widths": list(self.widths)}
+from lightning_dws.weight_space.inr_architecture import INRArchitecture, require_inrs
+from lightning_dws.weight_space.tensor_specs import Architecture
 
 
 @dataclass(eq=False)
 class WeightBatch:
-    """A batch of INRs of one architecture: one flat row of weights per INR.
+    """A batch of INRs, or other networks, of one architecture: one flat row of weights per INR.
 
-    A row is in the order of ``torch.nn.utils.parameters_to_vector`` of the equivalent
-    ``nn.Sequential`` of ``nn.Linear``: weight 0, bias 0, weight 1, bias 1, ..., weights (out, in).
+    A row is in the order of ``torch.nn.utils.parameters_to_vector`` of the network; of an INR that
+    is the equivalent ``nn.Sequential`` of ``nn.Linear``: weight 0, bias 0, weight 1, bias 1, ...,
+    weights (out, in).
 
     Attributes:
         architecture: What network each row is.
@@ -130,7 +39,7 @@ class WeightBatch:
         DataError: A field has another shape or dtype; the message says which and what was found.
     """
 
-    architecture: INRArchitecture
+    architecture: Architecture
     parameters: Float[Tensor, "batch parameters"]
     label: Int64[Tensor, "batch"]
     object_id: Int64[Tensor, "batch"]
@@ -141,8 +50,8 @@ class WeightBatch:
         expected = self.architecture.num_parameters
         if self.parameters.ndim != 2 or self.parameters.shape[1] != expected:
             raise DataError(
-                f"parameters must have shape (B, {expected}) for widths "
-                f"{self.architecture.widths}, got {tuple(self.parameters.shape)}"
+                f"parameters must have shape (B, {expected}) for {self.architecture.summary}, "
+                f"got {tuple(self.parameters.shape)}"
             )
         if not self.parameters.is_floating_point():
             raise DataError(f"parameters must be floating point, got {self.parameters.dtype}")
@@ -160,7 +69,7 @@ class WeightBatch:
     @classmethod
     def from_parameters(
         cls,
-        architecture: INRArchitecture,
+        architecture: Architecture,
         parameters: Float[Tensor, "batch parameters"],
         label: Int64[Tensor, "batch"] | None = None,
         object_id: Int64[Tensor, "batch"] | None = None,
@@ -207,33 +116,54 @@ class WeightBatch:
         return cls.from_parameters(architecture, torch.cat(columns, dim=1), label, object_id, view)
 
     @classmethod
+    def from_tensors(
+        cls,
+        architecture: Architecture,
+        tensors: Sequence[Float[Tensor, "batch *_"]],
+        label: Int64[Tensor, "batch"] | None = None,
+        object_id: Int64[Tensor, "batch"] | None = None,
+        view: Int64[Tensor, "batch"] | None = None,
+    ) -> Self:
+        """Flatten tensors (B, *shape), as ``tensors`` gives them, into rows."""
+        shapes = [spec.shape for spec in architecture.tensors]
+        found = [tuple(tensor.shape[1:]) for tensor in tensors]
+        if found != shapes:
+            raise DataError(f"expected tensors of shapes (B, *{shapes}), got {found}")
+        rows = torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
+        return cls.from_parameters(architecture, rows, label, object_id, view)
+
+    @classmethod
     def from_state_dicts(
         cls,
-        architecture: INRArchitecture,
+        architecture: Architecture,
         state_dicts: Sequence[Mapping[str, Tensor]],
         label: Int64[Tensor, "batch"] | None = None,
     ) -> Self:
-        """Read MLPs saved as state dicts: (weight, bias) per layer in order, under any names."""
-        shapes = [s for out, in_ in architecture.weight_shapes for s in ((out, in_), (out,))]
+        """Read networks saved as state dicts: every tensor in its place, under any name."""
+        specs = architecture.tensors
         rows = []
         for number, state in enumerate(state_dicts):
             found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-            if list(found.values()) != shapes:
+            if len(found) != len(specs) or not all(
+                spec.holds(shape) for spec, shape in zip(specs, found.values(), strict=True)
+            ):
                 raise DataError(
-                    f"state dict {number} must hold tensors of shapes {shapes} for widths "
-                    f"{architecture.widths}, got {found}"
+                    f"state dict {number} must hold tensors of shapes "
+                    f"{[spec.shape for spec in specs]} for {architecture.summary}, got {found}"
                 )
             rows.append(torch.cat([tensor.flatten() for tensor in state.values()]))
         return cls.from_parameters(architecture, torch.stack(rows), label)
 
     @classmethod
-    def from_sequentials(cls, architecture: INRArchitecture, networks: Sequence[nn.Module]) -> Self:
-        """Read MLPs whose parameters are those of ``nn.Linear`` layers in order.
+    def from_sequentials(cls, architecture: Architecture, networks: Sequence[nn.Module]) -> Self:
+        """Read networks by their parameters, in order: an INR's are those of ``nn.Linear`` layers.
 
         Raises:
             DataError: One has other layers, or its modules say that it computes something else.
         """
         for number, network in enumerate(networks):
+            if not isinstance(architecture, INRArchitecture):
+                continue
             function = architecture.activation, architecture.w0, architecture.output_offset
             if (conflict := find_conflict(network, *function)) is not None:
                 raise DataError(f"network {number}: {conflict}")
@@ -243,7 +173,7 @@ class WeightBatch:
 
     def to_sequential(self, index: int) -> nn.Sequential:
         """Give one INR as an ``nn.Sequential`` that computes its function, coordinates (N, d)."""
-        architecture = self.architecture
+        architecture = require_inrs(self.architecture, "to_sequential")
         modules: list[nn.Module] = []
         for layer, (n_out, n_in) in enumerate(architecture.weight_shapes):
             modules.append(nn.Linear(n_in, n_out))
@@ -255,19 +185,53 @@ class WeightBatch:
         nn.utils.vector_to_parameters(self.parameters[index].detach().clone(), network.parameters())
         return network
 
+    def named_parameters(self, module: nn.Module) -> dict[str, Float[Tensor, "batch *_"]]:
+        """Give every network's parameters by their names in a module, shaped as its own are.
+
+        With ``torch.func.functional_call``, under ``torch.vmap``, it then computes what the
+        networks do.
+
+        Raises:
+            DataError: The module has other parameters.
+        """
+        shapes = {name: tuple(own.shape) for name, own in module.named_parameters()}
+        specs = self.architecture.tensors
+        if len(shapes) != len(specs) or not all(
+            spec.holds(shape) for spec, shape in zip(specs, shapes.values(), strict=True)
+        ):
+            raise DataError(
+                f"the module must have the parameters of {self.architecture.summary}, got {shapes}"
+            )
+        parts = zip(shapes.items(), self.architecture.tensor_slices, strict=True)
+        return {name: self.parameters[:, where].view(-1, *shape) for (name, shape), where in parts}
+
     @property
-    def weights(self) -> list[Float[Tensor, "batch _out _in"]]:
-        """Weight of every layer, views of ``parameters``."""
-        shapes = self.architecture.weight_shapes
+    def tensors(self) -> list[Float[Tensor, "batch *_"]]:
+        """Every tensor of the architecture, views of ``parameters``."""
         return [
-            self.parameters[:, where].view(-1, *shape)
-            for where, shape in zip(self.architecture.weight_slices, shapes, strict=True)
+            self.parameters[:, where].view(-1, *spec.shape)
+            for spec, where in zip(
+                self.architecture.tensors, self.architecture.tensor_slices, strict=True
+            )
         ]
 
     @property
+    def weights(self) -> list[Float[Tensor, "batch _out _in *_"]]:
+        """Weight of every layer, views of ``parameters``."""
+        return self._views(is_weight=True)
+
+    @property
     def biases(self) -> list[Float[Tensor, "batch _out"]]:
-        """Bias of every layer, views of ``parameters``."""
-        return [self.parameters[:, where] for where in self.architecture.bias_slices]
+        """Bias of every layer that has one, views of ``parameters``."""
+        return self._views(is_weight=False)
+
+    def _views(self, is_weight: bool) -> list[Tensor]:
+        specs, slices = self.architecture.tensors, self.architecture.tensor_slices
+        return [
+            self.parameters[:, where].view(-1, *spec.shape)
+            for spec, where in zip(specs, slices, strict=True)
+            if spec.is_weight == is_weight
+        ]
 
     @property
     def device(self) -> torch.device:

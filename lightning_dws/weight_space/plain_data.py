@@ -1,0 +1,19 @@
+"""Architectures from plain data, as stores and checkpoints hold them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_dws.weight_space.inr_architecture import INRArchitecture
+from lightning_dws.weight_space.network_architecture import NetworkArchitecture
+from lightning_dws.weight_space.tensor_specs import Architecture
+
+
+def read_architecture(plain: Mapping[str, Any]) -> Architecture:
+    """Read what ``to_dict`` of an architecture gave; INRs have no ``kind``.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is no architecture.
+    """
+    if "kind" in plain:
+        return NetworkArchitecture.from_dict(plain)
+    return INRArchitecture(**plain)
