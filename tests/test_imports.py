@@ -20,7 +20,7 @@ LAYERS = (
     "errors compiled devices inr_modules parallel randomness program suggestions help_texts",
     "parse_errors",
     "weight_space",
-    "inrs.siren",
+    "inrs.siren inrs.sine_kernel",
     "models augmentations",
     "files figures config_files process_pool progress",
     "checkpoints option_checks",

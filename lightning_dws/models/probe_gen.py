@@ -9,16 +9,18 @@ but as what a deep linear network makes of latent codes: it can give no other pr
 them directly could, but gradient descent prefers simpler ones.
 """
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.multilayer_head import multilayer_head
 from lightning_dws.models.options import check_options
+from lightning_dws.models.probe_outputs import probe_outputs
 from lightning_dws.models.recorded import recorded
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 
 @recorded
@@ -41,6 +43,7 @@ class ProbeGen(nn.Module):
 
     Raises:
         ValueError: An option is out of its range.
+        DataError: Networks that are no INRs, which have no coordinates for inputs.
     """
 
     def __init__(
@@ -66,12 +69,10 @@ class ProbeGen(nn.Module):
             raise ValueError(f"generator_layers must not be negative, got {generator_layers}")
         if num_layers < 2:
             raise ValueError(f"num_layers must be at least 2, got {num_layers}")
-        self.architecture = architecture
+        self.architecture = require_inrs(architecture, "ProbeGen")
         widths = [latent_dim] * generator_layers + [architecture.in_features]
         self.latent = nn.Parameter(torch.randn(num_probes, widths[0]))
-        self.generator = nn.Sequential(
-            *(nn.Linear(n, m) for n, m in zip(widths, widths[1:], strict=False))
-        )
+        self.generator = nn.Sequential(*(nn.Linear(n, m) for n, m in itertools.pairwise(widths)))
         outputs = num_probes * architecture.out_features
         self.hidden = nn.Sequential(
             multilayer_head([outputs, *[hidden_dim] * (num_layers - 1)], dropout),
@@ -88,7 +89,7 @@ class ProbeGen(nn.Module):
         """Give features: what the linear head takes."""
         check_architecture(self.architecture, batch)
         with torch.autocast(batch.device.type, enabled=False):  # w0 would multiply its rounding
-            outputs = evaluate_inrs(batch, self.probes().to(batch.parameters.dtype))
+            outputs = probe_outputs(batch, self.probes().to(batch.parameters.dtype))
         return self.hidden(outputs.flatten(1))  # type: ignore[no-any-return]
 
     def probes(self) -> Float[Tensor, "probes coordinates"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.models.index_tensors import IndexTensors
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import Architecture
 
 Rows = Float[Tensor, "batch parameters"]
 
@@ -33,11 +33,9 @@ class Standardize(IndexTensors):
     std: Float[Tensor, "tensors"]
     _tensor_of_entry: Tensor
 
-    def __init__(self, architecture: INRArchitecture) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        sizes = torch.tensor(
-            [n for out, in_ in architecture.weight_shapes for n in (out * in_, out)]
-        )
+        sizes = torch.tensor([spec.num_entries for spec in architecture.tensors])
         self.register_buffer("mean", torch.zeros(len(sizes)))
         self.register_buffer("std", torch.ones(len(sizes)))
         owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
