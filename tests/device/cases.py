@@ -27,7 +27,14 @@ from lightning_dws.data.placement import DeviceTable
 from lightning_dws.inrs import evaluate_inrs, fit_inrs
 from lightning_dws.inrs.fitting.recipes import RECIPES, Recipe
 from lightning_dws.mixup import MixUp, align, mix_up
-from lightning_dws.models import DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer
+from lightning_dws.models import (
+    NFN,
+    DWSNet,
+    FlatMLP,
+    NeuralGraphGNN,
+    NeuralGraphTransformer,
+    ProbeGen,
+)
 from lightning_dws.tasks import (
     ClassificationTask,
     ContrastiveTask,
@@ -161,6 +168,11 @@ NETWORKS: dict[str, Callable[[INRArchitecture], nn.Module]] = {
         a, NUM_CLASSES, 8, 8, 2, 2, 4, 0.0, attention_dim=8, fourier_features=8, readout="mean"
     ),
     "FlatMLP": lambda a: FlatMLP(a, NUM_CLASSES),
+    "NFN NP": lambda a: NFN(
+        a, NUM_CLASSES, "NP", 8, 2, 8, head_dim=8, dropout=0.0, feature_dropout=0.0
+    ),
+    "NFN HNP dropout": lambda a: NFN(a, NUM_CLASSES, "HNP", 8, 2, 8, io_bands=0, head_dim=8),
+    "ProbeGen": lambda a: ProbeGen(a, NUM_CLASSES, 5, 4, hidden_dim=8, num_layers=3),
 }
 
 
@@ -175,7 +187,8 @@ def _training_case(make: Callable[[INRArchitecture], nn.Module]) -> Case:
         torch.manual_seed(0)
         network = make(SINE)
         batch = make_batch(torch.device("cpu"))
-        network.standardize.fit([batch.parameters])  # type: ignore[union-attr]
+        if not isinstance(network, ProbeGen):  # which sees no weights
+            network.standardize.fit([batch.parameters])  # type: ignore[union-attr]
         draws = _draws(network)
         network, batch = network.to(device), batch.to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
