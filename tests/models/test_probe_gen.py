@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from cnns import architecture_of
+from safetensors import safe_open
 from symmetry import make_batch, permute_hidden, relative
 
 from lightning_dws import INRArchitecture, WeightBatch
@@ -16,6 +20,35 @@ SMALL = {"num_probes": 7, "latent_dim": 4, "hidden_dim": 8, "num_layers": 3}
 def make_model(architecture, dtype=torch.float64, **options):
     torch.manual_seed(0)
     return ProbeGen(architecture, 5, **SMALL | options).to(dtype).eval()
+
+
+@pytest.mark.parametrize("name", ["siren3", "vanilla_colour"])
+def test_gives_the_published_models_numbers(name):
+    """What jonkahana/ProbeGen (e3b8e14) gave on random INRs, weight for weight."""
+    path = Path(__file__).parents[1] / "golden" / f"probegen_{name}.safetensors"
+    with safe_open(path, "pt") as file:
+        options = {k: json.loads(v) for k, v in file.metadata().items()}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    architecture = INRArchitecture(options.pop("widths"))
+    parameters, logits = options.pop("parameters"), tensors.pop("output/logits")
+    model = ProbeGen(architecture, logits.shape[1], **options).double()
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    layers = range(architecture.num_layers)
+    batch = WeightBatch.from_layers(
+        architecture,
+        [tensors.pop(f"input/weights/{layer}") for layer in layers],
+        [tensors.pop(f"input/biases/{layer}") for layer in layers],
+    )
+    model.latent.data = tensors.pop("state/input")
+    linears = {f"tokens_generator.{n}": linear for n, linear in enumerate(model.generator)}
+    classifier = [m for m in model.hidden.modules() if isinstance(m, torch.nn.Linear)]
+    linears |= {f"points_mixer.{2 * n}": m for n, m in enumerate([*classifier, model.head])}
+    for name, linear in linears.items():
+        linear.load_state_dict({k: tensors.pop(f"state/{name}.{k}") for k in ("weight", "bias")})
+    assert not tensors, sorted(tensors)
+    assert relative(model(batch), logits) < 1e-10
+    single = model.float()(batch.to(torch.float32))
+    assert relative(single.double(), logits) < 1e-4
 
 
 @pytest.mark.parametrize(("num_probes", "expected"), [(128, 303_980), (64, 285_548)])
