@@ -61,11 +61,10 @@ class GoldenNFN:
         options = {name: self.options[name] for name in OPTIONS}
         model = NFN(self.architecture, self.logits.shape[1], **options).double().eval()
         left = {k[6:]: v for k, v in self.tensors.items() if k[:6] == "state/"}
-        start = 0
-        if model.fourier is not None:
-            model.fourier.frequencies.copy_(left.pop("nfnet_features.0._B")[0])
+        start = int(model.encoding.bands > 0)
+        if len(model.encoding.frequencies) > 0:
+            model.encoding.frequencies.copy_(left.pop("nfnet_features.0._B")[0])
             start += 1
-        start += model.positions is not None
         for number, layer in enumerate(model.layers):
             prefix = f"nfnet_features.{start + 2 * number}."  # the layer, then relu
             _load_layer(layer, left, prefix, self.options["layer"])

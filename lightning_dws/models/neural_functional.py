@@ -5,6 +5,7 @@ Zhou et al. (2023), "Permutation Equivariant Neural Functionals".
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,75 +14,72 @@ from torch.nn import functional
 
 from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.multilayer_head import multilayer_head
-from lightning_dws.models.nfn_layer import FoldedTensor, NFNLayer, fold_tensors
+from lightning_dws.models.nfn_layer import SYMMETRIES, FoldedTensor, NFNLayer, fold_tensors
 from lightning_dws.models.options import check_choice, check_options
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import Architecture, TensorSpec, WeightBatch
 
-SYMMETRIES = ("NP", "HNP")
 
+class Encoding(nn.Module):
+    """Channels of every entry of every tensor: what it is, and whose input or output it belongs to.
 
-class WeightEncoding(nn.Module):
-    """Gaussian Fourier features (Tancik et al., 2020) of every weight, as its channels.
+    Gaussian Fourier features of the weight (Tancik et al., 2020), then sines, cosines and the value
+    of the place in [-1, 1] along the axes of inputs and of outputs, which are zero elsewhere.
 
     Args:
-        num_frequencies: Half of the channels.
-        scale: Standard deviation of the fixed random frequencies.
+        tensors: The networks' parameter tensors.
+        num_frequencies: Of the weight's features, at random and fixed; 0 gives the weight itself.
+        scale: Standard deviation of these frequencies.
+        bands: Number of frequencies of places; 0 leaves places out.
+        max_frequency: Twice the highest of these; the lowest is 1.
     """
 
     frequencies: Float[Tensor, "frequencies"]
 
-    def __init__(self, num_frequencies: int, scale: float) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[TensorSpec],
+        num_frequencies: int,
+        scale: float,
+        bands: int,
+        max_frequency: float,
+    ) -> None:
         super().__init__()
-        self.register_buffer("frequencies", scale * torch.randn(num_frequencies))
-
-    def forward(self, tensor: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch channels ..."]:
-        """Encode weights: sines, then cosines."""
-        frequencies = 2 * math.pi * self.frequencies.to(tensor.dtype)
-        angles = tensor[:, None] * frequencies.view(-1, *(1 for _ in tensor.shape[1:]))
-        return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-class PositionEncoding(nn.Module):
-    """Add channels that tell the inputs apart, and the outputs: waves of their place in [-1, 1].
-
-    Sines, cosines and the place itself, along the axes of inputs and of outputs; elsewhere zeros.
-
-    Args:
-        tensors: The networks' parameter tensors.
-        bands: Number of frequencies.
-        max_frequency: Twice the highest; the lowest is 1.
-    """
-
-    def __init__(self, tensors: Sequence[TensorSpec], bands: int, max_frequency: float) -> None:
-        super().__init__()
-        self.channels = 2 * bands + 1
+        self.channels = max(1, 2 * num_frequencies) + (2 * bands + 1 if bands else 0)
         self.bands, self.max_frequency = bands, max_frequency
         self.ends = [
             [i for i, name in enumerate(spec.axes[:2]) if name is None] for spec in tensors
         ]
+        self.register_buffer("frequencies", scale * torch.randn(num_frequencies))
 
     def forward(
-        self, tensors: list[Float[Tensor, "batch channels ..."]]
-    ) -> list[Float[Tensor, "batch more_channels ..."]]:
-        """Give tensors with the channels behind their own."""
-        encoded = []
-        for x, ends in zip(tensors, self.ends, strict=True):
-            encoding = x.new_zeros(self.channels, *(1 for _ in x.shape[2:]))
-            for position in ends:
-                encoding = encoding + self._waves(x, 2 + position)
-            encoded.append(torch.cat([x, encoding.expand(len(x), -1, *x.shape[2:])], 1))
-        return encoded
+        self, tensors: list[Float[Tensor, "batch ..."]]
+    ) -> list[Float[Tensor, "batch channels ..."]]:
+        """Encode all tensors, channels before their own axes."""
+        return [self._encode(x, ends) for x, ends in zip(tensors, self.ends, strict=True)]
 
-    def _waves(self, x: Tensor, axis: int) -> Tensor:
-        """Encode the places along an axis, which comes as the only long one behind the channels."""
-        options = {"dtype": x.dtype, "device": x.device}
+    def _encode(self, x: Tensor, ends: list[int]) -> Tensor:
+        channels = [x[:, None]]
+        if len(self.frequencies):
+            frequencies = 2 * math.pi * self.frequencies.to(x.dtype)
+            angles = x[:, None] * frequencies.view(-1, *(1 for _ in x.shape[1:]))
+            channels = [angles.sin(), angles.cos()]
+        if self.bands:
+            places = x.new_zeros(2 * self.bands + 1, *(1 for _ in x.shape[1:]))
+            for axis in ends:
+                places = places + self._encode_places(x, 1 + axis)
+            channels.append(places.expand(len(x), -1, *x.shape[1:]))
+        return torch.cat(channels, 1)
+
+    def _encode_places(self, x: Tensor, axis: int) -> Tensor:
+        """Give channels of an axis of a tensor, which is the only one behind them not of size 1."""
+        options: dict[str, Any] = {"dtype": x.dtype, "device": x.device}
         places = torch.linspace(-1, 1, x.shape[axis], **options)
         frequencies = torch.linspace(1, self.max_frequency / 2, self.bands, **options)
         angles = math.pi * frequencies[:, None] * places
         waves = torch.cat([angles.sin(), angles.cos(), places[None]])
-        return waves.view(-1, *(x.shape[i] if i == axis else 1 for i in range(2, x.ndim)))
+        return waves.view(-1, *(x.shape[i] if i == axis else 1 for i in range(1, x.ndim)))
 
 
 @recorded
@@ -149,17 +147,13 @@ class NFN(nn.Module):
         self.layer = layer
         self.tensors = fold_tensors(architecture.tensors, layer)
         self.feature_dropout = feature_dropout
-        channels = 1
-        self.fourier: WeightEncoding | None = None
-        if fourier_features > 0:
-            self.fourier = WeightEncoding(fourier_features, fourier_scale)
-            channels = 2 * fourier_features
-        self.positions: PositionEncoding | None = None
-        if io_bands > 0:
-            self.positions = PositionEncoding(architecture.tensors, io_bands, io_max_frequency)
-            channels += self.positions.channels
+        self.encoding = Encoding(
+            architecture.tensors, fourier_features, fourier_scale, io_bands, io_max_frequency
+        )
         self.layers = nn.ModuleList(
-            NFNLayer(self.tensors, channels if number == 0 else hidden_dim, hidden_dim)
+            NFNLayer(
+                self.tensors, self.encoding.channels if number == 0 else hidden_dim, hidden_dim
+            )
             for number in range(num_layers)
         )
         self.pooled = [tensor.permutable for tensor in fold_tensors(architecture.tensors, pool)]
@@ -204,27 +198,24 @@ class NFN(nn.Module):
         lower = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if lower else batch.parameters.dtype
         with torch.autocast(device, enabled=False):
-            encoded = [x[:, None] if self.fourier is None else self.fourier(x) for x in tensors]
-            if self.positions is not None:
-                encoded = self.positions(encoded)
             features = [
-                _fold(tensor, x).to(dtype) for tensor, x in zip(self.tensors, encoded, strict=True)
+                _fold(tensor, x).to(dtype)
+                for tensor, x in zip(self.tensors, self.encoding(tensors), strict=True)
             ]
             for layer in self.layers:
                 features = [
-                    self._drop(tensor, functional.relu(x))
+                    torch.relu_(self._drop(tensor, x))
                     for tensor, x in zip(self.tensors, layer(features), strict=True)
                 ]
             return [_unfold(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
 
     def _drop(self, tensor: FoldedTensor, x: Tensor) -> Tensor:
+        """Drop channels of a weight, or entries of a bias, in place."""
         if not self.training or self.feature_dropout == 0:
             return x
         is_bias = len(tensor.shape) == 1
-        kept = (
-            torch.ones_like(x) if is_bias else x.new_ones(*x.shape[:2], *(1 for _ in tensor.axes))
-        )
-        return x * functional.dropout(kept, self.feature_dropout)
+        ones = torch.ones_like(x) if is_bias else x.new_ones(x.shape[:2] + (1,) * (x.ndim - 2))
+        return x.mul_(functional.dropout(ones, self.feature_dropout))
 
 
 def _fold(tensor: FoldedTensor, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lightning_dws.models.pooling import map_entries, pool, pool_matrix
 from lightning_dws.weight_space import TensorSpec
 
-SYMMETRIES = ("NP", "HNP")
+SYMMETRIES = ("NP", "HNP")  # what a layer counts as permutable: all neurons, or hidden ones
 
 Axes = tuple[int, ...]
 Features = list[Float[Tensor, "batch _folded_channels ..."]]  # one of each parameter tensor
@@ -155,9 +155,11 @@ class NFNLayer(nn.Module):
                 constants = _join([parts[index][()] for index, _ in ends]) + bias
                 columns = _join([parts[index][order[1:]] for index, order in ends])
                 out = map_entries(sources, weight, rows, columns + constants[..., None])
-            widths = [self.out_channels[index] for index, _ in ends]
-            for (index, order), part in zip(ends, out.split(widths, 1), strict=True):
+            start = 0
+            for index, order in ends:
+                part = out.narrow(1, start, self.out_channels[index])
                 parts[index][order] = _turn(part, order)
+                start += self.out_channels[index]
         return [_total(part) for part in parts]
 
 
