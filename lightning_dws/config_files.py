@@ -10,6 +10,7 @@ import io
 import itertools
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ Settings = dict[str, Any]
 
 _LARGEST_FILE = 16 << 20  # bytes
 _MOST_VALUES = 1_000_000  # of one file, with all that its aliases repeat
+_SUFFIXES = (".yaml", ".yml")
 _MOST_FILES = 200  # that one file may include or name, directly or not
 
 
@@ -99,7 +101,8 @@ def parse_settings(text: str, where: str) -> Settings:
         raise DataError(f"{where}: not a YAML file ({reason})") from error
     if not isinstance(content, DictConfig):
         raise DataError(f"{where}: expected settings by name")
-    return to_plain(content)
+    settings: Settings = OmegaConf.to_container(content, resolve=False)  # type: ignore[assignment]
+    return settings
 
 
 def _count_values(root: Node, where: str) -> None:
@@ -202,37 +205,44 @@ def with_named_files(settings: Settings) -> Settings:
 def _fill_in(value: Any, folder: Path, reading: _Reading) -> Any:
     if isinstance(value, dict):
         return {k: _fill_in(v, folder, reading) for k, v in value.items()}
-    if isinstance(value, str) and value.endswith((".yaml", ".yml")):
-        path = os.path.normpath(folder / value)
-        return _read_settings(path, reading) if Path(path).is_file() else value
+    if isinstance(value, str) and value.endswith(_SUFFIXES):
+        path = _named_by(value, folder)
+        return value if path is None else _read_settings(path, reading)
     return value
+
+
+def _named_by(value: str, folder: Path) -> str | None:
+    """Find the YAML file that a setting names, beside its own file or among the shipped ones."""
+    path = os.path.normpath(folder / value)
+    return path if Path(path).is_file() else find_shipped(value)
 
 
 def merge_settings(earlier: Settings, later: Settings) -> Settings:
     """Merge settings as the command line does: later ones win.
 
-    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``.
+    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``. References stay as they are
+    written. OmegaConf's own merge gives the same, fifty times as slowly: a table has hundreds.
+
+    Example:
+        >>> merge_settings({"a": {"b": 1, "c": [2]}}, {"a": {"b": 3, "c+": [4]}})
+        {'a': {'b': 3, 'c': [2, 4]}}
     """
-    return to_plain(OmegaConf.merge(earlier, _append_lists(earlier, later)))
-
-
-def _append_lists(earlier: Any, later: Settings) -> Settings:
-    known = earlier if isinstance(earlier, dict) else {}
-    resolved: Settings = {}
+    merged = dict(earlier)
     for name, value in later.items():
         if isinstance(name, str) and name.endswith("+"):
             name = name[:-1]
-            value = [*(known.get(name) or []), *(value if isinstance(value, list) else [value])]
+            value = [*_as_list(merged.get(name)), *_as_list(value)]
         elif isinstance(value, dict):
-            value = _append_lists(known.get(name), value)
-        resolved[name] = value
-    return resolved
+            known = merged.get(name)
+            value = merge_settings(known if isinstance(known, dict) else {}, value)
+        merged[name] = deepcopy(value)
+    return merged
 
 
-def to_plain(config: Any) -> Settings:
-    """Give OmegaConf's settings as dicts and lists; references stay as they are written."""
-    plain: Settings = OmegaConf.to_container(config, resolve=False)  # type: ignore[assignment]
-    return plain
+def _as_list(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
 
 
 def values_of(options: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -268,7 +278,7 @@ def expand_includes(words: Sequence[str]) -> list[str]:
     for word in given:
         option, equals, value = word.partition("=")
         if option not in ("-c", "--config"):
-            expanded.append(word)
+            expanded.append(option + equals + _shipped_or(value) if equals else _shipped_or(word))
             continue
         value = value if equals else next(given, "")
         if not value or (not equals and value.startswith("-")):  # argparse says what is missing
@@ -279,9 +289,34 @@ def expand_includes(words: Sequence[str]) -> list[str]:
     return expanded
 
 
+def _shipped_or(word: str) -> str:
+    """Give the path of the shipped config that a word names, where no file of that name is here."""
+    if not word.endswith(_SUFFIXES) or Path(word).exists():
+        return word
+    return find_shipped(word) or word
+
+
 def _checked_files(value: str) -> list[str]:
     settings_of(value)
-    return [value] if _is_text(value) else list_files(value)
+    return [value] if _is_text(value) else [_for_jsonargparse(path) for path in list_files(value)]
+
+
+def _for_jsonargparse(path: str) -> str:
+    """Give a file's name, or what it says where jsonargparse would not find a file that it names.
+
+    jsonargparse looks for the file that a setting names beside the config, and nowhere else.
+    """
+    if not _names_shipped(load_yaml(path), Path(path).parent):
+        return path
+    settings = _fill_in(own_settings(path), Path(path).parent, _Reading().enter(path))
+    return str(yaml.safe_dump(settings, sort_keys=False))
+
+
+def _names_shipped(value: Any, folder: Path) -> bool:
+    if isinstance(value, dict):
+        return any(_names_shipped(part, folder) for part in value.values())
+    is_name = isinstance(value, str) and value.endswith(_SUFFIXES)
+    return is_name and not (folder / value).is_file() and find_shipped(value) is not None
 
 
 def settings_of(config: str) -> Settings:

@@ -20,6 +20,7 @@ _PATH = re.compile(r"dot import path string: (.*)")
 _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
 _HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
+_NO_FILE = re.compile(r"Unexpected import path format: (\S+\.ya?ml)$")
 _LONGEST = 120  # characters of a value that is shown
 
 
@@ -96,7 +97,10 @@ class _Said:
         reasons = [r for r in dict.fromkeys(self.reasons) if not r.startswith("Not a valid sub")]
         reason = "; ".join(reasons or self.reasons[:1]).replace(":; ", ": ")
         found = _short(self.found or "")
-        if not reason:
+        if match := _NO_FILE.search(reason):
+            reason = f"no file {match[1]}, here or among the shipped configs"
+        elif not reason:
+            found = {"None": "nothing", "": ""}.get(found, found)
             reason = f"found {found}, expected {expected}" if found else f"expected {expected}"
         elif found and found not in reason and "found " not in reason and "(" not in found:
             reason = f"found {found}; {reason}"

@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import Any
 
 import jsonargparse
+from jsonargparse._link_arguments import ActionLink
+
+from lightning_dws.program import shipped_configs
 
 _UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (--[\w.+-]+)")
 _UNKNOWN_KEY = re.compile(r"does not accept option '([\w.]+)'")
@@ -16,6 +19,7 @@ _UNKNOWN_COMMAND = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
 _NO_CLASS = re.compile(r"([\w.]+): found ([\w.]+), expected import path of a class")
 _NOT_IN_MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '(\w+)'")
+_NO_FILE = re.compile(r"no file (\S+), here or among the shipped configs")
 _NO_SETTING = re.compile(r"class_path '([\w.]+)'.*Option '(\w+)' is not accepted")
 
 
@@ -45,8 +49,16 @@ def suggest(message: str, parser: jsonargparse.ArgumentParser) -> str:
 
 
 def _of_options(parser: jsonargparse.ArgumentParser, word: str) -> str:
-    parsers = _with_subparsers(parser)
-    return closest(word, [option for own in parsers for option in own._option_string_actions])
+    options = [
+        option
+        for own in _with_subparsers(parser)
+        for option, action in own._option_string_actions.items()
+        if not isinstance(action, ActionLink)  # computed from another option
+    ]
+    by_last_part = {f"--{option.rpartition('.')[2]}": option for option in options}
+    begun = [option for option in options if option.startswith(word)]
+    meant = by_last_part.get(word) or (begun[0] if begun else None)
+    return f"; did you mean {meant!r}?" if meant else closest(word, options)
 
 
 def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
@@ -82,6 +94,11 @@ def _of_choices(parser: jsonargparse.ArgumentParser, known: str, word: str) -> s
     return closest(word, re.findall(r"\w+", known))
 
 
+def _of_files(parser: jsonargparse.ArgumentParser, name: str) -> str:
+    folder = shipped_configs()
+    return closest(name, [str(path.relative_to(folder)) for path in folder.rglob("*.yaml")])
+
+
 def _with_subparsers(parser: Any) -> list[Any]:
     below = getattr(parser, "_subcommands_action", None)
     choices = [] if below is None else below._name_parser_map.values()
@@ -95,5 +112,6 @@ _ANSWERS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
     (_UNKNOWN_COMMAND, _of_commands),
     (_NO_CHOICE, _of_choices),
     (_NO_CLASS, _of_classes),
+    (_NO_FILE, _of_files),
     (_NOT_IN_MODULE, _of_module),
 )

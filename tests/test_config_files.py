@@ -2,9 +2,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from lightning_dws.cli import main
-from lightning_dws.config_files import expand_includes, list_files, read_settings
+from lightning_dws.config_files import expand_includes, list_files, merge_settings, read_settings
 from lightning_dws.errors import DataError
 from lightning_dws.table.grid import read_table
 
@@ -151,3 +154,30 @@ def test_a_config_without_a_file_is_named(words, capsys):
         main(["fit", *words])
     assert stop.value.code == 2
     assert "-c/--config: expected one argument" in capsys.readouterr().err
+
+
+_VALUES = st.sampled_from([None, 1, 2.5, "x", "${data.views}", True])
+_TREES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(_VALUES, lambda deeper: st.dictionaries(st.sampled_from("abc"), deeper)),
+)
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(_TREES, _TREES)
+def test_settings_merge_as_omegaconf_merges_them(earlier, later):
+    expected = OmegaConf.to_container(OmegaConf.merge(earlier, later), resolve=False)
+    assert merge_settings(earlier, later) == expected
+
+
+def test_lists_replace_others_and_a_plus_appends_to_them():
+    earlier = {"a": [{"x": 1}], "b": {"y": 2}, "c": [3]}
+    merged = merge_settings(earlier, {"a+": [4], "b+": 5, "c": [6], "d+": 7})
+    assert merged == {"a": [{"x": 1}, 4], "b": [{"y": 2}, 5], "c": [6], "d": [7]}
+    merged["a"][0]["x"] = 9
+    assert earlier["a"] == [{"x": 1}]
+
+
+def test_a_list_and_settings_by_name_replace_each_other():
+    assert merge_settings({"a": [1]}, {"a": {"b": 2}}) == {"a": {"b": 2}}
+    assert merge_settings({"a": {"b": 2}}, {"a": [1]}) == {"a": [1]}

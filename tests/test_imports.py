@@ -17,7 +17,8 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices inr_modules parallel randomness program suggestions help_texts",
+    "errors compiled devices inr_modules parallel randomness program help_texts",
+    "suggestions",
     "parse_errors",
     "weight_space",
     "inrs.siren inrs.sine_kernel",

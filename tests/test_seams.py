@@ -72,6 +72,12 @@ def test_own_files_include_shipped_configs_and_tables_in_any_folder(tmp_path, mo
         main(["fit", "--config=mine.yaml", "--print_config"])
     assert "max_epochs: 7" in (said := capsys.readouterr().out)
     assert "lightning_dws.inrs.Digits" in said
+    (tmp_path / "data.yaml").write_text("data: {dataset: inrs/shapes.yaml}\n")
+    by_file = ["--config=mine.yaml", "--config=data.yaml"]
+    for words in (by_file, ["--config=mine.yaml", "--data.dataset=inrs/shapes.yaml"]):
+        with pytest.raises(SystemExit):
+            main(["fit", *words, "--print_config"])
+        assert "lightning_dws.inrs.Solids" in capsys.readouterr().out
     (tmp_path / "table.yaml").write_text(
         "config: [conf/table/digits.yaml]\nname: mine\n"
         "models: {GNN: null, MLP: conf/model/mlp.yaml}\n"

@@ -21,8 +21,13 @@ _CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 def has_data(words: Sequence[str]) -> bool:
-    """Whether a command line of ``predict`` names what is to be predicted, and not settings."""
+    """Whether a command line of ``predict`` is that of data to predict, and not of settings.
+
+    That of a run's folder is: Lightning's own command takes the file of a checkpoint.
+    """
     given = values_of(("--data",), words)
+    if not given and not values_of(("-c", "--config"), words):
+        return any(Path(path).is_dir() for path in values_of(("--ckpt_path",), words) if path)
     return bool(given) and not any(
         value.endswith(_CONFIG_SUFFIXES) or value.lstrip().startswith("{") for value in given
     )

@@ -11,13 +11,6 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from lightning_dws.table.cells import Record
 from lightning_dws.table.grid import Coordinates
 
-_CURVES = {
-    "train/loss": "train_loss",
-    "train/accuracy": "train_accuracy",
-    "val/loss": "val_loss",
-    "val/accuracy": "val_accuracy",
-}
-
 
 def write_board(finished: Mapping[Coordinates, Record], folder: Path) -> None:
     """Write one session for every finished cell; what was there before is replaced.
@@ -28,11 +21,9 @@ def write_board(finished: Mapping[Coordinates, Record], folder: Path) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     for place, record in finished.items():
-        metrics = {
-            "hp/test_accuracy": record["test"]["accuracy"],
-            "hp/test_loss": record["test"]["loss"],
-            "hp/best_val_accuracy": record["best"]["val_accuracy"],
-        }
+        best = {f"best_{name}": value for name, value in record["best"].items() if name != "step"}
+        found = {**{f"test_{name}": value for name, value in record["test"].items()}, **best}
+        metrics = {f"hp/{name}": value for name, value in found.items() if value is not None}
         session = folder / str(place).replace(" | ", ", ").replace("/", "-")
         with SummaryWriter(str(session)) as writer:
             for summary in hparams({**asdict(place), "steps": record["steps"]}, metrics):
@@ -43,7 +34,9 @@ def write_board(finished: Mapping[Coordinates, Record], folder: Path) -> None:
 
 
 def _write_curves(writer: SummaryWriter, record: Record) -> None:
-    for tag, name in _CURVES.items():
-        for step, value in zip(record["history"]["step"], record["history"][name], strict=True):
+    curves = dict(record["history"])
+    steps = curves.pop("step")
+    for name, curve in curves.items():
+        for step, value in zip(steps, curve, strict=True):
             if value is not None:
-                writer.add_scalar(tag, value, step)
+                writer.add_scalar(name.replace("_", "/", 1), value, step)

@@ -7,7 +7,7 @@ from lightning_dws.table.published import Claim
 from lightning_dws.table.results import Entry, Results
 from lightning_dws.table.statistics import Estimate
 
-MARGIN = 1.0  # points of accuracy that count as no harm
+MARGIN = 1.0  # points of a share that count as no harm
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,15 @@ class Finding:
         claim: The claim.
         dataset: Where.
         columns: Model and views; ``all`` for the mean over all of them.
-        estimate: The difference in points.
+        estimate: The difference, above zero where the first row is better.
+        decimals: That it is shown with.
     """
 
     claim: Claim
     dataset: str
     columns: str
     estimate: Estimate
+    decimals: int = 1
 
     @property
     def verdict(self) -> str:
@@ -44,19 +46,24 @@ class Finding:
 
 
 def examine_claims(results: Results) -> list[Finding]:
-    """Give every claim that the cells on disk say something about: overall, then by column."""
+    """Give every claim that the cells on disk say something about: overall, then by column.
+
+    Whether a row is harmless is asked of shares alone: of others no margin is known.
+    """
     findings = []
     for claim in results.table.claims:
         for dataset in results.table.datasets:
             pairs = _pairs(claim, dataset, results)
-            if len(pairs) > 1:
+            if len(pairs) > 1 and len({results.score(first) for first, _ in pairs.values()}) == 1:
                 pooled = results.difference(list(pairs.values()))
                 if pooled is not None:
-                    findings.append(Finding(claim, dataset, "all", pooled))
+                    decimals = max(results.decimals(first) for first, _ in pairs.values())
+                    findings.append(Finding(claim, dataset, "all", pooled, decimals))
             for columns, pair in pairs.items():
                 estimate = results.difference([pair])
                 assert estimate is not None
-                findings.append(Finding(claim, dataset, columns, estimate))
+                decimals = results.decimals(pair[0])
+                findings.append(Finding(claim, dataset, columns, estimate, decimals))
     return findings
 
 
@@ -71,7 +78,8 @@ def _pairs(claim: Claim, dataset: str, results: Results) -> dict[str, tuple[Entr
                 Entry(claim.first, model, dataset, views),
                 Entry(claim.second, model, dataset, claim.second_views or views),
             )
-            if results.difference([pair]) is not None:
+            has_margin = claim.expected != "harmless" or results.score(pair[0]).kind.in_percent
+            if has_margin and results.difference([pair]) is not None:
                 name = model if claim.first_views else f"{model}, {format_views(views)}"
                 pairs[name] = pair
     return pairs

@@ -21,8 +21,8 @@ from lightning_dws.table.pictures import draw_figures
 from lightning_dws.table.report import write_report
 from lightning_dws.table.results import Results
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
+from lightning_dws.table.table_score import Scores, scores_of
 from lightning_dws.table.worker import CellJob, was_killed
-from lightning_dws.tasks import DEFAULT_TASK, ClassificationTask, named_task
 
 
 def run_table(args: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def run_table(args: Sequence[str]) -> None:
     if not options.config:
         parser.error("table needs --config FILE, such as conf/table/digits.yaml")
     table = read_table(options.config, options.set)
-    _check_tasks(table)
+    scores = scores_of(table)
     cells = CellStore(Path(options.results_root) / table.name)
     try:
         if options.show is not None:
@@ -41,7 +41,7 @@ def run_table(args: Sequence[str]) -> None:
             _list(table, cells, options.retry_failed, max(1, options.jobs))
         else:
             if not options.report_only:
-                _run(table, cells, options)
+                _run(table, cells, scores, options)
             _report(table, cells)
     except DataError:
         raise
@@ -95,17 +95,6 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _check_tasks(table: TableConfig) -> None:
-    """Refuse cells that have no accuracies to compare, before any of them is run."""
-    for cell in table.cells:
-        name = cell.settings.get("task", DEFAULT_TASK.task_name())
-        if not issubclass(named_task(name), ClassificationTask):
-            raise DataError(
-                f"{table.name}: {cell.place} is of the task {name}; a table compares accuracies "
-                "on test objects, so its cells are classifications"
-            )
-
-
 def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell]:
     """Give the cells that are to run: each once, though two rows may say the same.
 
@@ -120,7 +109,7 @@ def _left(table: TableConfig, cells: CellStore, retry_failed: bool) -> list[Cell
     return list(left.values())
 
 
-def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
+def _run(table: TableConfig, cells: CellStore, scores: Scores, options: Namespace) -> None:
     todo = _left(table, cells, options.retry_failed)
     done = len(table.cells) - len(_left(table, cells, retry_failed=True))
     sys.stdout.write(
@@ -143,7 +132,7 @@ def _run(table: TableConfig, cells: CellStore, options: Namespace) -> None:
         for cell in todo
     ]
     end = None if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
-    progress = Progress(cells, todo)
+    progress = Progress(cells, todo, scores)
     try:
         prepare_datasets(todo, options.devices)
         if slots is None:

@@ -8,6 +8,7 @@ from statistics import mean
 
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import Cell
+from lightning_dws.table.table_score import Scores
 from lightning_dws.table.worker import CellJob
 
 
@@ -17,10 +18,12 @@ class Progress:
     Args:
         cells: Where their files are.
         todo: What runs now.
+        scores: Of the table.
     """
 
-    def __init__(self, cells: CellStore, todo: Sequence[Cell]) -> None:
+    def __init__(self, cells: CellStore, todo: Sequence[Cell], scores: Scores) -> None:
         self._cells = cells
+        self._scores = scores
         self._total = len(todo)
         self._ended = 0
         self._started = time.monotonic()
@@ -35,7 +38,8 @@ class Progress:
         elif record["status"] == "failed":
             outcome = f"FAILED: {record['error']}"
         else:
-            outcome = f"{100 * record['test']['accuracy']:.1f} % ({record['wall_seconds']:.0f} s)"
+            score = self._scores[cell.place.dataset, cell.place.model]
+            outcome = f"{score.write(record)} ({record['wall_seconds']:.0f} s)"
         per_cell = (time.monotonic() - self._started) / self._ended
         left = format_duration(per_cell * (self._total - self._ended))
         sys.stdout.write(f"[{self._ended}/{self._total}, {left} left] {cell.place}: {outcome}\n")

@@ -21,7 +21,7 @@ from lightning_dws.table.published import Claim, PosterFigures, read_claims
 
 _ROWS = ("augmentations", "models", "datasets")
 _REQUIRED = ("name", "seeds", "views", *_ROWS)
-_OPTIONAL = ("common", "order", "only", "poster", "poster_figures", "claims")
+_OPTIONAL = ("common", "score", "order", "only", "poster", "poster_figures", "claims")
 
 
 def format_views(views: int) -> str:
@@ -118,6 +118,7 @@ class TableConfig:
         poster: The poster's dataset to compare with, by the table's dataset.
         poster_figures: What the poster found.
         claims: What is claimed of the rows.
+        score: What cells are compared by; None for the score of their task.
     """
 
     name: str
@@ -132,6 +133,7 @@ class TableConfig:
     poster: dict[str, str]
     poster_figures: PosterFigures
     claims: tuple[Claim, ...]
+    score: str | None = None
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -300,8 +302,16 @@ def _check(content: Settings, where: str) -> TableConfig:
         poster=poster,
         poster_figures=figures,
         claims=read_claims(content.get("claims") or [], content["augmentations"], where),
+        score=_read_score(content, where),
         **rows,
     )
+
+
+def _read_score(content: Settings, where: str) -> str | None:
+    score = content.get("score")
+    if score is not None and not isinstance(score, str):
+        raise DataError(f"{where}: score must be the name of one, got {score!r}")
+    return score
 
 
 def _read_only(content: Settings, where: str) -> dict[str, list[str]]:

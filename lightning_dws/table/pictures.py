@@ -1,15 +1,22 @@
 """The report's pictures: gains as bars, and how training and held-out loss part."""
 
+import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_dws.figures import save_figure
 from lightning_dws.table.grid import format_views
 from lightning_dws.table.results import BASELINE, Entry, Results
+from lightning_dws.table.table_score import TableScore
+from lightning_dws.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_FILE_NAMES = {"accuracy": "accuracies"}  # of pictures of a score, where it is another
 
 
 def draw_figures(results: Results, folder: Path) -> list[str]:
@@ -23,7 +30,11 @@ def draw_figures(results: Results, folder: Path) -> list[str]:
         Their names, relative to the folder.
     """
     drawn = []
-    kinds = {"accuracies": _draw_accuracies, "gains": _draw_gains, "overfitting": _draw_overfitting}
+    kinds: dict[str, Callable[[Results], Figure | None]] = {
+        _FILE_NAMES.get(score.name, score.name): partial(_draw_scores, score=score)
+        for score in results.scores.values()
+    }
+    kinds |= {"gains": _draw_gains, "overfitting": _draw_overfitting}
     for name, draw in kinds.items():
         figure = draw(results)
         if figure is not None:
@@ -58,9 +69,10 @@ def _make_axes(places: list[tuple[str, str]], height: float) -> "tuple[Figure, l
     return figure, axes
 
 
-def _draw_accuracies(results: Results) -> "Figure | None":
-    """Draw the accuracy of all rows by dataset, where there are several: a panel for each model."""
-    table, places = results.table, _places(results)
+def _draw_scores(results: Results, score: TableScore) -> "Figure | None":
+    """Draw a score of all rows by dataset, where there are several: a panel for each model."""
+    table = results.table
+    places = [place for place in _places(results) if results.scores[place] == score]
     datasets = [name for name in table.datasets if any(name == dataset for dataset, _ in places)]
     if len(datasets) < 2:
         return None
@@ -76,7 +88,10 @@ def _draw_accuracies(results: Results) -> "Figure | None":
     for axes, model in zip(all_axes, models, strict=True):
         for number, row in enumerate(table.augmentations):
             entries = [Entry(row, model, dataset, views) for dataset in datasets]
-            known = [results.accuracy(entry) for entry in entries]
+            known = [
+                results.figure(entry) if (entry.dataset, model) in places else None
+                for entry in entries
+            ]
             found = [(place, figures) for place, figures in enumerate(known) if figures is not None]
             axes.barh(
                 [place + (number + 0.5) * thickness - 0.4 for place, _ in found],
@@ -86,7 +101,7 @@ def _draw_accuracies(results: Results) -> "Figure | None":
                 color=f"C{number}",
             )
         axes.set_title(model)
-        axes.set_xlabel("test accuracy (%)")
+        axes.set_xlabel(f"test {score.kind.words}{' (%)' if score.kind.in_percent else ''}")
         axes.set_yticks(range(len(datasets)), datasets)
         axes.set_ylim(len(datasets) - 0.4, -0.6)
     colors = [
@@ -116,17 +131,24 @@ def _draw_gains(results: Results) -> "Figure | None":
                 color=f"C{number}",
                 label=format_views(count),
                 xerr=[
-                    [max(0.0, gain.value - gain.low) for _, gain in found],
-                    [max(0.0, gain.high - gain.value) for _, gain in found],
+                    [_reach(gain.value - gain.low) for _, gain in found],
+                    [_reach(gain.high - gain.value) for _, gain in found],
                 ],
                 error_kw={"linewidth": 1, "capsize": 2},
             )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(rows)), rows if leftmost[dataset] == model else [])
         axes.set_ylim(len(rows) - 0.4, -0.6)  # the same in every panel, whatever has been run
-        axes.set_xlabel("gain over no augmentation (points, 95 % interval)")
+        kind = results.scores[dataset, model].kind
+        unit = "points" if kind.in_percent else kind.words
+        axes.set_xlabel(f"gain over no augmentation ({unit}, 95 % interval)")
     all_axes[0].legend()
     return figure
+
+
+def _reach(length: float) -> float:
+    """Give the length of an interval's half; one without bounds is not drawn."""
+    return max(0.0, length) if math.isfinite(length) else 0.0
 
 
 def _any_gain(results: Results, rows: list[str], place: tuple[str, str]) -> bool:
@@ -155,7 +177,9 @@ def _draw_overfitting(results: Results) -> "Figure | None":
             axes.plot(steps, train, "--", color=color, label=f"{name}, training")
             axes.plot(steps, held_out, "-", color=color, label=f"{name}, held out (validation)")
         axes.set_xlabel("optimizer step")
-    all_axes[0].set_ylabel("cross-entropy, no augmentation")
+    classified = all(results.scores[place].task == DEFAULT_TASK.task_name() for place in curves)
+    loss = "cross-entropy" if classified else "loss"
+    all_axes[0].set_ylabel(f"{loss}, no augmentation")
     all_axes[0].legend(fontsize=8)
     return figure
 
@@ -168,6 +192,8 @@ def _mean_curves(
     histories = [record["history"] for record in runs]
     if not histories or any(h["step"] != histories[0]["step"] for h in histories):
         return None
+    if all(value is None for history in histories for value in history["val_loss"]):
+        return None  # what the task measures in validation is no loss
     train, held_out = (
         [_mean(values) for values in zip(*(h[name] for h in histories), strict=True)]
         for name in ("train_loss", "val_loss")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,16 +10,10 @@ from lightning_dws.files import write_atomically
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.claims import MARGIN, examine_claims
 from lightning_dws.table.grid import Coordinates, TableConfig, format_views
+from lightning_dws.table.method import describe_method
 from lightning_dws.table.results import BASELINE, Entry, Results
-from lightning_dws.table.statistics import NUM_RESAMPLES, Estimate, rank_correlation
-
-_METHOD = f"""\
-Accuracy is measured on the test split at the checkpoint of the best validation accuracy; mean ±
-standard deviation over the seeds, in %. **Bold** is the best of a column. *Gain* is the difference
-to no augmentation in points, of runs of the same seed on the same objects, with its 95 % interval:
-a paired bootstrap over test objects ({NUM_RESAMPLES} resamples), and Student's t for the seeds, too
-few to be resampled; with one seed it speaks of the test objects alone. No interval is corrected for
-their number: of a hundred true zeros, five are expected outside."""
+from lightning_dws.table.statistics import Estimate, rank_correlation
+from lightning_dws.table.table_score import TableScore
 
 
 def write_report(table: TableConfig, cells: CellStore, figures: Iterable[str] = ()) -> None:
@@ -33,7 +28,7 @@ def write_report(table: TableConfig, cells: CellStore, figures: Iterable[str] = 
     parts = [
         f"# {table.name}",
         _state(results),
-        _METHOD,
+        describe_method(_distinct(results.scores.values())),
         *(f"![{name}]({name})" for name in figures),
         *_claims(results),
     ]
@@ -64,9 +59,10 @@ def _grid(results: Results, dataset: str, model: str) -> list[str]:
     rows = [[name] for name in augmentations]
     for column in columns:
         views, best = format_views(column.views), _best(results, column)
+        score = results.score(column).kind.words
         entries = [column.in_row(name) for name in augmentations]
-        header += [f"{views}: accuracy", f"{views}: gain"]
-        figures = [[_accuracy(results, e, best), _gain(results, e)] for e in entries]
+        header += [f"{views}: {score}", f"{views}: gain"]
+        figures = [[_figure(results, e, best), _gain(results, e)] for e in entries]
         posters = [results.poster(entry) for entry in entries]
         if any(posters):
             header.append(f"{views}: poster, {results.table.poster[dataset]}")
@@ -78,12 +74,12 @@ def _grid(results: Results, dataset: str, model: str) -> list[str]:
 
 
 def _best(results: Results, column: Entry) -> float | None:
-    figures = [results.accuracy(column.in_row(name)) for name in results.table.augmentations]
-    return max((figure[0] for figure in figures if figure is not None), default=None)
+    figures = [results.figure(column.in_row(name)) for name in results.table.augmentations]
+    return results.score(column).best(figure[0] for figure in figures if figure is not None)
 
 
-def _accuracy(results: Results, entry: Entry, best: float | None) -> str:
-    figure = results.accuracy(entry)
+def _figure(results: Results, entry: Entry, best: float | None) -> str:
+    figure = results.figure(entry)
     num_seeds, found, failed = (
         len(results.table.seeds),
         len(results.runs(entry)),
@@ -94,9 +90,11 @@ def _accuracy(results: Results, entry: Entry, best: float | None) -> str:
         notes.append(f"{found} of {num_seeds} seeds")
     if failed:
         notes.append(f"{failed} failed")
+    if undefined := results.num_undefined(entry):
+        notes.append(f"{undefined} undefined")
     if figure is None:
         return ", ".join(notes) or "not run"
-    text = format_figure(figure)
+    text = format_figure(figure, results.decimals(entry))
     text = f"**{text}**" if figure[0] == best else text
     return f"{text} ({', '.join(notes)})" if notes else text
 
@@ -105,33 +103,37 @@ def _gain(results: Results, entry: Entry) -> str:
     gain = results.gain(entry)
     if gain is None:
         return ""
-    text = format_estimate(gain)
+    text = format_estimate(gain, results.decimals(entry))
     if gain.num_seeds < len(results.runs(entry)):  # the others have no run to compare with
         text += f" ({gain.num_seeds} of {len(results.table.seeds)} seeds)"
     return text
 
 
-def format_figure(figure: tuple[float, float | None] | None) -> str:
+def format_figure(figure: tuple[float, float | None] | None, decimals: int = 1) -> str:
     """Write mean and standard deviation.
 
     Example:
-        >>> format_figure((76.04, 1.2)), format_figure((76.04, None)), format_figure(None)
-        ('76.0 ± 1.2', '76.0', '')
+        >>> format_figure((76.04, 1.2)), format_figure((76.04, None), 2), format_figure(None)
+        ('76.0 ± 1.2', '76.04', '')
     """
     if figure is None:
         return ""
     mean, std = figure
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+    text = f"{mean:.{decimals}f}"
+    return text if std is None else f"{text} ± {std:.{decimals}f}"
 
 
-def format_estimate(estimate: Estimate) -> str:
-    """Write a difference and its interval.
+def format_estimate(estimate: Estimate, decimals: int = 1) -> str:
+    """Write a difference and its interval, if it has one.
 
     Example:
         >>> format_estimate(Estimate(1.25, -0.5, 3.0, 3))
         '+1.2 [-0.5, +3.0]'
+        >>> format_estimate(Estimate(0.125, -math.inf, math.inf, 1), decimals=3)
+        '+0.125'
     """
-    return f"{estimate.value:+.1f} [{estimate.low:+.1f}, {estimate.high:+.1f}]"
+    value, low, high = (f"{x:+.{decimals}f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]" if math.isfinite(estimate.low) else value
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
@@ -150,7 +152,7 @@ def _claims(results: Results) -> list[str]:
             finding.claim.text,
             finding.dataset,
             finding.columns,
-            format_estimate(finding.estimate),
+            format_estimate(finding.estimate, finding.decimals),
             str(finding.estimate.num_seeds),
             finding.verdict,
         ]
@@ -172,7 +174,7 @@ def _correlations(results: Results) -> list[str]:
         known = [
             (figure[0], poster[0])
             for name in results.table.augmentations
-            if (figure := results.accuracy(column.in_row(name))) is not None
+            if (figure := results.figure(column.in_row(name))) is not None
             and (poster := results.poster(column.in_row(name))) is not None
         ]
         correlation = rank_correlation(*zip(*known, strict=True)) if known else None
@@ -248,14 +250,18 @@ def _csv(results: Results) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("dataset", "model", "views", "augmentation", "seeds_finished", "seeds_failed")
-    figures = ("accuracy_mean", "accuracy_std", "gain", "gain_low", "gain_high", "gain_seeds")
-    writer.writerow([*names, *figures, "poster_mean", "poster_std"])
+    kinds = {score.kind for score in results.scores.values()}
+    several = len(kinds) > 1  # then a column says of each row which it is
+    prefix = "score" if several else next(iter(kinds)).name
+    figures = (f"{prefix}_mean", f"{prefix}_std", "gain", "gain_low", "gain_high", "gain_seeds")
+    column_of_score = ["score"] if several else []
+    writer.writerow([*names, *column_of_score, *figures, "poster_mean", "poster_std"])
     for column in _columns(results):
         for augmentation in results.table.rows_of(column.model):
             entry = column.in_row(augmentation)
-            accuracy, gain = results.accuracy(entry) or (), results.gain(entry)
+            score, gain = results.score(entry), results.gain(entry)
             limits = (gain.value, gain.low, gain.high) if gain else (None, None, None)
-            values = [*(*accuracy, None, None)[:2], *limits]
+            values = [*(*(results.figure(entry) or ()), None, None)[:2], *limits]
             poster = [*(*(results.poster(entry) or ()), None, None)[:2]]
             writer.writerow(
                 [
@@ -265,13 +271,16 @@ def _csv(results: Results) -> str:
                     augmentation,
                     len(results.runs(entry)),
                     results.num_failed(entry),
-                    *map(_in_csv, values),
+                    *([score.name] if several else []),
+                    *(_in_csv(value, score) for value in values),
                     gain.num_seeds if gain else "",
-                    *map(_in_csv, poster),
+                    *(_in_csv(value, score) for value in poster),
                 ]
             )
     return text.getvalue()
 
 
-def _in_csv(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _in_csv(value: float | None, score: TableScore) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.4f}" if score.kind.in_percent else f"{value:.6g}"

@@ -70,6 +70,22 @@ def paired_bootstrap(difference: NDArray[np.float64]) -> Estimate:
     return Estimate(value, float(low), float(high), num_seeds)
 
 
+def paired_seeds(difference: NDArray[np.float64]) -> Estimate:
+    """Estimate a mean difference from runs of the same seeds alone, by Student's t.
+
+    For scores that no single objects have. One seed has no interval: it has no bounds.
+
+    Args:
+        difference: (seeds,), for each what the one run gets minus what the other gets.
+    """
+    num_seeds, value = len(difference), float(difference.mean())
+    if num_seeds == 1:
+        return Estimate(value, -np.inf, np.inf, 1)
+    error = float(difference.std(ddof=1)) / num_seeds**0.5
+    reach = error * float(student_t.ppf((1 + _LEVEL) / 2, num_seeds - 1))
+    return Estimate(value, value - reach, value + reach, num_seeds)
+
+
 @lru_cache(maxsize=4)
 def _shares(size: int) -> NDArray[np.float32]:
     """Draw how large a share of each resample every one of so many things has.

@@ -1,6 +1,7 @@
 """Run one cell in this process, from where an earlier process left it, and write its file."""
 
 import logging
+import math
 import platform
 import shutil
 import signal
@@ -32,6 +33,7 @@ from lightning_dws.table.grid import Cell
 from lightning_dws.table.recorder import CellRecorder
 
 KILLED = "killed"  # what the error of a process begins with that something outside has ended
+_TEST = "test/"
 _RECORDED_VERSIONS = ("torch", "pytorch-lightning", "torch-geometric")
 
 
@@ -70,7 +72,8 @@ class CellCLI(WeightSpaceCLI):
     git_commit: str | None = None
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        self.recorder = CellRecorder(self.git_commit)
+        task = self._model_class
+        self.recorder = CellRecorder(task.known_scores()[task.score], self.git_commit)
         best = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
         last = ModelCheckpoint(
             dirpath=self.config_init[self.subcommand].checkpoint.dirpath,
@@ -176,17 +179,21 @@ def _train_and_test(job: CellJob, folder: Path) -> Record:
     ]
     last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
-        words.append(f"--ckpt_path={last}")
+        words += ["--init_from=null", f"--ckpt_path={last}"]  # it began there before
     if job.num_threads:
         torch.set_num_threads(job.num_threads)
     CellCLI.git_commit = job.git_commit
     cli = run_lightning(words, CellCLI, save_config_callback=None)
     trainer, recorder, datamodule = cli.trainer, cli.recorder, cli.datamodule
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if "test/accuracy" not in metrics or not recorder.history["step"]:
+    test = {
+        name.removeprefix(_TEST): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(_TEST)
+    }
+    if recorder.score.name not in test or not recorder.history["step"]:
         raise DataError("the run ended without a validation, or without a test")
     return {
-        "test": {"accuracy": metrics["test/accuracy"], "loss": metrics["test/loss"]},
+        "test": {n: value if math.isfinite(value) else None for n, value in test.items()},
         "best": recorder.best(),
         "steps": trainer.global_step,
         "epochs": round(trainer.global_step / trainer.num_training_batches, 2),

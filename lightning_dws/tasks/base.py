@@ -11,7 +11,6 @@ from pytorch_lightning.cli import LightningArgumentParser, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Metric
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.data.paired_rows import PairKind
@@ -19,6 +18,7 @@ from lightning_dws.option_checks import check_precision
 from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, compile_network
 from lightning_dws.tasks.divergence import DivergenceWatch
+from lightning_dws.tasks.measured import MeasuredModule
 from lightning_dws.tasks.restoring import (
     check_optimizers,
     check_resumable,
@@ -36,10 +36,8 @@ from lightning_dws.tasks.taking_over import take_network
 from lightning_dws.tasks.task_notes import check_same_task, rebuild, write_note
 from lightning_dws.weight_space import WeightBatch
 
-SPLITS = ("train", "val", "test")
 
-
-class WeightSpaceTask(pl.LightningModule):
+class WeightSpaceTask(MeasuredModule):
     """Train and evaluate a network that takes a ``WeightBatch``.
 
     A task says in ``_step`` what is made of the network's output, fills ``metrics`` with what is
@@ -47,15 +45,12 @@ class WeightSpaceTask(pl.LightningModule):
     schedule, standardisation, what a network draws, divergence, checkpoints.
 
     Attributes:
-        score: The name of the metric that a run is judged and its checkpoint chosen by.
-        mode: Whether ``min`` or ``max`` of it is best.
-        in_percent: Whether it is a share, which is written in %.
+        score: With what else is measured, see ``MeasuredModule``.
         callback_classes: The callbacks that it brings, by the name of their options.
         short_name: What ``--task`` calls it; a class that has none of its own goes by its path.
         targets: Columns of the store that it asks the datamodule to give as a batch's ``target``.
         pairs: Whether it asks for training batches of pairs, see ``PairedRows``.
         num_outputs: Columns of the network's output; None for one a class of the data.
-        metrics: What is measured, by split and name. Of ``train`` and ``val`` it can be monitored.
 
     Args:
         network: Takes a ``WeightBatch``. If it has a ``standardize`` module, that is filled from
@@ -69,9 +64,6 @@ class WeightSpaceTask(pl.LightningModule):
         ValueError: An argument out of its range.
     """
 
-    score: ClassVar[str] = "loss"
-    mode: ClassVar[Literal["min", "max"]] = "min"
-    in_percent: ClassVar[bool] = False
     callback_classes: ClassVar[Mapping[str, type[pl.Callback]]] = {}
     short_name: ClassVar[str] = ""
     targets: tuple[str, ...] = ()
@@ -103,13 +95,7 @@ class WeightSpaceTask(pl.LightningModule):
         self.run_settings: dict[str, Any] | None = None
         self._restored = self._network_taken = False
         self._resuming: tuple[dict[str, Any], str] | None = None
-        self.metrics = nn.ModuleDict({f"{split}_": nn.ModuleDict() for split in SPLITS})
-        self._logged_splits: set[str] = set()
         self._divergence = DivergenceWatch()
-
-    def _step(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
-        """Measure a batch: give its ``loss``, and what callbacks of the task use."""
-        raise NotImplementedError
 
     def forward(self, batch: WeightBatch) -> Tensor:
         output: Tensor = (self._compiled or self.network)(batch)
@@ -127,19 +113,9 @@ class WeightSpaceTask(pl.LightningModule):
         parser.link_arguments("data.num_classes", target, apply_on="instantiate")
 
     @property
-    def training_metrics(self) -> list[str]:
-        """Name what is measured in training and validation, and can be monitored."""
-        names = [f"{split}/{name}" for split in SPLITS[:2] for name in self._metrics_of(split)]
-        return [*names, "train/loss_step"]
-
-    @property
     def _datamodule(self) -> Any:
         """The datamodule of the trainer, None where there is none."""
         return getattr(self._trainer, "datamodule", None)
-
-    def _metrics_of(self, split: str) -> dict[str, Metric]:
-        metrics: Any = self.metrics[f"{split}_"]
-        return dict(metrics.items())
 
     def setup(self, stage: str) -> None:
         """Fill a new network's standardisation from the training split, and compile the network.
@@ -244,15 +220,6 @@ class WeightSpaceTask(pl.LightningModule):
             if isinstance(config.scheduler, LambdaLR):
                 restart_schedule(config.scheduler)
 
-    def on_train_epoch_start(self) -> None:
-        self._logged_splits.discard("train")
-
-    def on_validation_epoch_start(self) -> None:
-        self._logged_splits.discard("val")
-
-    def on_test_epoch_start(self) -> None:
-        self._logged_splits.discard("test")
-
     def on_train_batch_start(self, batch: WeightBatch, batch_idx: int) -> None:
         """Let what a network draws (dropout) depend on (seed, rank, batch) alone.
 
@@ -269,39 +236,6 @@ class WeightSpaceTask(pl.LightningModule):
         self._log_step(loss, batch)
         self._divergence.watch(loss, self.trainer)
         return step
-
-    def validation_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._measure(batch, "val")
-
-    def test_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self._measure(batch, "test")
-
-    def _measure(self, batch: WeightBatch, split: str) -> dict[str, Tensor]:
-        step = self._step(batch, split)
-        if split not in self._logged_splits:
-            self._logged_splits.add(split)
-            self._log_epoch(split, len(batch))
-        return step
-
-    def _log_step(self, loss: Tensor, batch: WeightBatch) -> None:
-        """Log a step's loss, the mean over all ranks, when Lightning writes to the log."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and (self.trainer.global_step + 1) % every == 0:
-            mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
-            self.log("train/loss_step", mean, on_step=True, on_epoch=False, batch_size=len(batch))
-
-    def _log_epoch(self, split: str, batch_size: int) -> None:
-        """Hand the metrics to Lightning, which reads them when the epoch ends: once is enough."""
-        shown = ("train/loss", "val/loss", f"val/{self.score}")
-        for name, metric in self._metrics_of(split).items():
-            self.log(
-                f"{split}/{name}",
-                metric,
-                on_step=False,
-                on_epoch=True,
-                prog_bar=f"{split}/{name}" in shown,
-                batch_size=batch_size,
-            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what the network is and what it was trained on, as plain data."""

@@ -12,8 +12,9 @@ from torch.optim import AdamW
 
 from lightning_dws.callbacks import Pictures, PredictionFile
 from lightning_dws.errors import DataError
-from lightning_dws.tasks.base import SPLITS, WeightSpaceTask
+from lightning_dws.tasks.base import WeightSpaceTask
 from lightning_dws.tasks.compiling import CompileMode
+from lightning_dws.tasks.measured import SPLITS, ScoreKind
 from lightning_dws.tasks.output_check import check_output
 from lightning_dws.tasks.restoring import check_classes, read_classes
 from lightning_dws.tasks.scores import Score, Scores
@@ -46,6 +47,7 @@ class ClassificationTask(WeightSpaceTask):
     score = "accuracy"
     mode = "max"
     in_percent = True
+    other_scores = (ScoreKind("accuracy_macro", in_percent=True), ScoreKind("loss", "min"))
     callback_classes: ClassVar[Mapping[str, type[Callback]]] = {
         "pictures": Pictures,
         "predictions": PredictionFile,
@@ -107,6 +109,10 @@ class ClassificationTask(WeightSpaceTask):
         scores: Any = self.scores[f"{split}_"]
         scores.update(loss.detach(), logits.detach(), batch.label)
         return {"loss": loss, "logits": logits.detach()}
+
+    def measure_inrs(self, step: Mapping[str, Tensor], batch: WeightBatch) -> dict[str, Tensor]:
+        """Give which INRs are classified rightly, though their targets may be mixed."""
+        return {"accuracy": step["logits"].argmax(dim=1) == batch.label}
 
     def predict_step(self, batch: WeightBatch, batch_idx: int) -> dict[str, Tensor]:
         """Give object_id, view, label, prediction (each (B,)) and probabilities (B, K)."""

@@ -15,6 +15,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.tasks.base import WeightSpaceTask
 from lightning_dws.tasks.compiling import CompileMode
 from lightning_dws.tasks.frozen_features import FrozenFeatures
+from lightning_dws.tasks.measured import ScoreKind
 from lightning_dws.tasks.nt_xent import nt_xent
 from lightning_dws.tasks.output_check import check_output
 from lightning_dws.tasks.scores import MeanOfBatches
@@ -57,6 +58,7 @@ class ContrastiveTask(WeightSpaceTask):
     score = "probe_accuracy"
     mode = "max"
     in_percent = True
+    other_scores = (ScoreKind("knn_accuracy", in_percent=True),)
     callback_classes: ClassVar[Mapping[str, type[Callback]]] = {"predictions": PredictionFile}
     _options = (
         *WeightSpaceTask._options,
@@ -130,10 +132,16 @@ class ContrastiveTask(WeightSpaceTask):
             return {"loss": loss}
         known = self._known_features()
         features = self.embed(batch)
-        for name, scores in (("probe", known.probe(features)), ("knn", known.vote(features))):
-            right = (scores.argmax(dim=1) == batch.label).float().mean()
-            metrics[f"{name}_accuracy"].update(right, len(batch))
-        return {"features": features}
+        right = {}
+        for name, votes in (("probe", known.probe(features)), ("knn", known.vote(features))):
+            right[f"{name}_accuracy"] = votes.argmax(dim=1) == batch.label
+        for name, is_right in right.items():
+            metrics[name].update(is_right.float().mean(), len(batch))
+        return {"features": features, **right}
+
+    def measure_inrs(self, step: Mapping[str, Tensor], batch: WeightBatch) -> dict[str, Tensor]:
+        """Give which INRs are classified rightly by the probe, and by their neighbours."""
+        return {name: step[name] for name in self.known_scores() if name in step}
 
     def _known_features(self) -> FrozenFeatures:
         """Give the probe and neighbours of the network as it is, made once an evaluation."""

@@ -13,10 +13,11 @@ from torch.optim import AdamW
 
 from lightning_dws.callbacks import PredictionFile, ScatterPlot
 from lightning_dws.errors import DataError
-from lightning_dws.tasks.base import SPLITS, WeightSpaceTask
+from lightning_dws.tasks.base import WeightSpaceTask
 from lightning_dws.tasks.compiling import CompileMode
+from lightning_dws.tasks.measured import SPLITS, ScoreKind
 from lightning_dws.tasks.output_check import check_output
-from lightning_dws.tasks.regression_scores import R2, KendallTau
+from lightning_dws.tasks.regression_scores import R2, KendallTau, shares_in_r2, shares_in_tau
 from lightning_dws.tasks.scores import MeanOfBatches
 from lightning_dws.weight_space import WeightBatch
 
@@ -48,6 +49,7 @@ class RegressionTask(WeightSpaceTask):
     short_name = "regression"
     score = "r2"
     mode = "max"
+    other_scores = (ScoreKind("kendall_tau"), ScoreKind("loss", "min"))
     callback_classes: ClassVar[Mapping[str, type[Callback]]] = {
         "pictures": ScatterPlot,
         "predictions": PredictionFile,
@@ -154,6 +156,19 @@ class RegressionTask(WeightSpaceTask):
         for name in metrics.keys() - {"loss"}:  # scale changes none of them, but for rounding
             metrics[name].update(*map(_column, (predicted, scaled)))
         return {"loss": loss, "prediction": self._unscaled(predicted)}
+
+    def measure_inrs(self, step: Mapping[str, Tensor], batch: WeightBatch) -> dict[str, Tensor]:
+        """Give predictions and targets, (B, 2, K): neither R2 nor tau is a mean over INRs."""
+        if batch.target is None:
+            return {}
+        pairs = torch.stack([step["prediction"], batch.target], dim=1)
+        return {"r2": pairs, "kendall_tau": pairs}
+
+    def scores_of_inrs(self, name: str, measured: Tensor) -> Tensor:
+        """Give each INR's jackknife value, so that they can be resampled as if they were scores."""
+        predicted, true = measured.double().unbind(1)
+        shares = shares_in_r2 if name == "r2" else shares_in_tau
+        return shares(predicted, true)
 
     def _unscaled(self, predicted: Tensor) -> Tensor:
         return predicted * self.target_std + self.target_mean

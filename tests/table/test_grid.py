@@ -13,6 +13,7 @@ from lightning_dws.table.cells import CellStore
 from lightning_dws.table.forecast import forecast
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.pieces import merge_pieces, settings_hash, words_of
+from lightning_dws.table.table_score import scores_of
 
 ROOT = Path(__file__).parents[2]
 CLAIM = {"text": "x", "first": "MixUp", "second": "none"}
@@ -267,14 +268,28 @@ def test_show_prints_commands(table, capsys):
         main([*table.words, "--show", "nothing"])
 
 
-def test_cells_of_another_task_are_told_before_any_is_run(table, capsys):
+def test_rows_of_another_task_are_told_before_any_is_run(table, capsys):
     table.content["augmentations"]["psnr"] = {"task": "regression", "model": {"targets": ["psnr"]}}
     with pytest.raises(SystemExit) as stop:
         main([*table.words, "--dry_run"])
     assert stop.value.code == 1
-    assert "tiny: psnr | DWS | blobs | 1 view | seed 0 is of the task regression" in (
-        capsys.readouterr().err
-    )
+    assert (
+        "tiny: none | DWS | blobs | 1 view | seed 0 is of the task classification, psnr | DWS | "
+        "blobs | 1 view | seed 0 of regression"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("score", "error"),
+    [
+        ("acuracy", "does not measure; there are accuracy, .*; did you mean 'accuracy'"),
+        (["accuracy"], "score must be the name of one"),
+    ],
+)
+def test_a_score_that_is_not_measured_is_told(table, score, error):
+    table.content["score"] = score
+    with pytest.raises(DataError, match=error):
+        scores_of(read_table([table.words[2]]))
 
 
 def test_the_forecast_is_made_from_finished_cells(table):

@@ -222,7 +222,7 @@ def test_targets_that_are_not_given_are_asked_for(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["fit", *FIT, *NETWORK, *REGRESSION, *places(tmp_path)])
     assert stop.value.code == 2
-    assert "error: model.targets: found None, expected" in capsys.readouterr().err
+    assert "error: model.targets: found nothing, expected" in capsys.readouterr().err
 
 
 def test_a_run_leaves_pictures_and_predictions(tmp_path, capsys):
