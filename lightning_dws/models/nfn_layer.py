@@ -11,7 +11,7 @@ counts hidden neurons alone, and folds everything else into the channels. Featur
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,7 +62,7 @@ def neurons_of_axes(tensors: Sequence[TensorSpec]) -> list[tuple[int | None, ...
     ends = (len(names) + 1, 0)  # without a name the first axis is of outputs, the second of inputs
     return [
         tuple(
-            ends[position] if name is None and position < 2 else numbers.get(name)
+            numbers[name] if name is not None else ends[position] if position < 2 else None
             for position, name in enumerate(spec.axes)
         )
         for spec in tensors
@@ -117,7 +117,7 @@ class NFNLayer(nn.Module):
         sizes = {
             along: sum(tensors[index].fold for index, _ in of) for along, of in self.ends.items()
         }
-        self.linears = nn.ModuleDict(
+        self.linears: Mapping[str, nn.Linear] = nn.ModuleDict(  # type: ignore[assignment]
             {
                 _key(along): nn.Linear(size * in_features, size * out_features)
                 for along, size in sizes.items()

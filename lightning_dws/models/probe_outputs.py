@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.parallel import map_in_threads
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 _BYTES_AT_ONCE = 2**20  # of a layer's activations on one thread, which then stay in the cache
 
@@ -35,7 +35,7 @@ def probe_outputs(
 def _takes_kernel(batch: WeightBatch, probes: Tensor) -> bool:
     rows = batch.parameters
     return (
-        batch.architecture.activation == "sine"
+        require_inrs(batch.architecture, "probes").activation == "sine"
         and rows.device.type == "cpu"
         and rows.dtype == probes.dtype == torch.float32
         and not (rows.requires_grad and torch.is_grad_enabled())
@@ -59,14 +59,18 @@ class _Outputs(torch.autograd.Function):
 
 def _evaluate(batch: WeightBatch, probes: Tensor, derive: bool) -> list[tuple[Tensor, Tensor]]:
     """Give outputs (b, N, out) of a few INRs at a time, and their derivatives (b, N, out, d)."""
-    widest = len(probes) * max(batch.architecture.hidden_widths) * probes.element_size()
+    architecture = require_inrs(batch.architecture, "probes")
+    widest = len(probes) * max(architecture.hidden_widths) * probes.element_size()
     size = max(1, _BYTES_AT_ONCE // widest)
     chunks = [batch[start : start + size] for start in range(0, len(batch), size)]
-    return map_in_threads(lambda inrs: _evaluate_chunk(inrs, probes.detach(), derive), chunks)
+    probes = probes.detach()
+    return map_in_threads(lambda c: _evaluate_chunk(architecture, c, probes, derive), chunks)
 
 
-def _evaluate_chunk(inrs: WeightBatch, probes: Tensor, derive: bool) -> tuple[Tensor, Tensor]:
-    w0, weights = inrs.architecture.w0, inrs.weights
+def _evaluate_chunk(
+    architecture: INRArchitecture, inrs: WeightBatch, probes: Tensor, derive: bool
+) -> tuple[Tensor, Tensor]:
+    w0, weights = architecture.w0, inrs.weights
     turns_of_one = w0 / (2 * math.pi)
     hidden = probes.T.expand(len(inrs), -1, -1)  # (b, n_l, N)
     cosines = []
@@ -78,11 +82,11 @@ def _evaluate_chunk(inrs: WeightBatch, probes: Tensor, derive: bool) -> tuple[Te
         sine_kernel()(turns.flatten(1).numpy(), hidden.flatten(1).numpy())
         cosines.append(turns)  # what the kernel left there
     outputs = torch.baddbmm(inrs.biases[-1][..., None], weights[-1], hidden).mT
-    outputs = outputs + inrs.architecture.output_offset
+    outputs = outputs + architecture.output_offset
     if not derive:
         return outputs, outputs
     derivatives = []
-    for output in range(inrs.architecture.out_features):
+    for output in range(architecture.out_features):
         slope = weights[-1][:, output, :, None]
         for weight, cosine in zip(reversed(weights[:-1]), reversed(cosines), strict=True):
             slope = torch.bmm(weight.mT * w0, slope * cosine)
