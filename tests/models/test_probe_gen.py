@@ -83,12 +83,14 @@ def test_whatever_leaves_the_function_alone_leaves_the_logits(widths):
     model = make_model(batch.architecture)
     logits = model(batch)
     assert relative(logits[1:], logits[:-1]) > 1e-3
-    for same in (permute_hidden(batch), *(kind()(batch) for kind in (SirenNegation, SirenBias))):
+    generator = torch.Generator().manual_seed(0)
+    augmented = [kind()(batch, generator) for kind in (SirenNegation, SirenBias)]
+    for same in (permute_hidden(batch), *augmented):
         assert not torch.equal(same.parameters, batch.parameters)
         assert relative(model(same), logits) < 1e-9
     for layer in range(len(widths) - 2):
         assert relative(model(permute_hidden(batch, skip=layer)), logits) > 1e-6
-    for other in (kind()(batch) for kind in (Rotation, Translation)):
+    for other in (kind()(batch, generator) for kind in (Rotation, Translation)):
         assert relative(model(other), logits) > 1e-6
 
 
@@ -97,6 +99,7 @@ def test_whatever_leaves_the_function_alone_leaves_the_logits(widths):
 def test_outputs_and_gradients_are_those_of_the_inrs(widths, size):
     batch = make_batch(widths, size, torch.float32)
     batch = batch.replace(parameters=0.1 * batch.parameters)
+    torch.manual_seed(0)
     probes = (2 * torch.rand(600, widths[0]) - 1).requires_grad_()
     found, expected = probe_outputs(batch, probes), evaluate_inrs(batch, probes)
     assert relative(found, expected) < 1e-4
