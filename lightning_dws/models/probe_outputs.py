@@ -33,9 +33,10 @@ def probe_outputs(
 
 
 def _takes_kernel(batch: WeightBatch, probes: Tensor) -> bool:
-    rows = batch.parameters
+    rows, architecture = batch.parameters, require_inrs(batch.architecture, "probes")
     return (
-        require_inrs(batch.architecture, "probes").activation == "sine"
+        architecture.activation == "sine"
+        and architecture.widths[0] == probes.shape[1]  # coordinates go in as they are
         and rows.device.type == "cpu"
         and rows.dtype == probes.dtype == torch.float32
         and not (rows.requires_grad and torch.is_grad_enabled())
