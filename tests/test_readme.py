@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from saved import blob_images, save_network
 
 from lightning_dws.cli import main
@@ -47,6 +48,19 @@ def test_python_of_the_page_of_networks_uses_a_checkpoint(tmp_path, monkeypatch)
     names = {"images": blob_images(3)}
     exec(python_of("docs/own_networks.md")[1], names)
     assert len(names["predictions"]) == 3
+
+
+def test_python_of_the_page_of_cnns_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code in python_of("docs/own_cnns.md"):
+        exec(code, names)
+    assert names["logits"].shape == (40, 2)
+    torch.testing.assert_close(names["same"], names["outputs"], rtol=1e-4, atol=1e-5)
+    found = [f"| `{s.name}` | {s.shape} | `{s.axes}` |" for s in names["architecture"].tensors]
+    page = PAGES[ROOT / "docs/own_cnns.md"].replace('"', "'")
+    assert all(row in page for row in found)
+    assert names["residual"].groups == {"stream": 8, "inner": 16}
 
 
 @pytest.mark.parametrize(("command", "options"), COMMANDS, ids=lambda part: part.strip())

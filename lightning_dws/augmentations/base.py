@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 GATE = "gate"
 
@@ -53,7 +53,7 @@ class Augmentation(ABC):
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         """Apply drawn parameters to every INR of the batch, without writing into it."""
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:  # noqa: B027  a choice
+    def check_architecture(self, architecture: Architecture) -> None:  # noqa: B027  a choice
         """Raise ``ValueError`` where this augmentation is wrong for the architecture."""
 
     def __call__(

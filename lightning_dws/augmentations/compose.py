@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from lightning_dws.augmentations.base import Augmentation, Params, draw_permutations
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 
 class _Combination(Augmentation):
@@ -15,7 +15,7 @@ class _Combination(Augmentation):
         super().__init__(p)
         self.augmentations = tuple(augmentations)
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         for augmentation in self.augmentations:
             augmentation.check_architecture(architecture)
 

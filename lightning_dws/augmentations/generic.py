@@ -1,4 +1,4 @@
-"""Augmentations that keep the INR's function approximately: noise and dropout."""
+"""Augmentations that keep the network's function approximately: noise and dropout."""
 
 import numpy as np
 import torch
@@ -134,9 +134,8 @@ def tensor_std(batch: WeightBatch) -> Float[Tensor, "parameters"]:
     Each entry of a row has the value of the tensor that it belongs to, 0 where a standard
     deviation is undefined because the batch holds a single value of the tensor.
     """
-    architecture, size = batch.architecture, len(batch)
+    tensors, size = batch.architecture.tensor_slices, len(batch)
     parameters = batch.parameters.to(draw_dtype(batch))
-    tensors = (*architecture.weight_slices, *architecture.bias_slices)
     mean = parameters.mean(dim=0)
     for where in tensors:
         mean[where] = mean[where].mean()

@@ -23,7 +23,7 @@ from lightning_dws.augmentations.base import (
     draw_uniform,
 )
 from lightning_dws.augmentations.output_space import transform_output
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch, require_inrs
 
 Axis = Literal["x", "y", "z"]
 AXES: tuple[Axis, ...] = ("x", "y", "z")
@@ -59,7 +59,7 @@ def draw_rotations(
         generator: Where to draw from.
     """
     max_angle = math.radians(max_angle_degrees)
-    if batch.architecture.in_features == 2:
+    if _num_inputs(batch) == 2:
         angle = draw_uniform(batch, -max_angle, max_angle, generator)
         cos, sin = angle.cos(), angle.sin()
         return torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
@@ -74,6 +74,10 @@ def draw_rotations(
         direction = direction.expand(len(batch), 3)
         angle = draw_uniform(batch, -max_angle, max_angle, generator)
     return _rotation_about(direction, angle)
+
+
+def _num_inputs(batch: WeightBatch) -> int:
+    return require_inrs(batch.architecture, "maps of the input space").in_features
 
 
 def _draw_haar_angles(batch: WeightBatch, max_angle: float, generator: torch.Generator) -> Tensor:
@@ -101,7 +105,8 @@ def _check_rotation(max_angle_degrees: float, axis: Axis | None) -> None:
         raise ValueError(f"axis must be one of {AXES} or None, got {axis!r}")
 
 
-def _check_rotatable(name: str, axis: Axis | None, architecture: INRArchitecture) -> None:
+def _check_rotatable(name: str, axis: Axis | None, networks: Architecture) -> None:
+    architecture = require_inrs(networks, name)
     if architecture.in_features not in (2, 3):
         raise ValueError(
             f"{name} is for INRs with 2 or 3 inputs, got {architecture.in_features} "
@@ -136,7 +141,7 @@ class Rotation(Augmentation):
         self.max_angle_degrees = max_angle_degrees
         self.axis = axis
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         _check_rotatable("Rotation", self.axis, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
@@ -162,8 +167,11 @@ class Translation(Augmentation):
         check_range("max_shift", max_shift, 0)
         self.max_shift = max_shift
 
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_inrs(architecture, "Translation")
+
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        inputs = batch.architecture.in_features
+        inputs = _num_inputs(batch)
         return {"shift": draw_uniform(batch, -self.max_shift, self.max_shift, generator, inputs)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
@@ -190,6 +198,9 @@ class Scaling(Augmentation):
         _check_scale_change("max_change", max_change)
         self.max_change = max_change
         self.rescale_output = rescale_output
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_inrs(architecture, "Scaling")
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         return {"scale": draw_uniform(batch, 1 - self.max_change, 1 + self.max_change, generator)}
@@ -233,11 +244,12 @@ class Flip(Augmentation):
         self.axes = tuple(axes)
         self.flip_probability = flip_probability
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        if max(self.axes, default=-1) >= architecture.in_features:
+    def check_architecture(self, architecture: Architecture) -> None:
+        inrs = require_inrs(architecture, "Flip")
+        if max(self.axes, default=-1) >= inrs.in_features:
             raise ValueError(
-                f"Flip along axes {self.axes} is wrong for INRs with {architecture.in_features} "
-                f"inputs (widths {architecture.widths})"
+                f"Flip along axes {self.axes} is wrong for INRs with {inrs.in_features} "
+                f"inputs (widths {inrs.widths})"
             )
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
@@ -290,11 +302,11 @@ class Affine(Augmentation):
         self.max_shear = max_shear
         self.axis = axis
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         _check_rotatable("Affine", self.axis, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        inputs, change = batch.architecture.in_features, self.max_scale_change
+        inputs, change = _num_inputs(batch), self.max_scale_change
         rotation = draw_rotations(batch, self.max_angle_degrees, self.axis, generator)
         shear = draw_uniform(batch, -self.max_shear, self.max_shear, generator, inputs, inputs)
         shear = shear.triu(1) + torch.eye(inputs, device=shear.device, dtype=shear.dtype)

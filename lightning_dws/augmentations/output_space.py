@@ -13,7 +13,7 @@ from lightning_dws.augmentations.base import (
     draw_bernoulli,
     draw_uniform,
 )
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch, require_inrs
 
 
 def transform_output(
@@ -23,8 +23,9 @@ def transform_output(
 
     The architecture's output offset is part of f, and the shift is added to every output.
     """
+    offset = require_inrs(batch.architecture, "maps of the output").output_offset
     moved = copy_parameters(batch)
-    weight, bias, offset = moved.weights[-1], moved.biases[-1], batch.architecture.output_offset
+    weight, bias = moved.weights[-1], moved.biases[-1]
     scale, shift = scale.to(weight.dtype), shift.to(weight.dtype)
     weight.mul_(scale[:, None, None])
     bias.add_(offset).mul_(scale[:, None]).add_(shift[:, None]).sub_(offset)
@@ -65,6 +66,9 @@ class Intensity(Augmentation):
         self.max_brightness_change = max_brightness_change
         self.invert_probability = invert_probability
         self.pivot = pivot
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_inrs(architecture, "Intensity")
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         change, brightness_change = self.max_contrast_change, self.max_brightness_change

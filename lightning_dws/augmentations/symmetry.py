@@ -1,4 +1,4 @@
-"""Symmetries of hidden neurons: the weights change, the INR's function does not."""
+"""Symmetries of hidden neurons: the weights change, the function of the network does not."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,14 @@ from lightning_dws.augmentations.base import (
     draw_permutations,
     draw_uniform,
 )
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import (
+    HOMOGENEOUS,
+    ODD,
+    Architecture,
+    WeightBatch,
+    require_functions,
+    require_inrs,
+)
 
 
 def permute_neurons(
@@ -25,23 +32,35 @@ def permute_neurons(
     permutations: Sequence[Int64[Tensor, "batch _neurons"]],
     signs: Sequence[Float[Tensor, "batch _neurons"]] | None = None,
 ) -> WeightBatch:
-    """Reorder the hidden neurons of every INR, and negate some, in new memory.
+    """Reorder the hidden neurons of every network, and negate some, in new memory.
 
-    Neuron ``i`` of hidden layer ``l`` becomes ``signs[l][:, i]`` times the former neuron
-    ``permutations[l][:, i]``. This keeps the function, with signs -1 for odd activations alone.
-    No signs are all 1.
+    Neuron ``i`` of group ``l`` becomes ``signs[l][:, i]`` times the former neuron
+    ``permutations[l][:, i]``; the groups of an INR are its hidden layers. This keeps the function,
+    with signs -1 for odd activations alone. No signs are all 1.
     """
-    weights, biases = batch.weights, batch.biases
-    for layer, permutation in enumerate(permutations):
-        outgoing = weights[layer + 1]
-        weights[layer] = take_rows(weights[layer], permutation)
-        biases[layer] = biases[layer].gather(1, permutation)
-        weights[layer + 1] = outgoing.gather(2, permutation[:, None, :].expand_as(outgoing))
-    columns = [t.flatten(1) for pair in zip(weights, biases, strict=True) for t in pair]
+    order = dict(zip(batch.architecture.groups, permutations, strict=True))
+    columns = []
+    for spec, tensor in zip(batch.architecture.tensors, batch.tensors, strict=True):
+        for axis, group in enumerate(spec.axes):
+            if group is not None:
+                tensor = reorder(tensor, axis, order[group])
+        columns.append(tensor.flatten(1))
     permuted = batch.replace(parameters=torch.cat(columns, dim=1))
     if signs is not None:
         scale_neurons_(permuted, signs, signs)
     return permuted
+
+
+def reorder(
+    tensor: Float[Tensor, "batch *shape"], axis: int, order: Int64[Tensor, "batch _neurons"]
+) -> Float[Tensor, "batch *shape"]:
+    """Reorder the first axis (0) or the second (1) of every network's tensor."""
+    if tensor.ndim == 2:
+        return tensor.gather(1, order)
+    if axis == 0:
+        return take_rows(tensor.flatten(2), order).view_as(tensor)
+    index = order.view(-1, 1, order.shape[1], *(1 for _ in tensor.shape[3:]))
+    return tensor.gather(2, index.expand_as(tensor))
 
 
 def take_rows(
@@ -52,9 +71,13 @@ def take_rows(
     return weight.flatten(0, 1).index_select(0, (rows + starts[:, None]).flatten()).view_as(weight)
 
 
-def _split_by_layer(batch: WeightBatch, per_neuron: Tensor) -> Sequence[Tensor]:
-    """Split what was drawn for all hidden neurons together, (B, sum of n_l), by layer."""
-    return torch.split(per_neuron, list(batch.architecture.hidden_widths), dim=1)
+def _split_by_group(batch: WeightBatch, per_neuron: Tensor) -> Sequence[Tensor]:
+    """Split what was drawn for all hidden neurons together, (B, sum of n_l), by group."""
+    return torch.split(per_neuron, list(batch.architecture.groups.values()), dim=1)
+
+
+def _count_neurons(batch: WeightBatch) -> int:
+    return sum(batch.architecture.groups.values())
 
 
 def scale_neurons_(
@@ -62,26 +85,27 @@ def scale_neurons_(
     incoming: Sequence[Float[Tensor, "batch _"]],
     outgoing: Sequence[Float[Tensor, "batch _"]],
 ) -> None:
-    """Multiply each hidden neuron's row and bias, and its column, in place."""
-    weights, biases = batch.weights, batch.biases
-    for layer, factor in enumerate(incoming):
-        weights[layer].mul_(factor[:, :, None])
-        biases[layer].mul_(factor)
-    for layer, factor in enumerate(outgoing):
-        weights[layer + 1].mul_(factor[:, None, :])
+    """Multiply what maps to each hidden neuron, and what maps from it, in place; group by group."""
+    groups = batch.architecture.groups
+    factors = [dict(zip(groups, each, strict=False)) for each in (incoming, outgoing)]
+    for spec, tensor in zip(batch.architecture.tensors, batch.tensors, strict=True):
+        for axis, (group, factor) in enumerate(zip(spec.axes, factors, strict=False)):
+            if group in factor:
+                ones = [1] * len(spec.shape)
+                ones[axis] = spec.shape[axis]
+                tensor.mul_(factor[group].view(-1, *ones))
 
 
-def require_activation(name: str, wanted: str, why: str, architecture: INRArchitecture) -> None:
-    """Raise ``ValueError`` where INRs do not have the one activation that something is for."""
-    if architecture.activation != wanted:
-        raise ValueError(
-            f"{name} is for {wanted} INRs alone ({why}), "
-            f"got an architecture with activation {architecture.activation!r}"
-        )
+def require_sine(name: str, why: str, architecture: Architecture) -> None:
+    """Raise ``ValueError`` where networks are no SIRENs."""
+    require_functions(name, frozenset({"sine"}), why, require_inrs(architecture, name))
 
 
 class Permutation(Augmentation):
-    """Reorder the hidden neurons of every layer at random. The function is kept exactly.
+    """Reorder the hidden neurons of every group at random. The function is kept exactly.
+
+    Of an INR the groups are its hidden layers, of a CNN the channels behind each layer but the
+    last.
 
     Args:
         p: Probability that an INR is changed.
@@ -93,18 +117,20 @@ class Permutation(Augmentation):
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         return {
             f"permutation_{layer}": draw_permutations(batch, width, generator)
-            for layer, width in enumerate(batch.architecture.hidden_widths)
+            for layer, width in enumerate(batch.architecture.groups.values())
         }
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
-        layers = range(len(batch.architecture.hidden_widths))
+        layers = range(len(batch.architecture.groups))
         return permute_neurons(batch, [params[f"permutation_{layer}"] for layer in layers])
 
 
 class SirenNegation(Augmentation):
     """Negate random hidden neurons of a SIREN. The function is kept exactly.
 
-    Sine is odd: a neuron's incoming row and bias and its outgoing column change sign together.
+    Sine is odd: a neuron's incoming row and bias and its outgoing column change sign together. So
+    is tanh: networks that do nothing with their hidden neurons but what is odd (``ODD``: average
+    pooling is, the maximum is not) are negated as exactly.
 
     Args:
         negation_probability: Probability that a neuron is negated.
@@ -112,7 +138,7 @@ class SirenNegation(Augmentation):
 
     Raises:
         ValueError: ``negation_probability`` is not in [0, 1]; at the first batch, the INRs are
-            not sine networks.
+            not sine networks, or other networks not odd.
     """
 
     def __init__(self, negation_probability: float = 0.5, p: float = 1.0) -> None:
@@ -120,15 +146,15 @@ class SirenNegation(Augmentation):
         check_probability("negation_probability", negation_probability)
         self.negation_probability = negation_probability
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        require_activation("SirenNegation", "sine", "it needs an odd activation", architecture)
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_functions("SirenNegation", ODD, "it needs an odd activation", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        count = sum(batch.architecture.hidden_widths)
+        count = _count_neurons(batch)
         return {"negate": draw_bernoulli(batch, self.negation_probability, generator, count)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
-        signs = _split_by_layer(batch, 1 - 2 * params["negate"].to(batch.parameters.dtype))
+        signs = _split_by_group(batch, 1 - 2 * params["negate"].to(batch.parameters.dtype))
         negated = copy_parameters(batch)
         scale_neurons_(negated, signs, signs)
         return negated
@@ -173,11 +199,11 @@ class SirenBias(Augmentation):
         self.max_shift = max_shift
         self.shift_probability = shift_probability
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        require_activation("SirenBias", "sine", "it needs a periodic activation", architecture)
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_sine("SirenBias", "it needs a periodic activation", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        count = sum(batch.architecture.hidden_widths)
+        count = _count_neurons(batch)
         shift = torch.randint(
             self.min_shift,
             self.max_shift + 1,
@@ -189,10 +215,11 @@ class SirenBias(Augmentation):
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         shifted, dtype = copy_parameters(batch), batch.parameters.dtype
-        shifts = _split_by_layer(batch, params["shift"].to(dtype) * math.pi / batch.architecture.w0)
+        w0 = require_inrs(batch.architecture, "SirenBias").w0
+        shifts = _split_by_group(batch, params["shift"].to(dtype) * math.pi / w0)
         for bias, shift in zip(shifted.biases, shifts, strict=False):
             bias.add_(shift)
-        parity = _split_by_layer(batch, 1 - 2 * (params["shift"] & 1).to(dtype))
+        parity = _split_by_group(batch, 1 - 2 * (params["shift"] & 1).to(dtype))
         scale_neurons_(shifted, (), parity)
         return shifted
 
@@ -201,7 +228,8 @@ class ReLUScaling(Augmentation):
     """Scale hidden neurons of a ReLU network. The function is kept exactly.
 
     ``relu(c z) = c relu(z)`` for c > 0: a neuron's incoming row and bias are multiplied by c and
-    its outgoing column divided by it.
+    its outgoing column divided by it. The channels of a CNN are scaled likewise, if nothing else
+    is done with them but leaky relu and pooling (``HOMOGENEOUS``).
 
     Args:
         max_factor: c is log-uniform in [1 / ``max_factor``, ``max_factor``], per neuron; >= 1.
@@ -217,16 +245,16 @@ class ReLUScaling(Augmentation):
         check_range("max_factor", max_factor, 1)
         self.max_factor = max_factor
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         why = "sin(c z) is not c sin(z)"
-        require_activation("ReLUScaling", "relu", why, architecture)
+        require_functions("ReLUScaling", HOMOGENEOUS, why, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         bound = math.log(self.max_factor)
-        count = sum(batch.architecture.hidden_widths)
+        count = _count_neurons(batch)
         return {"factor": draw_uniform(batch, -bound, bound, generator, count).exp()}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         factor, scaled = params["factor"].to(batch.parameters.dtype), copy_parameters(batch)
-        scale_neurons_(scaled, _split_by_layer(batch, factor), _split_by_layer(batch, 1 / factor))
+        scale_neurons_(scaled, _split_by_group(batch, factor), _split_by_group(batch, 1 / factor))
         return scaled

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -18,13 +19,14 @@ from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.callbacks.tiles import COLUMNS, draw_tiles
 from lightning_dws.figures import draw_image, new_figure
 from lightning_dws.inrs.pictures import fine_grid, render_images
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import Architecture, INRArchitecture, WeightBatch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 _DOTS_PER_INCH = 110
+_NO_INRS = "pictures        none of signals, which INRs alone encode: these are"
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -59,7 +61,7 @@ class Pictures(EvaluationPictures):
         batch_idx: int,
     ) -> None:
         drawn = batch_idx == 0 and trainer.current_epoch % self.every_n_epochs == 0
-        if drawn and trainer.is_global_zero and batch.architecture.in_features in (1, 2, 3):
+        if drawn and trainer.is_global_zero and self._are_drawn(batch.architecture):
             data = trainer.datamodule  # type: ignore[attr-defined]
             shown = batch[: self.num_inrs]
             with left_out_if_it_fails("the picture train/inrs", self._told):
@@ -87,12 +89,21 @@ class Pictures(EvaluationPictures):
         data = trainer.datamodule  # type: ignore[attr-defined]
         with left_out_if_it_fails(f"the picture {split}/confusion_matrix", self._told):
             publish(trainer, f"{split}/confusion_matrix", draw_confusion(counts, data.classes))
-        if self._shown.architecture.in_features in (1, 2, 3):
+        if self._are_drawn(self._shown.architecture):
             predictions, label = self._shown_predictions.cpu(), self._shown.label.cpu()
             with left_out_if_it_fails(f"the picture {split}/inrs", self._told):
                 images = _render(data, self._shown)
                 grid = draw_predictions(images, label, predictions, data.classes)
                 publish(trainer, f"{split}/inrs", grid)
+
+    def _are_drawn(self, architecture: Architecture) -> bool:
+        """Whether such networks encode something that can be drawn; what are no INRs is told."""
+        if isinstance(architecture, INRArchitecture):
+            return architecture.in_features in (1, 2, 3)
+        if _NO_INRS not in self._told:
+            self._told.add(_NO_INRS)
+            rank_zero_info(f"{_NO_INRS} {architecture.summary}")
+        return False
 
 
 def _render(data: Any, inrs: WeightBatch) -> Tensor:

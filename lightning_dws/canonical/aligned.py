@@ -3,7 +3,7 @@
 from lightning_dws.canonical.base import CanonicalForm, to_canonical
 from lightning_dws.canonical.neurons import Signs, SortedNeurons
 from lightning_dws.mixup.alignment import SYMMETRIES, Symmetry, align
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 
 class Aligned(CanonicalForm):
@@ -32,7 +32,7 @@ class Aligned(CanonicalForm):
         signed = symmetry == "signed_permutation"
         self._before = [Signs(), SortedNeurons()] if signed else [SortedNeurons()]
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
+    def check_architecture(self, architecture: Architecture) -> None:
         for form in self._before:
             form.check_architecture(architecture)
 

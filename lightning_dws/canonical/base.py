@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 
 class CanonicalForm(ABC):
@@ -36,11 +36,11 @@ class CanonicalForm(ABC):
     def __call__(self, batch: WeightBatch) -> WeightBatch:
         """Give the canonical INRs of a batch, in new memory."""
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:  # noqa: B027  a choice
+    def check_architecture(self, architecture: Architecture) -> None:  # noqa: B027  a choice
         """Raise ``ValueError`` where this form is wrong for the architecture."""
 
 
-def check_forms(forms: Sequence[CanonicalForm], architecture: INRArchitecture) -> None:
+def check_forms(forms: Sequence[CanonicalForm], architecture: Architecture) -> None:
     """Make sure that canonical forms are right for the INRs, and in an order that lasts.
 
     Raises:

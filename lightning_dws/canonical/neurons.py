@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from lightning_dws.augmentations.base import copy_parameters
-from lightning_dws.augmentations.symmetry import require_activation, take_rows
+from lightning_dws.augmentations.symmetry import reorder, require_sine
 from lightning_dws.canonical.base import CanonicalForm
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch, require_inrs
 
 # Of half a period: where the sine's turns are cut. Biases at exactly half of one, which rounding
 # would put to either side, are away from the cut.
@@ -26,14 +26,14 @@ class Phases(CanonicalForm):
 
     rank = 0
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        require_activation("Phases", "sine", "it needs a periodic activation", architecture)
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_sine("Phases", "it needs a periodic activation", architecture)
 
     def __call__(self, batch: WeightBatch) -> WeightBatch:
         self.check_architecture(batch.architecture)
         moved = copy_parameters(batch)
         weights, biases = moved.weights, moved.biases
-        step = math.pi / batch.architecture.w0
+        step = math.pi / require_inrs(batch.architecture, "Phases").w0
         for bias, outgoing in zip(biases[:-1], weights[1:], strict=True):
             exact = bias.double()
             shift = torch.ceil(exact / step - _CUT)
@@ -64,8 +64,8 @@ class Signs(CanonicalForm):
             raise ValueError(f"by must be 'weight' or 'bias', got {by!r}")
         self.by = by
 
-    def check_architecture(self, architecture: INRArchitecture) -> None:
-        require_activation("Signs", "sine", "it needs an odd activation", architecture)
+    def check_architecture(self, architecture: Architecture) -> None:
+        require_sine("Signs", "it needs an odd activation", architecture)
 
     def __call__(self, batch: WeightBatch) -> WeightBatch:
         self.check_architecture(batch.architecture)
@@ -94,22 +94,30 @@ class SortedNeurons(CanonicalForm):
 
     def __call__(self, batch: WeightBatch) -> WeightBatch:
         ordered = copy_parameters(batch)
-        weights, biases = ordered.weights, ordered.biases
-        for incoming, bias, outgoing in zip(weights[:-1], biases[:-1], weights[1:], strict=True):
-            order = _order(incoming, bias, outgoing)
-            incoming.copy_(take_rows(incoming, order))
-            bias.copy_(bias.gather(1, order))
-            outgoing.copy_(outgoing.gather(2, order[:, None, :].expand_as(outgoing)))
+        for group in batch.architecture.groups:
+            places = [
+                (spec, axis, tensor)
+                for spec, tensor in zip(batch.architecture.tensors, ordered.tensors, strict=True)
+                for axis, name in enumerate(spec.axes)
+                if name == group
+            ]
+            incoming = [x.flatten(2) for spec, axis, x in places if spec.is_weight and axis == 0]
+            biases = [x[..., None] for spec, _, x in places if not spec.is_weight]
+            outgoing = [tensor.movedim(2, 1).flatten(2) for _, axis, tensor in places if axis == 1]
+            order = _order(*(torch.cat(each, 2) for each in (incoming, biases, outgoing) if each))
+            for _, axis, tensor in places:
+                tensor.copy_(reorder(tensor, axis, order))
         return ordered
 
 
-def _order(incoming: Tensor, bias: Tensor, outgoing: Tensor) -> Tensor:
-    """Give the neurons of a layer in order, (B, n) int64."""
+def _order(incoming: Tensor, *others: Tensor) -> Tensor:
+    """Give the neurons of a group in order, (B, n) int64; each tensor is (B, n, K)."""
+    *bias, outgoing = others
     norm = incoming.double().square().sum(dim=2)
     ascending, order = norm.sort(dim=1, stable=True)
     tied = (ascending.diff(dim=1) == 0).any(dim=1).nonzero()[:, 0]
     if len(tied):
-        keys = [norm[..., None], bias[..., None], incoming, outgoing.mT.sort(dim=2).values]
+        keys = [norm[..., None], *bias, incoming, outgoing.sort(dim=2).values]
         order[tied] = _lexicographic_order(torch.cat([key[tied] for key in keys], dim=2))
     return order
 

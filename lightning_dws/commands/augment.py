@@ -20,7 +20,7 @@ from lightning_dws.mixup import MixUp
 from lightning_dws.mixup.pictures import draw_augmentations, draw_mixup_walk
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.randomness import make_generator
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import WeightBatch, require_inrs
 
 
 def augment_parser() -> ArgumentParser:
@@ -50,6 +50,7 @@ def run_augment(options: Namespace) -> None:
         DataError: A store or a config cannot be read, or a picture cannot be written.
     """
     store, seed = INRStore(options.directory), options.seed
+    require_inrs(store.architecture, f"{store.directory}: pictures")
     num_objects = min(max(options.count, 2), store.num_objects(options.split))
     inrs = store.split(options.split, num_objects=num_objects, views=1)
     columns = {Path(path).stem: _column(path, store, seed) for path in options.config}

@@ -18,6 +18,7 @@ from lightning_dws.inrs.shapes.rendering import evaluate_on_grid, extract_surfac
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
+from lightning_dws.weight_space import INRArchitecture, require_inrs
 
 _MESH_GRID_SIZE = 128
 
@@ -52,24 +53,22 @@ def run_show(options: Namespace) -> None:
     """
     store = INRStore(options.directory)
     Console(highlight=False).print(_summary(store))
+    inputs = require_inrs(store.architecture, f"{store.directory}: pictures").in_features
     picture = Path(options.output) if options.output else store.directory / "inrs.png"
     originals = find_originals(store.directory, store.header, options.signals)
-    if store.architecture.in_features == 3:
+    if inputs == 3:
         shapes = originals if isinstance(originals, ShapeSignals) else None
         figure = draw_shapes(store, shapes, options.split, options.count)
     else:
         figure = draw_reconstructions(store, originals, options.split, options.count)
     write_figure(figure, picture)
     if options.mesh is not None:
+        if inputs != 3:
+            raise DataError(f"{store.directory}: mesh is for 3-D INRs, these have {inputs} inputs")
         _export_mesh(store, options.split, options.object, Path(options.mesh))
 
 
 def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path) -> None:
-    if store.architecture.in_features != 3:
-        raise DataError(
-            f"{store.directory}: mesh is for 3-D INRs, these have "
-            f"{store.architecture.in_features} inputs"
-        )
     inrs = store.split(split, views=1)
     chosen = inrs[:1] if object_id is None else inrs[inrs.object_id == object_id]
     if len(chosen) == 0:
@@ -84,10 +83,13 @@ def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path)
 def _summary(store: INRStore) -> Group:
     architecture, header = store.architecture, store.header
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
+    kind, described = "networks", architecture.summary
+    if isinstance(architecture, INRArchitecture):
+        widths = "-".join(map(str, architecture.widths))
+        kind, described = "INRs", f"{widths}, {architecture.activation}, w0 {architecture.w0:g}"
     lines = (
-        f"{store.directory}: INRs of {header.signals}, {len(store.classes) or 'no'} classes",
-        f"architecture: {'-'.join(map(str, architecture.widths))}, {architecture.activation}, "
-        f"w0 {architecture.w0:g}, {architecture.num_parameters} parameters",
+        f"{store.directory}: {kind} of {header.signals}, {len(store.classes) or 'no'} classes",
+        f"architecture: {described}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
     )
     table = Table()

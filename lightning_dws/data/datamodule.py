@@ -43,16 +43,14 @@ from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.randomness import make_generator
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 # Besides "fit", which needs all: after it the best checkpoint is tested.
 _SPLITS_OF_STAGE = {"validate": ("val",), "test": ("test",), "predict": ("test",)}
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
 
 
-def check_augmentations(
-    augmentations: Sequence[Augmentation], architecture: INRArchitecture
-) -> None:
+def check_augmentations(augmentations: Sequence[Augmentation], architecture: Architecture) -> None:
     """Raise ``DataError`` where an augmentation is wrong for the INRs."""
     for augmentation in augmentations:
         try:
@@ -142,7 +140,7 @@ class INRDataModule(pl.LightningDataModule):
         self._batches_augmented = 0
 
     @property
-    def architecture(self) -> INRArchitecture:
+    def architecture(self) -> Architecture:
         """Of the INRs; known before they are fitted."""
         return self.dataset.architecture if self.dataset else self.store.architecture
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.randomness import hashed_uniform
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 _POINTS_AT_ONCE = 2**14  # of one INR, so that activations stay in the cache
 _NO_OBJECT = -1  # whose start is that of all objects; theirs are not negative
@@ -26,8 +26,9 @@ def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
     Raises:
         ValueError: The coordinates do not have the INRs' number of inputs, or are for another
             number of INRs.
+        DataError: The networks are no INRs.
     """
-    architecture = batch.architecture
+    architecture = require_inrs(batch.architecture, "evaluate_inrs")
     own_points = coordinates.ndim == 3
     if (
         coordinates.ndim not in (2, 3)
@@ -60,7 +61,7 @@ def neuron_activations(batch: WeightBatch, coordinates: Tensor) -> Iterator[Tens
         For each layer l (B, N, n_{l+1}): after the activation function, and with the architecture's
         output offset in the last. Differentiable.
     """
-    architecture = batch.architecture
+    architecture = require_inrs(batch.architecture, "neuron_activations")
     own_points = coordinates.ndim == 3
     hidden = coordinates if own_points else coordinates.expand(len(batch), *coordinates.shape)
     for layer, (weight, bias) in enumerate(zip(batch.weights, batch.biases, strict=True)):

@@ -1,11 +1,12 @@
-"""Weight matching: reorder the hidden neurons of INRs to be close to others (Git Re-Basin).
+"""Weight matching: reorder the hidden neurons of networks to be close to others (Git Re-Basin).
 
 Coordinate descent of Ainsworth et al. (2023) over hidden layers, each step a linear assignment,
 for a whole batch of pairs at once; extended to signed permutations for sine networks, whose
-hidden neurons match up to their sign.
+hidden neurons match up to their sign, and for others that are odd.
 
 On a CPU threads match one pair after another (``matching_kernel``); on CUDA all pairs of a batch
-are matched at once (``matching_triton``), and nothing waits for the device.
+are matched at once (``matching_triton``), and nothing waits for the device. That is for INRs; other
+networks, such as CNNs, are always matched on the CPU.
 """
 
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from lightning_dws.augmentations.symmetry import permute_neurons
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import ODD, INRArchitecture, WeightBatch, require_functions
 
 Symmetry = Literal["permutation", "signed_permutation"]
 SYMMETRIES: tuple[Symmetry, ...] = ("permutation", "signed_permutation")
@@ -28,8 +29,9 @@ _RELATIVE_GAIN = 1e-12
 class Alignment(NamedTuple):
     """What ``align`` found.
 
-    Neuron ``i`` of hidden layer ``l`` of ``aligned`` is ``signs[l][:, i]`` times neuron
-    ``permutations[l][:, i]`` of the INR that was aligned; signs are ±1, in the parameters' dtype.
+    Neuron ``i`` of hidden layer ``l``, or of another group, of ``aligned`` is ``signs[l][:, i]``
+    times neuron ``permutations[l][:, i]`` of the INR that was aligned; signs are ±1, in the
+    parameters' dtype.
     """
 
     aligned: WeightBatch
@@ -52,7 +54,7 @@ def align(a: WeightBatch, b: WeightBatch, symmetry: Symmetry = "permutation") ->
         a: B INRs.
         b: B INRs of the same architecture, on the same device.
         symmetry: ``"permutation"``, for every activation, or ``"signed_permutation"``, for sine
-            alone.
+            and other odd activations alone.
 
     Returns:
         The moved b, and how to move it: ``permute_neurons(b, permutations, signs)``.
@@ -66,7 +68,7 @@ def align(a: WeightBatch, b: WeightBatch, symmetry: Symmetry = "permutation") ->
     _check_pair(a, b, symmetry)
     signed = symmetry == "signed_permutation"
     permutation, sign = _match(a, b, signed, _RELATIVE_GAIN)
-    widths = b.architecture.hidden_widths
+    widths = list(b.architecture.groups.values())
     permutations = list(permutation.split(widths, dim=1))
     signs = list(sign.to(b.parameters.dtype).split(widths, dim=1))
     return Alignment(permute_neurons(b, permutations, signs), permutations, signs)
@@ -76,7 +78,8 @@ def _match(
     a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
 ) -> tuple[Int64[Tensor, "batch neurons"], Float64[Tensor, "batch neurons"]]:
     """Search where the batch is: compiled on CPUs, by Triton on CUDA; otherwise on the CPU."""
-    if b.device.type == "cuda" and find_spec("triton") is not None:
+    is_inr = isinstance(b.architecture, INRArchitecture)
+    if is_inr and b.device.type == "cuda" and find_spec("triton") is not None:
         from lightning_dws.mixup.matching_triton import match_on_gpu
 
         return match_on_gpu(a, b, signed, relative_gain)
@@ -94,8 +97,5 @@ def _check_pair(a: WeightBatch, b: WeightBatch, symmetry: str) -> None:
             "INRs to align must be of one architecture and as many, got "
             f"{len(a)} of {a.architecture} and {len(b)} of {b.architecture}"
         )
-    if symmetry == "signed_permutation" and a.architecture.activation != "sine":
-        raise ValueError(
-            "signed_permutation is for sine INRs alone (it needs an odd activation), "
-            f"got activation {a.architecture.activation!r}"
-        )
+    if symmetry == "signed_permutation":
+        require_functions(symmetry, ODD, "it needs an odd activation", a.architecture)

@@ -1,9 +1,12 @@
-"""Weight matching of one pair of INRs after another for the CPU, compiled by Numba.
+"""Weight matching of one pair of networks after another for the CPU, compiled by Numba.
 
 A pair stays in the processor's cache from its first product to its last, and an assignment starts
-from the column prices of the layer's assignment before.
+from the column prices of the layer's assignment before. "Layer" stands for a group of hidden
+neurons: of an INR a layer, of a CNN the channels behind one, of a residual network those that its
+shortcuts add up.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from lightning_dws.compiled import compiled
 from lightning_dws.errors import DataError
 from lightning_dws.mixup.assignment_kernel import assign
 from lightning_dws.parallel import map_in_threads
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 _PAIRS_AT_ONCE = 16  # of a thread
 _LARGEST_NORM = 1e300  # squared
@@ -24,13 +27,13 @@ _LARGEST_NORM = 1e300  # squared
 def match_on_cpu(
     a: WeightBatch, b: WeightBatch, signed: bool, relative_gain: float
 ) -> tuple[Int64[Tensor, "batch neurons"], Float64[Tensor, "batch neurons"]]:
-    """Match every INR of b to that of a.
+    """Match every network of b to that of a.
 
     Args:
-        a: B INRs that stay.
-        b: B INRs that move, of the same architecture.
+        a: B networks that stay.
+        b: B networks that move, of the same architecture.
         signed: Whether hidden neurons may be negated.
-        relative_gain: Least gain of a step, relative to the product of both INRs' norms.
+        relative_gain: Least gain of a step, relative to the product of both networks' norms.
 
     Returns:
         Which neuron of b stands where, per hidden neuron of all layers, and its sign.
@@ -40,7 +43,7 @@ def match_on_cpu(
     """
     fixed = np.ascontiguousarray(a.parameters.double().numpy())
     moved = b.parameters.double().clone(memory_format=torch.contiguous_format)
-    count, num_hidden = len(b), sum(b.architecture.hidden_widths)
+    count, num_hidden = len(b), sum(b.architecture.groups.values())
     permutation = torch.empty(count, num_hidden, dtype=torch.int64)
     sign = torch.empty(count, num_hidden, dtype=torch.float64)
     layout = _layout(b.architecture)
@@ -59,16 +62,40 @@ def match_on_cpu(
     return permutation, sign
 
 
-def _layout(architecture: INRArchitecture) -> tuple[Any, Any, Any]:
-    """Give the widths, and where each layer's weights and biases start in a row."""
-    weights = [s.start for s in architecture.weight_slices]
-    biases = [s.start for s in architecture.bias_slices]
-    return np.array(architecture.widths), np.array(weights), np.array(biases)
+def _layout(architecture: Architecture) -> tuple[Any, Any, Any, Any]:
+    """Give where the weights of every layer's neurons stand in a row.
+
+    Returns:
+        The widths; the places (P, 4), layer by layer: on which side of the neurons the weights are
+        (0 for what maps to them, 1 for what maps from them), where they start, and (before, behind)
+        of their shape (before, neurons, behind); where each layer's places start, and the last
+        end; and (L, L) whether the scores of one layer depend on the order of the other.
+    """
+    places, starts = [], [0]
+    neighbours = np.zeros((len(architecture.groups),) * 2, np.bool_)
+    for layer, group in enumerate(architecture.groups):
+        own = []
+        for spec, where in zip(architecture.tensors, architecture.tensor_slices, strict=True):
+            for side, axis in enumerate(spec.axes):
+                if axis == group:
+                    before, behind = math.prod(spec.shape[:side]), math.prod(spec.shape[side + 1 :])
+                    own.append((side, where.start, before, behind, spec.is_weight))
+            if group in spec.axes:
+                others = [axis for axis in spec.axes if axis not in (None, group)]
+                others += [group] * (spec.axes.count(group) == 2)
+                for axis in others:
+                    neighbours[layer, list(architecture.groups).index(axis)] = True
+        own.sort(key=lambda place: (place[0], place[4]))  # biases first
+        places += [place[:4] for place in own]
+        starts.append(len(places))
+    widths = np.array(list(architecture.groups.values()))
+    return widths, np.array(places), np.array(starts), neighbours
 
 
 # Below, ``layout`` is what ``_layout`` gives. ``own`` is the row that moves, with its permutation
 # and signs (hidden neurons of all layers one after another). ``work`` is memory to write into:
-# column prices of every hidden neuron, two matrices, integers and numbers of a layer.
+# column prices of every hidden neuron, two matrices, integers and numbers of a layer. Weights of a
+# place are (before, neurons, behind).
 
 
 @compiled
@@ -86,12 +113,15 @@ def _match_pairs(
     Returns:
         The first pair with a norm that is not finite, or too large; B where there is none.
     """
-    num_hidden, widest = permutations.shape[1], layout[0].max()
+    num_hidden, widest, largest = permutations.shape[1], layout[0].max(), 0
+    for layer in range(len(layout[0])):
+        for place in range(layout[2][layer], layout[2][layer + 1]):
+            largest = max(largest, layout[0][layer] * layout[1][place, 3])
     given = np.empty(moved.shape[1])
     other = (np.empty(moved.shape[1]), np.empty(num_hidden, np.int64), np.empty(num_hidden))
     work = (
         np.empty(num_hidden),
-        np.empty((2, widest * widest)),
+        np.empty((2, max(widest * widest, largest))),
         np.empty((6, widest), np.int64),
         np.empty((3, widest)),
     )
@@ -144,7 +174,7 @@ def _begin(own: Any, given: Any, layout: Any, work: Any) -> None:
     sign[:] = 1
     work[0][:] = 0
     start = 0
-    for n in layout[0][1:-1]:
+    for n in layout[0]:
         for k in range(n):
             permutation[start + k] = k
         start += n
@@ -154,66 +184,76 @@ def _begin(own: Any, given: Any, layout: Any, work: Any) -> None:
 def _assign_from_incoming(a: Any, own: Any, layout: Any, work: Any, signed: bool) -> None:
     """Assign layer by layer from incoming weights and biases alone, closer or not."""
     start = 0
-    for layer in range(len(layout[0]) - 2):
-        _solve(_incoming_scores(a, own[0], layer, layout, work), start, work, signed)
+    for layer in range(len(layout[0])):
+        _solve(_scores(a, own[0], layer, layout, work, False), start, work, signed)
         _move(own, layer, start, layout, work)
-        start += layout[0][layer + 1]
+        start += layout[0][layer]
 
 
 @compiled
 def _descend(a: Any, own: Any, layout: Any, work: Any, signed: bool, least: float) -> None:
     """Re-assign each hidden layer given its neighbours, until no assignment gets closer."""
-    num_layers = len(layout[0]) - 2
+    num_layers, neighbours = len(layout[0]), layout[3]
     unsolved = np.ones(num_layers, np.bool_)
     while unsolved.any():
         start = 0
         for layer in range(num_layers):
             if unsolved[layer]:
                 unsolved[layer] = False
-                scores = _incoming_scores(a, own[0], layer, layout, work)
-                _add_outgoing_scores(a, own[0], layer, layout, scores)
+                scores = _scores(a, own[0], layer, layout, work, True)
                 now = 0.0
                 for k in range(scores.shape[0]):
                     now += scores[k, k]
                 if _solve(scores, start, work, signed) - now > least:
-                    _move(own, layer, start, layout, work)
-                    unsolved[max(layer - 1, 0) : layer + 2] = True
-                    unsolved[layer] = False
-            start += layout[0][layer + 1]
+                    if not neighbours[layer, layer]:
+                        _move(own, layer, start, layout, work)
+                        unsolved |= neighbours[layer]
+                    elif _move_if_closer(a, own, layer, start, layout, work, least):
+                        unsolved |= neighbours[layer]
+            start += layout[0][layer]
 
 
 @compiled
-def _incoming_scores(a: Any, b: Any, layer: int, layout: Any, work: Any) -> Any:
-    """Give the inner products (n, n) of a's with b's incoming weights and biases."""
-    widths, weights, biases = layout
-    n_in, n = widths[layer], widths[layer + 1]
+def _move_if_closer(
+    a: Any, own: Any, layer: int, start: int, layout: Any, work: Any, least: float
+) -> bool:
+    """Move the neurons of a layer that maps to itself, whose scores suppose that one end stays."""
+    row, permutation, sign = own
+    old_row, old_permutation, old_sign = row.copy(), permutation.copy(), sign.copy()
+    old_prices = work[0].copy()
+    _move(own, layer, start, layout, work)
+    if _squared_distance(a, old_row) - _squared_distance(a, row) > 2 * least:
+        return True
+    row[:], permutation[:], sign[:], work[0][:] = old_row, old_permutation, old_sign, old_prices
+    return False
+
+
+@compiled
+def _scores(a: Any, b: Any, layer: int, layout: Any, work: Any, with_outgoing: bool) -> Any:
+    """Give the inner products (n, n) of the weights of a's neurons with those of b's."""
+    widths, places, starts, _ = layout
+    n = widths[layer]
     scores = work[1][0, : n * n].reshape(n, n)
+    scores[:] = 0
     column = work[3][0, :n]
-    w, c = weights[layer], biases[layer]
-    for i in range(n):
-        for j in range(n):
-            scores[i, j] = a[c + i] * b[c + j]
-    for k in range(n_in):
-        for j in range(n):
-            column[j] = b[w + j * n_in + k]
-        for i in range(n):
-            factor = a[w + i * n_in + k]
-            for j in range(n):
-                scores[i, j] += factor * column[j]
+    for place in range(starts[layer], starts[layer + 1]):
+        side, first, before, behind = places[place]
+        if side == 1 and not with_outgoing:
+            continue
+        for k in range(before):
+            for m in range(behind):
+                at = first + k * n * behind + m
+                line = column
+                if behind == 1:
+                    line = b[at : at + n]
+                else:
+                    for j in range(n):
+                        column[j] = b[at + j * behind]
+                for i in range(n):
+                    factor = a[at + i * behind]
+                    for j in range(n):
+                        scores[i, j] += factor * line[j]
     return scores
-
-
-@compiled
-def _add_outgoing_scores(a: Any, b: Any, layer: int, layout: Any, scores: Any) -> None:
-    """Add the inner products of a's with b's outgoing weights."""
-    widths, weights, _ = layout
-    n, w = widths[layer + 1], weights[layer + 1]
-    for k in range(widths[layer + 2]):
-        line = b[w + k * n : w + (k + 1) * n]
-        for i in range(n):
-            factor = a[w + k * n + i]
-            for j in range(n):
-                scores[i, j] += factor * line[j]
 
 
 @compiled
@@ -239,19 +279,22 @@ def _move(own: Any, layer: int, start: int, layout: Any, work: Any) -> None:
     """Reorder and negate the neurons of one layer, and with them the prices of its columns."""
     row, permutation, sign = own
     prices, matrices, integers, numbers = work
-    widths, weights, biases = layout
-    n_in, n = widths[layer], widths[layer + 1]
+    widths, places, starts, _ = layout
+    n = widths[layer]
     chosen, factor = integers[0, :n], numbers[0, :n]
-    w = weights[layer]
-    rows = matrices[1, : n * n_in].reshape(n, n_in)
-    rows[:] = row[w : w + n * n_in].reshape(n, n_in)
-    for i in range(n):
-        for k in range(n_in):
-            row[w + i * n_in + k] = factor[i] * rows[chosen[i], k]
-    _reorder(row[biases[layer] : biases[layer] + n], chosen, factor, numbers[2])
-    w = weights[layer + 1]
-    for k in range(widths[layer + 2]):
-        _reorder(row[w + k * n : w + (k + 1) * n], chosen, factor, numbers[2])
+    for place in range(starts[layer], starts[layer + 1]):
+        _, first, before, behind = places[place]
+        for k in range(before):
+            at = first + k * n * behind
+            block = row[at : at + n * behind]
+            if behind == 1:
+                _reorder(block, chosen, factor, numbers[2])
+            else:
+                rows = matrices[1, : n * behind]
+                rows[:] = block
+                for i in range(n):
+                    for m in range(behind):
+                        block[i * behind + m] = factor[i] * rows[chosen[i] * behind + m]
     _reorder(sign[start : start + n], chosen, factor, numbers[2])
     _reorder(permutation[start : start + n], chosen, np.ones(n, np.int64), integers[1])
     _reorder(prices[start : start + n], chosen, np.ones(n), numbers[2])

@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from lightning_dws.mixup.assignment_triton import assign
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 _SCORES_PER_WARP = 1024  # entries of a tile of scores
 
@@ -32,7 +32,7 @@ def match_on_gpu(
     A pair whose norms are not finite, or overflow when squared, stays as it is: to look for one and
     raise would wait for the GPU, and a loss that is not finite is noticed soon enough.
     """
-    architecture, count = b.architecture, len(b)
+    architecture, count = require_inrs(b.architecture, "matching on a GPU"), len(b)
     neurons = sum(architecture.widths)
     layout = _layout(architecture).to(b.device, non_blocking=True)
     # per pair: what is found, from other starts too, and work space of the assignments

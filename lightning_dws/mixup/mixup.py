@@ -13,7 +13,7 @@ from lightning_dws.augmentations.symmetry import Permutation
 from lightning_dws.errors import DataError
 from lightning_dws.mixup.alignment import SYMMETRIES, align
 from lightning_dws.randomness import make_generator
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import ODD, Architecture, WeightBatch, require_functions
 
 AlignmentMode = Literal["none", "permutation", "signed_permutation"]
 LabelMode = Literal["mixed", "hard"]
@@ -166,12 +166,12 @@ class MixUp(pl.Callback):
                 "labels or targets to mix"
             )
         architecture = getattr(getattr(trainer, "datamodule", None), "architecture", None)
-        activation = getattr(architecture, "activation", "sine")
-        if self.alignment == "signed_permutation" and activation != "sine":
-            raise DataError(
-                "MixUp: alignment signed_permutation is for sine INRs alone, got an "
-                f"architecture with activation {activation!r}"
-            )
+        if self.alignment == "signed_permutation" and isinstance(architecture, Architecture):
+            try:
+                why = "it needs an odd activation"
+                require_functions("alignment signed_permutation", ODD, why, architecture)
+            except ValueError as error:
+                raise DataError(f"MixUp: {error}") from error
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -10,7 +10,7 @@ from lightning_dws.inrs.pictures import fine_grid, render_images
 from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.mixup.alignment import align
 from lightning_dws.mixup.mixup import mix_up
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import WeightBatch, require_inrs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def draw_mixup_walk(
         convention: How the images were given to the INRs.
     """
     ends = {"no alignment": second, "permutation": align(first, second, "permutation").aligned}
-    if first.architecture.activation == "sine":
+    if require_inrs(first.architecture, "a picture").activation == "sine":
         ends["signed\npermutation"] = align(first, second, "signed_permutation").aligned
     shares = torch.linspace(0, 1, _STEPS)
     figure, axes = new_figure(len(ends), _STEPS)

@@ -1,9 +1,9 @@
 """Message passing between complete layers, without gathering a node for every edge.
 
-All INRs of an architecture have one graph, and between two layers every edge exists. So edges are
-kept as (B, W, directions, D), one row for every weight in the order of the INR's parameters and
-every direction, and what depends on a node alone is computed once per node: ``ends`` (B, N, 2 D)
-is what a node gives to an edge where it is the target i, and where it is the source j.
+All networks of an architecture have one graph, and between two linked layers every edge exists. So
+edges are kept as (B, W, directions, D), one row for every weight in the order of the network's
+parameters and every direction, and what depends on a node alone is computed once per node: ``ends``
+(B, N, 2 D) is what a node gives to an edge where it is the target i, and where it is the source j.
 
 On a CPU, compiled kernels work on a few INRs at a time, whose edges stay in the cache, and threads
 share out these chunks. What a chunk computes from its edges is not kept for the backward pass but
@@ -84,14 +84,13 @@ def _activate(edges: Tensor, activate: bool) -> Tensor:
 def _both_ends(ends: Tensor, graph: NeuralGraph) -> Tensor:
     """Sum what the two ends give to each edge: (B, W, directions, D)."""
     as_target, as_source = (part.split(graph.widths, 1) for part in ends.chunk(2, -1))
-    layers = []
-    for below in range(len(graph.widths) - 1):
-        above = below + 1
+    links = []
+    for below, above, *_ in graph.links:
         sums = [as_target[above][:, :, None] + as_source[below][:, None]]
         if graph.reverse_edges:
             sums.append(as_source[above][:, :, None] + as_target[below][:, None])
-        layers.append(torch.stack(sums, 3).flatten(1, 2))
-    return torch.cat(layers, 1)
+        links.append(torch.stack(sums, 3).flatten(1, 2))
+    return torch.cat(links, 1)
 
 
 def _aggregate(messages: Tensor, graph: NeuralGraph) -> Tensor:
@@ -99,13 +98,11 @@ def _aggregate(messages: Tensor, graph: NeuralGraph) -> Tensor:
     if messages.dtype in (torch.bfloat16, torch.float16):
         messages = messages.float()  # variances are differences of large numbers
     incoming: list[list[tuple[Tensor, int]]] = [[] for _ in graph.widths]
-    shapes = graph.architecture.weight_shapes
-    sizes = [n_out * n_in for n_out, n_in in shapes]
-    for layer, part in enumerate(messages.split(sizes, 1)):
-        directions = part.unflatten(1, shapes[layer]).unbind(3)
-        incoming[layer + 1].append((directions[0], 2))
+    for link, part in zip(graph.links, messages.split(graph.link_sizes, 1), strict=True):
+        directions = part.unflatten(1, link.shape).unbind(3)
+        incoming[link.target].append((directions[0], 2))
         if graph.reverse_edges:
-            incoming[layer].append((directions[1], 1))
+            incoming[link.source].append((directions[1], 1))
     layers = []
     for groups, width in zip(incoming, graph.widths, strict=True):
         if not groups:

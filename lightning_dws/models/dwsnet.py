@@ -3,9 +3,9 @@
 Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spaces".
 
 Every parameter tensor of an INR has axes: weight l has neurons l+1 and neurons l, bias l has
-neurons l+1. The INR's inputs and outputs cannot be permuted; these axes are folded into the
-channels. What a layer computes from tensor S for tensor T is decided by the axes they share alone:
-see ``linear_maps``, the one rule.
+neurons l+1. The INR's inputs and outputs cannot be permuted, nor can the positions of a CNN's
+kernels; these axes are folded into the channels (``parameter_axes``). What a layer computes from
+tensor S for tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
 """
 
 from collections.abc import Iterable
@@ -19,14 +19,24 @@ from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.models.merged_linear import LinearMap, MergedLinear, initialise_bias
 from lightning_dws.models.options import check_choice, check_heads, check_options
-from lightning_dws.models.parameter_axes import Axes, ParameterTensor, parameter_tensors
+from lightning_dws.models.parameter_axes import (
+    Axes,
+    ParameterTensor,
+    fold_tensors,
+    parameter_tensors,
+)
 from lightning_dws.models.pooling import REDUCTIONS, map_entries, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.set_attention import AxisAttention
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 SET_LAYERS = ("attention", "deepsets")
+
+# What a weight from a group to itself has more than others, by the number of axes: it and its
+# transpose, or its rows, columns and diagonal; what is made for its rows and for its columns.
+_LOOP_SOURCE = (1, 3, 2)
+_LOOP_TARGET = (1, 2, 1)
 
 Features = list[Float[Tensor, "batch _folded_channels ..."]]  # one of each parameter tensor
 
@@ -38,17 +48,19 @@ def linear_maps(tensors: list[ParameterTensor], set_layer: str) -> list[LinearMa
     - One shared axis: a set layer along it. DeepSets (Zaheer et al., 2017) is two linear maps,
       ``linear(x) - linear_without_bias(pool(x))``; attention is not linear, and not listed here.
     - Two shared axes (a weight to itself): the mean of four linear maps, of the entry, of its row
-      and column pooled, and of the pooled whole.
+      and column pooled, and of the pooled whole. (Three of a weight from a group to itself, whose
+      row, column and diagonal are taken together.)
 
     A layer gives each target the mean over its sources.
     """
     maps = []
-    for target, (_, target_axes, _) in enumerate(tensors):
-        for source, (_, source_axes, _) in enumerate(tensors):
-            shared = tuple(axis for axis in target_axes if axis in source_axes)
+    for target, target_tensor in enumerate(tensors):
+        for source, source_tensor in enumerate(tensors):
+            shared = target_tensor.shared(source_tensor)
             pair: list[tuple[Axes, float, bool]] = []
             if len(shared) == 2:
-                pair = [(along, 1 / 4, True) for along in (shared, shared[:1], shared[1:], ())]
+                alongs = dict.fromkeys((shared, shared[:1], shared[1:], ()))
+                pair = [(along, 1 / len(alongs), True) for along in alongs]
             elif len(shared) == 0:
                 pair = [((), 1.0, True)]
             elif set_layer == "deepsets":
@@ -63,7 +75,7 @@ class DWSLayer(IndexTensors):
 
     Args:
         tensors: The INRs' parameter tensors.
-        in_features: Channels per entry of a tensor, before.
+        in_features: Channels per entry of a tensor, before; None for raw entries.
         out_features: And after.
         set_layer: ``"attention"`` or ``"deepsets"``.
         reduction: How to pool: ``"max"``, ``"mean"`` or ``"sum"``.
@@ -76,7 +88,7 @@ class DWSLayer(IndexTensors):
     def __init__(
         self,
         tensors: list[ParameterTensor],
-        in_features: int,
+        in_features: int | None,
         out_features: int,
         set_layer: str,
         reduction: str,
@@ -84,20 +96,28 @@ class DWSLayer(IndexTensors):
     ) -> None:
         super().__init__()
         self.tensors, self.reduction = tensors, reduction
-        in_channels = [tensor.fold * in_features for tensor in tensors]
+        in_channels = [tensor.fold * (in_features or tensor.features) for tensor in tensors]
         out_channels = [tensor.fold * out_features for tensor in tensors]
         maps = linear_maps(tensors, set_layer)
         self.alongs: list[Axes] = sorted({block.along for block in maps}, key=len)
         self.linears: Iterable[MergedLinear] = nn.ModuleList(  # type: ignore[assignment]
             MergedLinear(
-                [block for block in maps if block.along == along], in_channels, out_channels
+                [block for block in maps if block.along == along],
+                _widen(in_channels, tensors, _LOOP_SOURCE[len(along)]),
+                _widen(out_channels, tensors, _LOOP_TARGET[len(along)]),
             )
             for along in self.alongs
         )
         axes = sorted({axis for tensor in tensors for axis in tensor.axes})
         self.attentions = nn.ModuleDict(
             {
-                str(axis): AxisAttention(axis, tensors, in_channels, out_channels, num_heads)
+                str(axis): AxisAttention(
+                    axis,
+                    tensors,
+                    _widen(in_channels, tensors, _LOOP_SOURCE[1]),
+                    _widen(out_channels, tensors, _LOOP_TARGET[1]),
+                    num_heads,
+                )
                 for axis in axes
                 if set_layer == "attention"
             }
@@ -107,11 +127,12 @@ class DWSLayer(IndexTensors):
         self.bias_maps = [block for block in maps if block.bias]
         starts = [sum(out_channels[:target]) for target in range(len(tensors))]
         self.out_channels = out_channels
-        widths = torch.tensor([out_channels[block.target] for block in self.bias_maps])
-        channels = [torch.arange(out_channels[b.target]) + starts[b.target] for b in self.bias_maps]
+        targets = [block.target for block in self.bias_maps]
+        widths = torch.tensor([out_channels[target] for target in targets], dtype=torch.int64)
+        channels = [torch.arange(out_channels[target]) + starts[target] for target in targets]
         coefficients = torch.tensor([block.coefficient for block in self.bias_maps])
         self.bias = nn.Parameter(initialise_bias(torch.empty(int(widths.sum()))))
-        self.set_index("_bias_channel", torch.cat(channels))
+        self.set_index("_bias_channel", torch.cat([torch.arange(0), *channels]))
         self.register_buffer(
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
@@ -120,10 +141,16 @@ class DWSLayer(IndexTensors):
         pooled = [self._pool(tensor, x) for tensor, x in zip(self.tensors, features, strict=True)]
         dtype = features[0].dtype
         parts: list[dict[Axes, Tensor]] = [{} for _ in self.tensors]
-        matrices: dict[Axes, Tensor] = {}
+        entries: dict[int, tuple[Tensor, Tensor]] = {}  # and what maps them, by target
         for along, linear in zip(self.alongs, self.linears, strict=True):
             if len(along) == 2:
-                matrices[along] = linear.matrix(dtype)
+                own = [_oriented(pooled[source], along) for source in linear.sources]
+                joined = own[0] if len(own) == 1 else torch.cat(own, 1)
+                blocks = linear.matrix(dtype).split(linear.out_channels)
+                entries |= {
+                    target: (joined, block)
+                    for target, block in zip(linear.targets, blocks, strict=True)
+                }
                 continue
             sources = torch.cat([pooled[source][along] for source in linear.sources], 1)
             if len(along) == 0:
@@ -140,15 +167,18 @@ class DWSLayer(IndexTensors):
                 parts[target][along] = part if linear_part is None else part + linear_part
 
         outputs = []
-        for tensor, own, part in zip(self.tensors, pooled, parts, strict=True):
-            constant = part[()]
+        for target, (tensor, part) in enumerate(zip(self.tensors, parts, strict=True)):
+            constant = part.get((), features[0].new_zeros(1, 1))
             if len(tensor.axes) == 0:
                 outputs.append(constant)
             elif len(tensor.axes) == 1:
                 outputs.append(part[tensor.axes] + constant[..., None])
             else:
-                rows, columns = part[tensor.axes[:1]], part[tensor.axes[1:]] + constant[..., None]
-                outputs.append(map_entries(own[tensor.axes], matrices[tensor.axes], rows, columns))
+                rows, columns = part[tensor.axes[:1]], part[tensor.axes[1:]]
+                if tensor.is_loop:
+                    rows, columns = rows.chunk(2, 1)
+                columns = columns + constant[..., None]
+                outputs.append(map_entries(*entries[target], rows, columns))
         return outputs
 
     def _pool(self, tensor: ParameterTensor, x: Tensor) -> dict[Axes, Tensor]:
@@ -158,6 +188,10 @@ class DWSLayer(IndexTensors):
         if len(tensor.axes) == 1:
             return {tensor.axes: x, (): pool(x, self.reduction)}
         x, rows, columns = pool_matrix(x, self.reduction)
+        if tensor.is_loop:
+            both = torch.cat([rows, columns, x.diagonal(dim1=2, dim2=3)], 1)
+            whole = pool(rows, self.reduction)
+            return {tensor.axes: torch.cat([x, x.mT], 1), tensor.axes[:1]: both, (): whole}
         return {
             tensor.axes: x,
             tensor.axes[:1]: rows,
@@ -171,15 +205,27 @@ class DWSLayer(IndexTensors):
         return total.index_add(0, self._bias_channel, biases).to(dtype)
 
 
+def _widen(channels: list[int], tensors: list[ParameterTensor], times: int) -> list[int]:
+    return [
+        times * own if tensor.is_loop else own
+        for own, tensor in zip(channels, tensors, strict=True)
+    ]
+
+
+def _oriented(pooled: dict[Axes, Tensor], along: Axes) -> Tensor:
+    """Give a matrix's entries with its axes in a given order."""
+    return pooled[along] if along in pooled else pooled[along[::-1]].mT
+
+
 @recorded
 class DWSNet(nn.Module):
-    """Classify INRs by their weights with DWSNet (Navon et al., 2023).
+    """Classify INRs, or other networks, by their weights with DWSNet (Navon et al., 2023).
 
     ``Standardize``, then ``num_hidden + 1`` equivariant layers with batch norm, relu and dropout
     between them, then relu, pooling over all positions, and a linear layer.
 
     Args:
-        architecture: Of the INRs: any number of layers from two, any widths.
+        architecture: Of the INRs: any number of layers from two, any widths; or of other networks.
         num_classes: Number of logits.
         hidden_dim: Channels per entry of a weight or bias.
         num_hidden: Number of equivariant layers before the last one.
@@ -195,7 +241,7 @@ class DWSNet(nn.Module):
 
     def __init__(
         self,
-        architecture: INRArchitecture,
+        architecture: Architecture,
         num_classes: int,
         hidden_dim: int = 32,
         num_hidden: int = 4,
@@ -224,7 +270,7 @@ class DWSNet(nn.Module):
         self.layers = nn.ModuleList(
             DWSLayer(
                 self.tensors,
-                1 if layer == 0 else hidden_dim,
+                None if layer == 0 else hidden_dim,
                 hidden_dim,
                 set_layer,
                 reduction,
@@ -246,7 +292,7 @@ class DWSNet(nn.Module):
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the linear head takes."""
         pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
-        last = self.architecture.num_layers
+        last = sum(spec.is_weight for spec in self.architecture.tensors)
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
 
@@ -258,19 +304,12 @@ class DWSNet(nn.Module):
         if torch.is_autocast_enabled(device):
             parameters = parameters.to(torch.get_autocast_dtype(device))
         with torch.autocast(device, enabled=False):
-            features = self._split(batch.replace(parameters=parameters))
+            features = fold_tensors(batch.replace(parameters=parameters))
             for number, layer in enumerate(self.layers):
                 if number > 0:
                     features = [self._activate(number - 1, i, x) for i, x in enumerate(features)]
                 features = layer(features)
         return features
-
-    def _split(self, batch: WeightBatch) -> list[Tensor]:
-        """Give every tensor as features (B, fold, *axes): the raw entry is the one channel."""
-        weights = batch.weights
-        folded = [weights[0].mT.contiguous(), *(w[:, None] for w in weights[1:-1]), weights[-1]]
-        biases = batch.biases
-        return [*folded, *(bias[:, None] for bias in biases[:-1]), biases[-1]]
 
     def _activate(self, layer: int, tensor: int, x: Tensor) -> Tensor:
         if self.norms:

@@ -8,18 +8,18 @@ from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.options import check_options
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 
 @recorded
 class FlatMLP(nn.Module):
-    """Classify an INR by its row of parameters, as any vector.
+    """Classify an INR or another network by its row of parameters, as any vector.
 
     It is NOT invariant to permutations of hidden neurons: two rows of the same function are two
     inputs to it. What a weight-space network gains over it is what the symmetry is worth.
 
     Args:
-        architecture: Of the INRs.
+        architecture: Of the networks.
         num_classes: Number of logits.
         hidden_dim: Width of the hidden layers.
         num_hidden: Hidden layers, at least 1.
@@ -32,7 +32,7 @@ class FlatMLP(nn.Module):
 
     def __init__(
         self,
-        architecture: INRArchitecture,
+        architecture: Architecture,
         num_classes: int,
         hidden_dim: int = 256,
         num_hidden: int = 3,

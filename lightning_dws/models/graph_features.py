@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_dws.inrs.siren import neuron_activations
 from lightning_dws.models.options import check_choice
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch, require_inrs
 
 
 class FourierFeatures(nn.Module):
@@ -49,12 +49,12 @@ class ProbeFeatures(nn.Module):
         inputs: (num_probes, in_features), learned, at first uniform in the cube from -1 to 1.
     """
 
-    def __init__(self, architecture: INRArchitecture, num_probes: int, dim: int) -> None:
+    def __init__(self, architecture: Architecture, num_probes: int, dim: int) -> None:
         super().__init__()
-        self.inputs = nn.Parameter(2 * torch.rand(num_probes, architecture.in_features) - 1)
+        inrs = require_inrs(architecture, "probe features (num_probes)")
+        self.inputs = nn.Parameter(2 * torch.rand(num_probes, inrs.in_features) - 1)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Linear(num_probes, dim), nn.LayerNorm(dim))
-            for _ in architecture.widths
+            nn.Sequential(nn.Linear(num_probes, dim), nn.LayerNorm(dim)) for _ in inrs.widths
         )
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch nodes features"]:

@@ -1,4 +1,4 @@
-"""Classify INRs by their neural graph with the PNA backbone."""
+"""Classify INRs and other networks by their neural graph with the PNA backbone."""
 
 from collections.abc import Callable, Sequence
 
@@ -30,8 +30,8 @@ from lightning_dws.models.options import check_options
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.models.weight_encoding import encode_weights, interpolate, tabulate
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.models.weight_encoding import encode_features, interpolate, tabulate
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 _CHUNK_BYTES = 2 * 2**20  # of the edges of the INRs that a thread works on at a time
 
@@ -52,7 +52,7 @@ class NeuralGraphGNN(nn.Module):
     round of messages, with hooks and adapters on them; elsewhere their parameters are used.
 
     Args:
-        architecture: Of the INRs: any number of layers from two, any widths.
+        architecture: Of the INRs: any number of layers from two, any widths; or of other networks.
         num_classes: Number of logits.
         hidden_dim: Channels of nodes and edges.
         num_layers: Rounds of messages.
@@ -71,7 +71,7 @@ class NeuralGraphGNN(nn.Module):
 
     def __init__(
         self,
-        architecture: INRArchitecture,
+        architecture: Architecture,
         num_classes: int,
         hidden_dim: int = 32,
         num_layers: int = 4,
@@ -96,9 +96,10 @@ class NeuralGraphGNN(nn.Module):
         self.architecture, self.readout = architecture, readout
         self.message_passing = message_passing
         self.graph = NeuralGraph(architecture, reverse_edges)
-        edge_channels = 3 if reverse_edges else 1
+        edge_channels = self.graph.weight_features * (3 if reverse_edges else 1)
         self.weight_features = FourierFeatures(edge_channels, fourier_features, fourier_scale)
-        self.bias_features = FourierFeatures(1, fourier_features, fourier_scale)
+        bias_channels = self.graph.bias_features
+        self.bias_features = FourierFeatures(bias_channels, fourier_features, fourier_scale)
         self.encode_weight = nn.Linear(2 * fourier_features, hidden_dim)
         self.encode_bias = nn.Linear(2 * fourier_features, hidden_dim)
         self.node_in = nn.Linear(hidden_dim, hidden_dim)
@@ -116,7 +117,7 @@ class NeuralGraphGNN(nn.Module):
             EdgeUpdate(hidden_dim) for _ in range(num_layers - 1)
         )
         self.dropout = dropout
-        out_nodes = architecture.out_features if readout == "outputs" else 1
+        out_nodes = self.graph.num_outputs if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * hidden_dim, hidden_dim, hidden_dim, num_classes])
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
@@ -131,14 +132,14 @@ class NeuralGraphGNN(nn.Module):
 
     def _embed(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
-        biases = self.graph.biases(standardized)[..., None]
+        biases = self.graph.biases(standardized)
         nodes = self.encode_bias(self.bias_features(biases))
         if self.probes is not None:
             nodes = nodes + self.probes(batch)
         nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
         pass_messages = self._pass_on_graph if self.message_passing else self._pass_between_layers
         nodes = pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
-        return read_out(nodes, self.readout, self.architecture.out_features)
+        return read_out(nodes, self.readout, self.graph.num_outputs)
 
     def _draw_dropout(self, x: Tensor) -> Tensor:
         """Give what multiplies the nodes between layers, (B, num_layers - 1, N, D) or ones."""
@@ -148,7 +149,7 @@ class NeuralGraphGNN(nn.Module):
         return functional.dropout(ones, self.dropout)
 
     def _pass_on_graph(self, x: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
-        """Give the last nodes (B, N, D) from the first, and from the weights (B, W)."""
+        """Give the last nodes (B, N, D) from the first, and from the weights (B, W, K)."""
         edge_index = self.graph.edge_index
         values = self.graph.edge_values(weights)
         edges = self.edge_in(self.encode_weight(self.weight_features(values)))
@@ -163,14 +164,16 @@ class NeuralGraphGNN(nn.Module):
         graph, encoding = self.graph, self._edge_encoding()
         rounds = make_rounds(self.convs, self.norms, self.edge_updates, graph.in_degree)
         if not takes_kernels(x):
-            return pass_messages(x, encode_weights(weights, *encoding), kept, rounds, graph)
+            return pass_messages(x, encode_features(weights, *encoding), kept, rounds, graph)
         tabulated = None
-        if weights.dtype == torch.float32 and not weights.requires_grad:
-            tabulated = tabulate(weights, *encoding)
+        one_number = graph.weight_features == 1
+        if one_number and weights.dtype == torch.float32 and not weights.requires_grad:
+            frequencies, *linear = encoding
+            tabulated = tabulate(weights[..., 0], frequencies[..., 0], *linear)
         shared: Sequence[Tensor]
         encode: Callable[..., Tensor]
         if tabulated is None:
-            encode, values, shared = encode_weights, weights, encoding
+            encode, values, shared = encode_features, weights, encoding
         else:
             table, values = tabulated
             encode, shared = interpolate, [table]
@@ -185,9 +188,9 @@ class NeuralGraphGNN(nn.Module):
         return in_chunks(pass_chunk, [x, kept, values], [*shared, *flatten(rounds)], size)
 
     def _edge_encoding(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Give frequencies (directions, F), weight and bias of an edge's first features."""
-        frequencies = self.weight_features.frequencies.T
+        """Give frequencies (directions, F, K), weight and bias of an edge's first features."""
+        frequencies = self.weight_features.frequencies[None]
         if self.graph.reverse_edges:  # channels: own weight, opposite weight, their sum
-            own, opposite, both = frequencies
-            frequencies = torch.stack([own + both, opposite + both])
+            own, opposite, both = frequencies.chunk(3, -1)
+            frequencies = torch.cat([own + both, opposite + both])
         return frequencies, *compose(self.edge_in, self.encode_weight)

@@ -26,7 +26,7 @@ from lightning_dws.models.recorded import recorded
 from lightning_dws.models.relational_attention import AttentionTerms, attend
 from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 Nodes = Float[Tensor, "batch nodes node_channels"]
 Queries = Float[Tensor, "batch queries node_channels"]
@@ -45,7 +45,7 @@ class NeuralGraphTransformer(nn.Module):
     relu between them. With ``readout="outputs"`` the last layer computes nothing for other nodes.
 
     Args:
-        architecture: Of the INRs: any number of layers from two, any widths.
+        architecture: Of the INRs: any number of layers from two, any widths; or of other networks.
         num_classes: Number of logits.
         node_dim: Channels per node.
         edge_dim: Channels per ordered pair of nodes.
@@ -69,7 +69,7 @@ class NeuralGraphTransformer(nn.Module):
 
     def __init__(
         self,
-        architecture: INRArchitecture,
+        architecture: Architecture,
         num_classes: int,
         node_dim: int = 64,
         edge_dim: int = 32,
@@ -105,11 +105,11 @@ class NeuralGraphTransformer(nn.Module):
         self.architecture, self.readout = architecture, readout
         self.graph = NeuralGraph(architecture, reverse_edges=False)
         self.encode_weight = nn.Sequential(
-            FourierFeatures(1, fourier_features, fourier_scale),
+            FourierFeatures(self.graph.weight_features, fourier_features, fourier_scale),
             nn.Linear(2 * fourier_features, edge_dim),
         )
         self.encode_bias = nn.Sequential(
-            FourierFeatures(1, fourier_features, fourier_scale),
+            FourierFeatures(self.graph.bias_features, fourier_features, fourier_scale),
             nn.Linear(2 * fourier_features, node_dim),
         )
         self.node_in = nn.Linear(node_dim, node_dim)
@@ -123,7 +123,7 @@ class NeuralGraphTransformer(nn.Module):
         self.edge_updates = nn.ModuleList(
             EdgeUpdate(node_dim, edge_dim, edge_hidden_dim, dropout) for _ in range(num_layers - 1)
         )
-        out_nodes = architecture.out_features if readout == "outputs" else 1
+        out_nodes = self.graph.num_outputs if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * node_dim, head_dim, num_classes])
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
@@ -134,34 +134,36 @@ class NeuralGraphTransformer(nn.Module):
         """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
-        nodes = self.encode_bias(self.graph.biases(standardized)[..., None])
+        nodes = self.encode_bias(self.graph.biases(standardized))
         if self.probes is not None:
             nodes = nodes + self.probes(batch)
         nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
         nodes = self._transform(nodes, self._encode_edges(standardized))
-        return read_out(nodes, self.readout, self.architecture.out_features)
+        return read_out(nodes, self.readout, self.graph.num_outputs)
 
     def _encode_edges(self, standardized: WeightBatch) -> Tensor:
         """Give features of all pairs, (B, D, N, N): from the first to the second node."""
-        widths, size = self.architecture.widths, self.graph.num_nodes
-        zero = standardized.parameters.new_zeros(1, 1)
+        graph, size = self.graph, self.graph.num_nodes
+        zero = standardized.parameters.new_zeros(1, graph.weight_features)
         no_edge = self.edge_in(self.encode_weight(zero))
-        encoded = self.edge_in(self.encode_weight(self.graph.weights(standardized)[..., None]))
+        encoded = self.edge_in(self.encode_weight(graph.weights(standardized)))
         edges = no_edge.mT[:, :, None].repeat(len(standardized), 1, size, size)
-        counts = [out * in_ for out, in_ in self.architecture.weight_shapes]
-        first = 0
-        for n_in, n_out, weight in zip(widths, widths[1:], encoded.split(counts, 1), strict=False):
-            target = first + n_in
-            values = weight.unflatten(1, (n_out, n_in)).permute(0, 3, 2, 1)
-            edges[:, :, first:target, target : target + n_out] = values
-            first = target
+        filled: set[tuple[int, int]] = set()
+        for link, weight in zip(graph.links, encoded.split(graph.link_sizes, 1), strict=True):
+            source, target = (graph.nodes_of(layer) for layer in link[:2])
+            values = weight.unflatten(1, link.shape).permute(0, 3, 2, 1)
+            if link[:2] in filled:  # further weights between the same neurons
+                edges[:, :, source, target] += values
+            else:
+                edges[:, :, source, target] = values
+            filled.add(link[:2])
         return edges  # type: ignore[no-any-return]
 
     def _transform(self, nodes: Tensor, edges: Tensor) -> Tensor:
         """Apply the layers; of the last one's nodes only those that are read out, (B, R, D)."""
         out_nodes = self.graph.num_nodes
         if self.readout == "outputs":
-            out_nodes = self.architecture.out_features
+            out_nodes = self.graph.num_outputs
         if len(self.layers) == 1:
             edges = edges[:, :, -out_nodes:]
         nodes = self.layers[0](nodes, edges)

@@ -1,40 +1,79 @@
-"""The parameter tensors of an INR, and which of their axes can be permuted.
+"""The parameter tensors of networks, and which of their axes can be permuted.
 
-The INR's inputs and outputs cannot be permuted; these axes are folded into the channels. A tensor's
-features are (B, fold * channels, *axes).
+Inputs and outputs cannot be permuted: these axes are folded into the channels, in all layers. A
+tensor's features are (B, fold * channels, *axes). The positions of a kernel, or of a feature map
+that was flattened, are the first channels of an entry, as others have one.
 """
 
 import math
 from typing import NamedTuple
 
-from lightning_dws.weight_space import INRArchitecture
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_dws.weight_space import Architecture, TensorSpec, WeightBatch
 
 Axes = tuple[int, ...]
 
 
 class ParameterTensor(NamedTuple):
-    """A weight matrix or bias vector of the INRs.
+    """A weight or bias of the networks.
 
     Attributes:
         name: ``"weight0"``, ``"bias0"``, ...
-        axes: The layers of neurons along its permutable axes, in memory order.
-        fold: How many positions of other axes are folded into the channels.
+        axes: The groups of hidden neurons along its permutable axes, in memory order, by number; an
+            INR's are its layers.
+        fold: How many inputs or outputs are folded into the channels.
+        features: Numbers that an entry is: 1, or the positions of a kernel.
     """
 
     name: str
     axes: Axes
     fold: int
+    features: int = 1
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether it maps a group to itself: both its axes are permuted as one."""
+        return len(self.axes) == 2 and self.axes[0] == self.axes[1]
+
+    def shared(self, source: "ParameterTensor") -> Axes:
+        """Give the axes that it shares with another tensor, in its own order."""
+        if self.is_loop and source.axes == self.axes:
+            return self.axes
+        return tuple(dict.fromkeys(axis for axis in self.axes if axis in source.axes))
 
 
-def parameter_tensors(architecture: INRArchitecture) -> list[ParameterTensor]:
+def _in_order(architecture: Architecture) -> list[tuple[int, TensorSpec]]:
+    """Give all weights, then all biases, with their places in the architecture."""
+    return sorted(enumerate(architecture.tensors), key=lambda numbered: not numbered[1].is_weight)
+
+
+def parameter_tensors(architecture: Architecture) -> list[ParameterTensor]:
     """Name the axes of all weights, then of all biases."""
-    last = architecture.num_layers
-    widths = architecture.widths
+    numbers = {group: number for number, group in enumerate(architecture.groups, start=1)}
+    return [
+        ParameterTensor(
+            spec.name,
+            tuple(numbers[axis] for axis in spec.axes if axis is not None),
+            math.prod(
+                n for n, axis in zip(spec.shape[:2], spec.axes, strict=False) if axis is None
+            ),
+            math.prod(spec.shape[2:]),
+        )
+        for _, spec in _in_order(architecture)
+    ]
 
-    def name_axes(name: str, axes: Axes) -> ParameterTensor:
-        fold = math.prod(widths[axis] for axis in axes if axis in (0, last))
-        return ParameterTensor(name, tuple(axis for axis in axes if 0 < axis < last), fold)
 
-    weights = [name_axes(f"weight{layer}", (layer + 1, layer)) for layer in range(last)]
-    biases = [name_axes(f"bias{layer}", (layer + 1,)) for layer in range(last)]
-    return weights + biases
+def fold_tensors(batch: WeightBatch) -> list[Float[Tensor, "batch _folded_features ..."]]:
+    """Give tensors as (B, fold * features, *axes), in the order of ``parameter_tensors``."""
+    tensors, folded = batch.tensors, []
+    for number, spec in _in_order(batch.architecture):
+        fixed = [axis for axis, group in enumerate(spec.axes, start=1) if group is None]
+        permutable = [axis for axis, group in enumerate(spec.axes, start=1) if group is not None]
+        sizes = [spec.shape[axis - 1] for axis in permutable]
+        moved = tensors[number].permute(0, *fixed, *permutable)
+        if fixed and permutable and fixed[0] > permutable[0]:
+            moved = moved.contiguous()
+        folded.append(moved.reshape(len(batch), -1, *sizes))
+    return folded

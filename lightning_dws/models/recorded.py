@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import Architecture
 
 _ATTRIBUTE = "_recorded_arguments"
 _STATE = (*vars(nn.Module()), _ATTRIBUTE)  # what every module has: its weights, mode and hooks
@@ -117,7 +117,7 @@ def _plain(value: Any) -> Any:
     Raises:
         TypeError: It is something else.
     """
-    if isinstance(value, INRArchitecture):
+    if isinstance(value, Architecture):
         return value.to_dict()
     if value is None or type(value) in (bool, int, float, str):
         return value

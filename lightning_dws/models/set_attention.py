@@ -32,20 +32,20 @@ class AxisAttention(nn.Module):
     ) -> None:
         super().__init__()
         members = [index for index, tensor in enumerate(tensors) if axis in tensor.axes]
+        pairs = [
+            (source, target)
+            for source in members
+            for target in members
+            if len(tensors[target].shared(tensors[source])) == 1
+        ]
         self.groups = nn.ModuleList(
             AttentionGroup(
-                [
-                    (source, target)
-                    for source in members
-                    for target in members
-                    if out_channels[target] == width
-                    and not (source == target and len(tensors[source].axes) == 2)
-                ],
+                [pair for pair in pairs if out_channels[pair[1]] == width],
                 in_channels,
                 width,
                 num_heads,
             )
-            for width in sorted({out_channels[target] for target in members})
+            for width in sorted({out_channels[target] for _, target in pairs})
         )
 
     def forward(

@@ -1,4 +1,4 @@
-"""Bring every parameter tensor of the INRs to zero mean and unit variance."""
+"""Bring every parameter tensor of the networks to zero mean and unit variance."""
 
 import warnings
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Standardize(IndexTensors):
     (``ClassificationTask`` does), load a checkpoint, or say ``keep_identity``.
 
     Attributes:
-        mean: In row order: weight 0, bias 0, weight 1, bias 1, ...
+        mean: In the order of a row: of INRs weight 0, bias 0, weight 1, bias 1, ...
         std: Likewise.
     """
 

@@ -36,6 +36,20 @@ def encode_weights(
     return functional.linear(torch.cat([angles.cos(), angles.sin()], -1), weight, bias)
 
 
+def encode_features(
+    values: Float[Tensor, "*shape features"],
+    frequencies: Float[Tensor, "directions frequencies features"],
+    weight: Float[Tensor, "channels 2*frequencies"],
+    bias: Float[Tensor, "channels"],
+) -> Float[Tensor, "*shape directions channels"]:
+    """Encode several numbers of an edge, such as a kernel's; of one it is ``encode_weights``."""
+    if frequencies.shape[-1] == 1:
+        return encode_weights(values[..., 0], frequencies[..., 0], weight, bias)
+    turns = (values @ frequencies.flatten(0, 1).T).unflatten(-1, frequencies.shape[:2])
+    angles = (2 * math.pi * turns).to(weight.dtype)
+    return functional.linear(torch.cat([angles.cos(), angles.sin()], -1), weight, bias)
+
+
 def tabulate(
     values: Float[Tensor, "*shape"],
     frequencies: Float[Tensor, "directions frequencies"],

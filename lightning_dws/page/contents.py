@@ -15,7 +15,7 @@ from lightning_dws.inrs.pictures import fine_grid
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.header import StoreHeader
 from lightning_dws.prediction.predicted_classes import PredictedClass
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import WeightBatch, require_inrs
 
 _MOST_INRS = 200
 _MOST_BYTES = 2_000_000  # of weights; a third more as text
@@ -46,12 +46,13 @@ class PageContents:
         """Give plain data for JSON; the weights are little-endian float32 in base64."""
         header, inrs = self.header, self.inrs
         spread = tensor_std(inrs.to(torch.float64))  # where no float32 is too large to square
-        slices = (header.architecture.weight_slices, header.architecture.bias_slices)
+        architecture = require_inrs(header.architecture, "a page")
+        slices = (architecture.weight_slices, architecture.bias_slices)
         weight_std, bias_std = ([float(spread[s.start]) for s in kind] for kind in slices)
         return {
             "title": self.title,
             "signals": header.signals,
-            "architecture": header.architecture.to_dict(),
+            "architecture": architecture.to_dict(),
             "grid_shape": list(header.grid_shape),
             "fine_grid": list(fine_grid(header.grid_shape)),
             "axis_order": header.convention.axis_order,
@@ -130,7 +131,8 @@ def choose_inrs(
 
 
 def _check_drawable(store: INRStore) -> None:
-    inputs, outputs = store.architecture.in_features, store.architecture.out_features
+    architecture = require_inrs(store.architecture, f"{store.directory}: a page")
+    inputs, outputs = architecture.in_features, architecture.out_features
     if inputs == 1 or (inputs == 2 and outputs in _CHANNELS):
         return
     raise DataError(

@@ -26,7 +26,12 @@ from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
 from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.prediction.weight_files import WEIGHT_SUFFIXES, read_weights
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import (
+    Architecture,
+    INRArchitecture,
+    WeightBatch,
+    require_inrs,
+)
 
 _SHARDS = "*-view[0-9]*-[0-9]*-[0-9]*.safetensors"
 _FEW = 0.05  # of the INRs may be fitted badly without a word
@@ -72,7 +77,7 @@ class Reader:
         show_progress: Whether to show how far fitting has come.
     """
 
-    architecture: INRArchitecture
+    architecture: Architecture
     classes: tuple[str, ...]
     find_record: Callable[[], FittingRecord]
     root: Path
@@ -82,7 +87,11 @@ class Reader:
 
     @property
     def _kind(self) -> str:
-        return MESHES if self.architecture.in_features == 3 else IMAGES
+        return MESHES if self._inrs.in_features == 3 else IMAGES
+
+    @property
+    def _inrs(self) -> INRArchitecture:
+        return require_inrs(self.architecture, "files, where no store is given")
 
     def read(self, data: str | Path) -> Inputs:
         """Read, or fit, the INRs of a split, a store, a folder or a file.
@@ -165,7 +174,7 @@ class Reader:
         )
 
     def _read_weights(self, place: Path, paths: Sequence[Path]) -> Inputs:
-        found = read_weights(place, paths, self.architecture, self.w0)
+        found = read_weights(place, paths, self._inrs, self.w0)
         names = [name for name, _ in found.labels]
         labels = [
             self.classes[label]

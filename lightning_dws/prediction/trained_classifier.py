@@ -22,7 +22,13 @@ from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
 from lightning_dws.tasks import ClassificationTask, named_task
 from lightning_dws.tasks.task_notes import name_of_task
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import (
+    Architecture,
+    INRArchitecture,
+    WeightBatch,
+    read_architecture,
+    require_inrs,
+)
 
 _INRS_AT_ONCE = 512
 
@@ -113,7 +119,7 @@ class TrainedClassifier:
         return make_forms(self._note.get("canonical"), str(self.path))
 
     @cached_property
-    def architecture(self) -> INRArchitecture:
+    def architecture(self) -> Architecture:
         """Of the INRs that the network reads.
 
         Raises:
@@ -122,7 +128,7 @@ class TrainedClassifier:
         network = self._note.get("network") or {}
         plain = network.get("init_args", {}).get("architecture")
         if isinstance(plain, dict):  # the network was made of it, so that it is sound
-            return INRArchitecture(**plain)
+            return read_architecture(plain)
         return self.record.header.architecture
 
     @property
@@ -196,12 +202,13 @@ class TrainedClassifier:
         record.check_fittable()
         if record.kind != IMAGES:
             raise DataError(f"{self.path}: trained on INRs of {record.kind}, not of images")
-        values = prepare_images(images, record.size, self.architecture.out_features == 3)
+        architecture = require_inrs(self.architecture, f"{self.path}: images")
+        values = prepare_images(images, record.size, architecture.out_features == 3)
         object_id = identify(values)
         batch, psnr = fit_inrs(
             values.to(self.device),
             pixel_coordinates(*record.size).to(self.device),
-            self.architecture,
+            architecture,
             recipe=record.recipe,
             seed=record.header.seed,
             object_id=object_id.to(self.device),
@@ -232,9 +239,16 @@ class TrainedClassifier:
             notes=found.notes,
         )
 
-    def _check_architecture(self, found: INRArchitecture) -> None:
+    def _check_architecture(self, found: Architecture) -> None:
+        expected = self.architecture
+        if not (isinstance(found, INRArchitecture) and isinstance(expected, INRArchitecture)):
+            if found != expected:
+                raise DataError(
+                    f"{found.summary}, but {self.path} was trained on {expected.summary}"
+                )
+            return
         for name in ("widths", "activation", "w0", "output_offset"):
-            own, wanted = getattr(found, name), getattr(self.architecture, name)
+            own, wanted = getattr(found, name), getattr(expected, name)
             if own != wanted:
                 raise DataError(
                     f"INRs of {name} {own}, but {self.path} was trained on those of {wanted}"

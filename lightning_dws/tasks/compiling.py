@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import INRArchitecture, WeightBatch
+from lightning_dws.weight_space import Architecture, WeightBatch
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "cuda-graph"]
 
@@ -111,7 +111,7 @@ class _OfRows(nn.Module):
     Autocast keeps no cache: it would hold the weights of the recording.
     """
 
-    def __init__(self, network: nn.Module, architecture: INRArchitecture, autocast: bool) -> None:
+    def __init__(self, network: nn.Module, architecture: Architecture, autocast: bool) -> None:
         super().__init__()
         self.network, self.architecture = network, architecture
         self.autocast, self.dtype = autocast, torch.get_autocast_dtype("cuda")

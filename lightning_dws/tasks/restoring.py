@@ -8,12 +8,18 @@ from traceback import walk_tb
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+from jsonargparse import ArgumentParser
 from pytorch_lightning.trainer.connectors import checkpoint_connector
 from torch import Tensor, nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.errors import DataError
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import (
+    Architecture,
+    NetworkArchitecture,
+    TensorSpec,
+    read_architecture,
+)
 
 _REBUILDING_ERRORS = (
     LookupError,
@@ -58,8 +64,22 @@ def build_network(config: Any, path: str | Path) -> nn.Module:
 def make_with_architecture(network_class: type[Network], *args: Any, **kwargs: Any) -> Network:
     """Make a network whose ``architecture`` is given as plain data, whatever it is annotated."""
     if isinstance(kwargs.get("architecture"), dict):
-        kwargs["architecture"] = INRArchitecture(**kwargs["architecture"])
+        kwargs["architecture"] = read_architecture(kwargs["architecture"])
     return network_class(*args, **kwargs)
+
+
+def add_instantiators(parser: ArgumentParser) -> None:
+    """Let a parser make networks, and the architectures they are for, from plain data."""
+    parser.add_instantiator(make_with_architecture, nn.Module)
+    parser.add_instantiator(_make_architecture, Architecture)
+
+
+def _make_architecture(_: type[Architecture], /, **plain: Any) -> Architecture:
+    """Make what plain data are of, whatever the argument's annotation makes of the tensors."""
+    tensors = plain.get("tensors", [])
+    if any(isinstance(spec, TensorSpec) for spec in tensors):
+        return NetworkArchitecture(tensors, plain["functions"])
+    return read_architecture(plain)
 
 
 def read_classes(note: Mapping[str, Any], num_classes: int, where: str) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.errors import DataError
 from lightning_dws.models.recorded import describe
 from lightning_dws.tasks.restoring import build_network, check_weights, count_parts
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import Architecture
 
 _NAME = "task_name"
 _FIRST_TASK = "classification"  # of checkpoints from the time when there was no other
@@ -83,7 +83,7 @@ def write_note(task: Any, checkpoint: dict[str, Any]) -> None:
         if task.num_outputs is not None:
             known["num_classes"] = task.num_outputs
         architecture = getattr(task._datamodule, "architecture", None)
-        if isinstance(architecture, INRArchitecture):
+        if isinstance(architecture, Architecture):
             known["architecture"] = architecture
         task.network_config = describe(task.network, known)
     checkpoint[CHECKPOINT_KEY] = {

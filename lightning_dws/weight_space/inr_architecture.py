@@ -4,7 +4,7 @@ import itertools
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any
 
 from lightning_dws.errors import DataError
 from lightning_dws.weight_space.tensor_specs import Architecture, Axis, TensorSpec
@@ -12,7 +12,6 @@ from lightning_dws.weight_space.tensor_specs import Architecture, Axis, TensorSp
 ACTIVATIONS = ("sine", "relu")
 
 
-@final  # so that configs give its settings alone, no class path
 @dataclass(frozen=True)
 class INRArchitecture(Architecture):
     """What kind of network a row of weights is.

@@ -1,5 +1,6 @@
 """Any feed-forward network as its tensors, given or read off its modules."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -27,8 +28,8 @@ class NetworkArchitecture(Architecture):
             such as ``("relu", "max_pool")``; may be given as a mapping, and for some groups alone.
 
     Raises:
-        ValueError: No hidden neurons, a group of several sizes, two tensors of one name, or
-            functions of a group that no tensor has.
+        ValueError: No hidden neurons, a group of several sizes or that nothing maps to or from, two
+            tensors of one name, or functions of a group that no tensor has.
     """
 
     kind: ClassVar[str] = "network"
@@ -55,6 +56,9 @@ class NetworkArchitecture(Architecture):
                         f"group {axis!r} has {size} neurons in tensor {spec.name!r} and "
                         f"{sizes[axis]} in another"
                     )
+        for group, (side, preposition) in itertools.product(self.groups, enumerate(("to", "from"))):
+            if not any(s.is_weight and s.axes[side] == group for s in self.tensors):
+                raise ValueError(f"no tensor with several axes maps {preposition} group {group!r}")
         given = {group: tuple(applied) for group, applied in dict(functions).items()}
         if unknown := set(given) - set(self.groups):
             raise ValueError(f"functions of {sorted(unknown)}, the groups are {[*self.groups]}")

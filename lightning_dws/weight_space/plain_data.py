@@ -8,6 +8,11 @@ from lightning_dws.weight_space.network_architecture import NetworkArchitecture
 from lightning_dws.weight_space.tensor_specs import Architecture
 
 
+def to_plain(architecture: Architecture) -> dict[str, Any]:
+    """Give an architecture as plain data, for JSON and checkpoints."""
+    return architecture.to_dict()
+
+
 def read_architecture(plain: Mapping[str, Any]) -> Architecture:
     """Read what ``to_dict`` of an architecture gave; INRs have no ``kind``.
 

@@ -73,6 +73,7 @@ class TensorSpec:
         return all(size == 1 for size in sizes)
 
 
+@dataclass(frozen=True)  # all bases of an own class of settings are, for jsonargparse
 class Architecture:
     """What kind of network a row of weights is: its tensors, one after another.
 
@@ -97,7 +98,7 @@ class Architecture:
     @property
     def num_parameters(self) -> int:
         """Length P of a row."""
-        return self.tensor_slices[-1].stop
+        return sum(spec.num_entries for spec in self.tensors)
 
     @cached_property
     def groups(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from cnns import RESIDUAL
 from torch import Tensor, nn
 
 from lightning_dws import INRArchitecture, WeightBatch
@@ -41,7 +42,7 @@ from lightning_dws.tasks import (
     RegressionTask,
     WeightSpaceTask,
 )
-from lightning_dws.weight_space import cat
+from lightning_dws.weight_space import Architecture, cat
 
 SINE = INRArchitecture((2, 6, 5, 1), w0=8.0)
 RELU = INRArchitecture((2, 6, 5, 1), activation="relu")
@@ -68,7 +69,7 @@ class Case:
 
 
 def make_batch(
-    device: torch.device, architecture: INRArchitecture = SINE, size: int = 6, seed: int = 0
+    device: torch.device, architecture: Architecture = SINE, size: int = 6, seed: int = 0
 ) -> WeightBatch:
     generator = torch.Generator().manual_seed(seed)
     rows = 0.3 * torch.randn(size, architecture.num_parameters, generator=generator)
@@ -142,7 +143,7 @@ def _canonical_case(forms: Sequence[CanonicalForm], **may_wait: str) -> Case:
     return Case(prepare, may_wait)
 
 
-NETWORKS: dict[str, Callable[[INRArchitecture], nn.Module]] = {
+NETWORKS: dict[str, Callable[[Architecture], nn.Module]] = {
     "DWSNet attention max": lambda a: DWSNet(a, NUM_CLASSES, 8, 2, num_heads=4),
     "DWSNet attention mean dropout": lambda a: DWSNet(
         a, NUM_CLASSES, 8, 2, reduction="mean", num_heads=4, dropout=0.2, batch_norm=False
@@ -182,11 +183,13 @@ def _draws(network: nn.Module) -> bool:
     return any((own.p if isinstance(own, nn.Dropout) else own) > 0 for own in found)
 
 
-def _training_case(make: Callable[[INRArchitecture], nn.Module]) -> Case:
+def _training_case(
+    make: Callable[[Architecture], nn.Module], architecture: Architecture = SINE
+) -> Case:
     def prepare(device: torch.device) -> Step:
         torch.manual_seed(0)
-        network = make(SINE)
-        batch = make_batch(torch.device("cpu"))
+        network = make(architecture)
+        batch = make_batch(torch.device("cpu"), architecture)
         if not isinstance(network, ProbeGen):  # which sees no weights
             network.standardize.fit([batch.parameters])  # type: ignore[union-attr]
         draws = _draws(network)
@@ -329,6 +332,10 @@ CASES: dict[str, Case] = {
     "mix up aligned": _mixup_case(alignment="permutation"),
     "mix up aligned signed": _mixup_case(alignment="signed_permutation"),
     **{f"train {name}": _training_case(make) for name, make in NETWORKS.items()},
+    **{
+        f"train {name} on CNNs": _training_case(NETWORKS[name], RESIDUAL)
+        for name in ("DWSNet attention max", "DWSNet deepsets max", "GNN", "NFN NP", "Transformer")
+    },
     **{f"step of {name}": _task_case(*task) for name, task in TASKS.items()},
     "gather a batch": _table_case(),
     "fit the standardisation": _standardize_case(),

@@ -21,7 +21,7 @@ def test_edges_are_the_weights_in_order():
     batch = make_batch()
     graph = NeuralGraph(batch.architecture)
     assert (graph.num_nodes, graph.num_weights, graph.num_edges) == (10, 22, 44)
-    weights = graph.weights(batch)
+    weights = graph.weights(batch)[..., 0]
     layers = graph.node_layer.tolist()
     starts = [layers.index(layer) for layer in range(4)]
     for edge, (source, target) in enumerate(graph.edge_index[:, :22].T.tolist()):
@@ -42,7 +42,7 @@ def test_nodes():
     assert graph.in_degree.tolist() == [0, 0, 2, 2, 2, 3, 3, 3, 3, 4, 4]
     assert NeuralGraph(batch.architecture).in_degree.tolist() == [3, 3, *[6] * 3, *[5] * 4, 4, 4]
     expected = torch.cat([torch.zeros(3, 2, dtype=torch.float64), *batch.biases], 1)
-    assert torch.equal(graph.biases(batch), expected)
+    assert torch.equal(graph.biases(batch)[..., 0], expected)
 
 
 def test_a_zero_weight_is_an_edge():
@@ -64,9 +64,9 @@ def test_data_for_other_models():
         assert together.y.tolist() == [0, 1, 2]
         assert global_mean_pool(together.x, together.batch).shape == (3, 1)
         values = together.edge_attr.view(3, graph.num_edges, channels)
-        assert torch.equal(values[:, :22, 0], graph.weights(batch))
+        assert torch.equal(values[:, :22, 0], graph.weights(batch)[..., 0])
         if reverse_edges:
-            assert torch.equal(values[:, 22:, 1], graph.weights(batch))
+            assert torch.equal(values[:, 22:, 1], graph.weights(batch)[..., 0])
             assert torch.equal(values[..., 2], values[..., 0] + values[..., 1])
             assert torch.equal(values[:, :22, 1], torch.zeros_like(values[:, :22, 1]))
     with pytest.raises(ValueError, match=r"widths \(2, 3, 4, 1\), got \(2, 5, 1\)"):

@@ -181,7 +181,11 @@ def spec(shape=(4, 3), axes=("h", None), name="w"):
             lambda: NetworkArchitecture([spec(), spec((5,), ("h",), "b")]),
             "group 'h' has 5 neurons in tensor 'b' and 4 in another",
         ),
-        (lambda: NetworkArchitecture([spec()], {"g": ("relu",)}), r"functions of \['g'\]"),
+        (lambda: NetworkArchitecture([spec()]), "maps from group 'h'"),
+        (
+            lambda: NetworkArchitecture([spec(), spec((2, 4), (None, "h"), "v")], {"g": ("relu",)}),
+            r"functions of \['g'\]",
+        ),
         (
             lambda: read_architecture({"kind": "tree", "tensors": [], "functions": {}}),
             "architecture of kind 'tree', expected 'network'",

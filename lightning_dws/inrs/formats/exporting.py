@@ -20,7 +20,7 @@ from lightning_dws.inrs.formats.weight_statistics import EntryStatistics
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.convention import convert_exactly
 from lightning_dws.progress import FileProgress
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ def _write(
     layout: WritableLayout, store: INRStore, folder: _Folder, show_progress: bool
 ) -> ExportReport:
     namer = layout.paths(store)
-    layers = layout.layer_names(store.architecture.num_layers)
-    statistics = EntryStatistics(store.architecture) if isinstance(layout, Multiview) else None
+    architecture = _architecture(store)
+    layers = layout.layer_names(architecture.num_layers)
+    statistics = EntryStatistics(architecture) if isinstance(layout, Multiview) else None
     names: list[tuple[INRName, str]] = []
     written: set[str] = set()
     total = sum(len(shard.range) for shard in store.shards)
@@ -135,7 +136,7 @@ def _write(
             for number, row in enumerate(rows):
                 name = _name(split, batch, position, number)
                 path = _free_path(namer, name, written)
-                state: dict[str, Any] = dict(name_layers(store.architecture, row, layers))
+                state: dict[str, Any] = dict(name_layers(architecture, row, layers))
                 if layout.label_inside:
                     state[LABEL_KEY] = name.label
                 folder.save(path, state)
@@ -146,6 +147,10 @@ def _write(
     if statistics is not None:
         folder.save("statistics.pth", statistics.to_dict())
     return ExportReport(len(names), notes, progress.files_per_second)
+
+
+def _architecture(store: INRStore) -> INRArchitecture:
+    return require_inrs(store.architecture, f"{store.directory}: an export")
 
 
 def _batches(store: INRStore) -> Iterator[tuple[str, WeightBatch, int]]:
@@ -182,13 +187,13 @@ def _free_path(namer: PathNamer, name: INRName, written: set[str]) -> str:
 
 def _in_convention(layout: WritableLayout, store: INRStore, batch: WeightBatch) -> Tensor:
     found = store.header.convention
-    if batch.architecture.in_features != 2 or found == layout.convention:
+    if _architecture(store).in_features != 2 or found == layout.convention:
         return batch.parameters
     converted = convert_exactly(batch, found, layout.convention, layout.output_offset)
     if converted is None:
         raise DataError(
             f"{store.directory}: outputs from {found.value_range} with offset "
-            f"{batch.architecture.output_offset:g} cannot be turned into {layout.name}'s "
+            f"{_architecture(store).output_offset:g} cannot be turned into {layout.name}'s "
             f"{layout.convention.value_range} with offset {layout.output_offset:g} exactly"
         )
     return converted.parameters
@@ -196,7 +201,7 @@ def _in_convention(layout: WritableLayout, store: INRStore, batch: WeightBatch) 
 
 def _notes(layout: WritableLayout, store: INRStore) -> list[str]:
     """Say what a reader of the layout would not know."""
-    architecture, notes = store.architecture, []
+    architecture, notes = _architecture(store), []
     if architecture.activation != "sine":
         notes.append(
             f"{layout.name} has no place for activation {architecture.activation}: import it with "

@@ -18,7 +18,7 @@ from lightning_dws.inrs.store import ShardRange, StoreHeader, read_checked_shard
 from lightning_dws.inrs.store.shards import SHARD_SIZE
 from lightning_dws.inrs.store.unfinished import UnfinishedStore
 from lightning_dws.progress import FileProgress
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import WeightBatch, require_inrs
 
 _MAX_CHUNK_BYTES = 2**28
 
@@ -248,8 +248,9 @@ class Importer:
 
 def _check_found(found: FoundINR, label: int | None, header: StoreHeader) -> int:
     """Hold a file against the others, and give its label."""
-    if found.widths != header.architecture.widths:
-        raise DataError(f"widths {found.widths}, expected {header.architecture.widths}")
+    expected = require_inrs(header.architecture, "an import").widths
+    if found.widths != expected:
+        raise DataError(f"widths {found.widths}, expected {expected}")
     if found.label is not None and label is not None and found.label != label:
         raise DataError(f"label {found.label}, expected {label}")
     label = found.label if label is None else label

@@ -19,7 +19,7 @@ from lightning_dws.inrs.store.locks import locked
 from lightning_dws.inrs.store.shards import read_shard
 from lightning_dws.inrs.store.unfinished import OtherStoreError, UnfinishedStore
 from lightning_dws.progress import FileProgress
-from lightning_dws.weight_space import INRArchitecture
+from lightning_dws.weight_space import INRArchitecture, require_inrs
 
 _MAX_REPORTED = 20
 _NUM_PROBED = 9
@@ -127,7 +127,8 @@ def import_inrs(
             raise _no_files(layout, folder, replace(listing, bad=importer.bad))
         _check_rows(probes, function, store, ranges)
         store.publish(ranges)
-    notes = [_describe(function, header.architecture), checked, *importer.observations.notes()]
+    inrs = require_inrs(header.architecture, "an import")
+    notes = [_describe(function, inrs), checked, *importer.observations.notes()]
     if listing.passed_over:
         notes.append(
             f"{len(listing.passed_over)} files of weights are not of the layout or not in its "

@@ -23,6 +23,7 @@ from lightning_dws.inrs.store import INRStore, StoreHeader
 from lightning_dws.inrs.store.convention import DEFAULT
 from lightning_dws.inrs.store.header import UNREADABLE
 from lightning_dws.inrs.store.shards import read_psnr
+from lightning_dws.weight_space import INRArchitecture, require_inrs
 
 IMAGES, MESHES = "images", "meshes"
 _LOW_SHARE = 0.01  # of the INRs that were trained on are fitted worse than ``lowest_psnr``
@@ -139,13 +140,14 @@ class FittingRecord:
             DataError: They cannot be; the message says why.
         """
         self.check_fittable()
+        architecture = self._architecture
         signals: SignalDataset
         if self.kind == MESHES:
             signals = UnsortedMeshes(root, paths, self._sampling())
         else:
-            colour = self.header.architecture.out_features == 3
+            colour = architecture.out_features == 3
             signals = UnsortedImages(root, paths, self.size, colour)
-        return INRDatasetSpec(signals, self.header.architecture, self.recipe, self.header.seed)
+        return INRDatasetSpec(signals, architecture, self.recipe, self.header.seed)
 
     def check_fittable(self) -> None:
         """Make sure that files can become INRs such as these.
@@ -153,8 +155,8 @@ class FittingRecord:
         Raises:
             DataError: They cannot; the message says why.
         """
+        header, architecture = self.header, self._architecture
         _ = self.recipe
-        header, architecture = self.header, self.header.architecture
         if self.kind == MESHES and (architecture.in_features, architecture.out_features) == (3, 1):
             return
         plain_image = architecture.in_features == 2 and header.convention == DEFAULT
@@ -165,6 +167,10 @@ class FittingRecord:
             f"and {architecture.out_features} outputs, and does not say how files become such; "
             "give INRs, as a store or as state dicts"
         )
+
+    @property
+    def _architecture(self) -> INRArchitecture:
+        return require_inrs(self.header.architecture, "fitting files")
 
     def _sampling(self) -> Sampling:
         try:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import pixel_coordinates
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import WeightBatch, require_inrs
 
 AXIS_ORDERS = ("xy", "ij")
 
@@ -70,14 +70,15 @@ def convert_exactly(
     Raises:
         DataError: Weights so small or large that scaling them loses bits.
     """
+    architecture = require_inrs(batch.architecture, "a convention of images")
     low, high = found.value_range
     wanted_low, wanted_high = wanted.value_range
     scale = (wanted_high - wanted_low) / (high - low)
-    shift = scale * (batch.architecture.output_offset - low) + wanted_low - output_offset
+    shift = scale * (architecture.output_offset - low) + wanted_low - output_offset
     if math.frexp(scale)[0] != 0.5 or shift != 0:
         return None
     parameters = batch.parameters.clone()
-    last = slice(batch.architecture.weight_slices[-1].start, None)
+    last = slice(architecture.weight_slices[-1].start, None)
     parameters[:, last] *= scale
     if not torch.equal(parameters[:, last] / scale, batch.parameters[:, last]):
         raise DataError(
@@ -85,7 +86,7 @@ def convert_exactly(
             "they are too small or too large for float32"
         )
     if found.axis_order != wanted.axis_order:
-        first = batch.architecture.weight_slices[0]
-        swapped = parameters[:, first].unflatten(1, batch.architecture.weight_shapes[0]).flip(2)
+        first = architecture.weight_slices[0]
+        swapped = parameters[:, first].unflatten(1, architecture.weight_shapes[0]).flip(2)
         parameters[:, first] = swapped.flatten(1)
     return batch.replace(parameters=parameters)

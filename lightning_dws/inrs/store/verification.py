@@ -75,7 +75,8 @@ def verify_store(
             continue
         result.num_inrs += len(batch)
         result.problems += seen.add(shard, batch)
-        if "imported" not in header.recipe:  # of imported INRs, no PSNR is known
+        # of imported INRs no PSNR is known, and other networks have none
+        if "imported" not in header.recipe and header.grid_shape:
             result.problems += _find_unknown_psnr(shard, batch, psnr)
         if signals is not None:
             right = _compare_objects(shard, batch, signals, result.problems)
