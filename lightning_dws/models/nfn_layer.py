@@ -155,11 +155,9 @@ class NFNLayer(nn.Module):
                 constants = _join([parts[index][()] for index, _ in ends]) + bias
                 columns = _join([parts[index][order[1:]] for index, order in ends])
                 out = map_entries(sources, weight, rows, columns + constants[..., None])
-            start = 0
-            for index, order in ends:
-                part = out.narrow(1, start, self.out_channels[index])
+            widths = [self.out_channels[index] for index, _ in ends]
+            for (index, order), part in zip(ends, _split(out, widths), strict=True):
                 parts[index][order] = _turn(part, order)
-                start += self.out_channels[index]
         return [_total(part) for part in parts]
 
 
@@ -181,6 +179,11 @@ def _average(x: Tensor) -> dict[tuple[int, ...], Tensor]:
 
 def _join(tensors: list[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, 1)
+
+
+def _split(x: Tensor, widths: list[int]) -> list[Tensor]:
+    """Give the channels of each target, as tensors of their own, which may be written in."""
+    return [x] if len(widths) == 1 else [part.clone() for part in x.split(widths, 1)]
 
 
 def _turn(x: Tensor, order: tuple[int, ...]) -> Tensor:

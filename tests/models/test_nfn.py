@@ -146,10 +146,12 @@ def test_gradients(layer):
 
 
 @pytest.mark.parametrize("layer", ["NP", "HNP"])
-def test_trains_in_float32_and_bfloat16_with_one_inr(layer):
-    architecture = INRArchitecture((2, 6, 6, 1))
-    model = make_model(architecture, torch.float32, layer=layer).train()
+@pytest.mark.parametrize("kind", ["INR", "residual CNN"])
+def test_trains_in_float32_and_bfloat16_with_one_network(kind, layer):
     batch = make_batch((2, 6, 6, 1), size=1, dtype=torch.float32)
+    if kind != "INR":
+        batch = cnn_batch("residual", 1, torch.float32)
+    model = make_model(batch.architecture, torch.float32, layer=layer).train()
     model.standardize.fit(batch.parameters)
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
