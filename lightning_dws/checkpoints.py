@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.files import PARTIAL, replacing
+from lightning_dws.plain_checkpoints import NOTE, WEIGHTS_NAME, is_plain, read_plain
 
-CHECKPOINT_KEY = "lightning_dws"
+CHECKPOINT_KEY = NOTE
 LAST_NAME = "last.ckpt"
 CHECKPOINTS_FOLDER = "checkpoints"  # of a run
 _SUFFIX = ".ckpt"
@@ -85,6 +86,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "there is no such checkpoint"
         raise DataError(f"{path}: {what}; expected a file that 'main.py fit' wrote")
+    if is_plain(path):
+        return read_plain(Path(path))
     _check_sums(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -183,9 +186,13 @@ def _readable_beside(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def find_best(folder: Path) -> Path:
     """Find the best checkpoint in a run's folder, or the last where there is no other.
 
+    In a folder that was pulled, it is the one that was shared.
+
     Raises:
         DataError: It holds none, or several that may be meant.
     """
+    if (folder / WEIGHTS_NAME).is_file():
+        return folder / WEIGHTS_NAME
     inside = folder / CHECKPOINTS_FOLDER
     found = sorted((inside if inside.is_dir() else folder).glob(f"*{_SUFFIX}"))
     others = [path for path in found if path.name != LAST_NAME] or found

@@ -21,6 +21,8 @@ usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
   table       run a table of experiments, or what is left of it, and write its report
+  sweep       search for the options of fit with the best validation score
+  push, pull  share a checkpoint or a dataset of INRs on the Hugging Face Hub, or get one
 
 examples:
   {program} fit --config conf/quickstart.yaml
@@ -36,7 +38,7 @@ Options of three parts can be set in files and on the command line: --data.*, --
 """
 
 
-COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table")
+COMMANDS = ("fit", "validate", "test", "predict", "inrs", "table", "sweep", "push", "pull")
 _SETTING = re.compile(r"(--(?:\w+\.)*recipe)\.(\w+(?:=.*)?)", re.DOTALL)
 
 

@@ -220,7 +220,8 @@ def _named_by(value: str, folder: Path) -> str | None:
 def merge_settings(earlier: Settings, later: Settings) -> Settings:
     """Merge settings as the command line does: later ones win.
 
-    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``. References stay as they are
+    Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``. A class that is named by
+    its path alone stays the class whose ``init_args`` come later. References stay as they are
     written. OmegaConf's own merge gives the same, fifty times as slowly: a table has hundreds.
 
     Example:
@@ -234,6 +235,8 @@ def merge_settings(earlier: Settings, later: Settings) -> Settings:
             value = [*_as_list(merged.get(name)), *_as_list(value)]
         elif isinstance(value, dict):
             known = merged.get(name)
+            if isinstance(known, str) and "init_args" in value and "class_path" not in value:
+                value = {"class_path": known, **value}
             value = merge_settings(known if isinstance(known, dict) else {}, value)
         merged[name] = deepcopy(value)
     return merged

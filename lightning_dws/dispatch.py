@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_dws.commands.inrs import run_inrs
 from lightning_dws.commands.predict import has_data, run_predict
+from lightning_dws.commands.sharing import run_pull, run_push
 from lightning_dws.config_files import expand_includes
 from lightning_dws.distributed import in_one_line
 from lightning_dws.errors import DataError
@@ -27,6 +29,12 @@ def run_command(words: Sequence[str]) -> None:
             from lightning_dws.table.command import run_table  # imports what no other command needs
 
             run_table(words[1:])
+        elif words[0] == "sweep":
+            _run_sweep(words[1:])
+        elif words[0] == "push":
+            run_push(words[1:])
+        elif words[0] == "pull":
+            run_pull(words[1:])
         elif words[0] == "predict" and has_data(words):
             run_predict(words[1:])
         else:
@@ -34,3 +42,11 @@ def run_command(words: Sequence[str]) -> None:
     except (DataError, OSError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)
+
+
+def _run_sweep(words: Sequence[str]) -> None:
+    if find_spec("optuna") is None:
+        raise DataError("Optuna is not installed: pip install 'lightning-dws[sweep]'")
+    from lightning_dws.sweep.sweep_command import run_sweep
+
+    run_sweep(words)

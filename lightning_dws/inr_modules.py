@@ -3,6 +3,22 @@
 import torch
 from torch import Tensor, nn
 
+from lightning_dws.fourier_encoding import FourierEncoding
+
+
+class Encode(nn.Module):
+    """The encoding of coordinates (N, d), as features (N, F) of the first layer."""
+
+    def __init__(self, encoding: FourierEncoding) -> None:
+        super().__init__()
+        self.encoding = encoding
+
+    def forward(self, coordinates: Tensor) -> Tensor:
+        return self.encoding.encode(coordinates)
+
+    def extra_repr(self) -> str:
+        return str(self.encoding)
+
 
 class Sine(nn.Module):
     """The SIREN activation ``sin(w0 z)``."""
@@ -33,7 +49,11 @@ class OutputOffset(nn.Module):
 
 
 def find_conflict(
-    network: nn.Module, activation: str, w0: float, output_offset: float
+    network: nn.Module,
+    activation: str,
+    w0: float,
+    output_offset: float,
+    encoding: FourierEncoding | None = None,
 ) -> str | None:
     """Tell where a network's own modules say that it computes something else; None if nowhere.
 
@@ -48,4 +68,6 @@ def find_conflict(
             return f"w0 {module.w0:g}, expected {w0:g}"
         if isinstance(module, OutputOffset) and module.offset != output_offset:
             return f"output offset {module.offset:g}, expected {output_offset:g}"
+        if isinstance(module, Encode) and module.encoding != encoding:
+            return f"{module.encoding}, expected {encoding or 'no encoding'}"
     return None

@@ -1,12 +1,21 @@
 """What jsonargparse says of a wrong option, in one line instead of a page."""
 
 import re
+from dataclasses import is_dataclass
 from typing import Any, NoReturn
 
 import jsonargparse
 
 from lightning_dws.help_texts import HelpFormatter
 from lightning_dws.suggestions import suggest
+
+
+def _is_settings(kind: type) -> bool:
+    """Whether configs give a class by its settings, never by a path: our dataclasses are."""
+    return is_dataclass(kind) and kind.__module__.startswith(f"{__package__}.")
+
+
+jsonargparse.set_parsing_settings(subclasses_disabled=[_is_settings])
 
 _KEY = re.compile(r'Parser key "([^"]*)":\s*(.*)')
 _TYPE = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|(?:\w+\.)*(\w+\b.*))")

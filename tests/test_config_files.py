@@ -42,6 +42,14 @@ def test_an_included_list_is_appended_to_what_comes_before_the_file(tmp_path):
     assert read_settings(str(tmp_path / "top.yaml")) == {"callbacks": ["a", "b", "c"]}
 
 
+def test_arguments_are_those_of_a_class_that_was_named_before_them(tmp_path):
+    """As on the command line; without it, runs of two networks would have one hash."""
+    (tmp_path / "a.yaml").write_text("model: {network: my.Network}\n")
+    (tmp_path / "b.yaml").write_text("config: a.yaml\nmodel: {network: {init_args: {dim: 3}}}\n")
+    network = {"class_path": "my.Network", "init_args": {"dim": 3}}
+    assert read_settings(str(tmp_path / "b.yaml")) == {"model": {"network": network}}
+
+
 def test_a_circle_is_found_through_another_spelling(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "a.yaml").write_text("config: [link/a.yaml]\n")

@@ -17,17 +17,18 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices inr_modules parallel randomness program help_texts",
-    "suggestions",
+    "errors compiled devices fourier_encoding parallel randomness sine_kernel program help_texts",
+    "inr_modules suggestions",
     "parse_errors",
     "weight_space",
-    "inrs.siren inrs.sine_kernel",
+    "inrs.siren",
     "models augmentations",
     "files figures config_files process_pool progress",
+    "hub plain_checkpoints",
     "checkpoints option_checks",
     "runs",
     "inrs.signals inrs.fitting",
-    "inrs.store inrs.shapes",
+    "inrs.store inrs.shapes inrs.sounds",
     "inrs.preparation inrs.formats inrs.pictures",
     "inrs",
     "mixup",
@@ -39,6 +40,7 @@ LAYERS = (
     "page",
     "lightning_cli",
     "commands table",
+    "sweep",
     "dispatch",
     "cli",
 )

@@ -32,6 +32,7 @@ from lightning_dws.models import (
     ProbeGen,
     set_attention,
 )
+from lightning_dws.models.weight_change import WeightChange
 from lightning_dws.weight_space import cat
 
 ROOMS = ("weight_space", "augmentations", "mixup", "models")
@@ -169,6 +170,14 @@ def train() -> None:
         network.eval()(batch)
 
 
+def edit() -> None:
+    batch = random_batch(SINE)
+    for network in (DWSNet(SINE, 1, 8, 1, "deepsets"), NeuralGraphGNN(SINE, 1, 8, 2)):
+        change = WeightChange(SINE, network.parameter_channels)
+        change.fit([batch.parameters])
+        change(network.parameter_features(batch))
+
+
 def test_what_signatures_say_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced: dict[FunctionType, Any] = {}
     called: set[str] = set()
@@ -180,6 +189,7 @@ def test_what_signatures_say_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     augment()
     mix()
     train()
+    edit()
     with monkeypatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)
         train()

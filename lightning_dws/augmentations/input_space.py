@@ -1,7 +1,8 @@
 """Maps of the INR's input space: the first layer takes them exactly.
 
 Coordinates are in [-1, 1]. An INR f becomes ``x -> f(M x + t)``: the signal itself moves by the
-inverse map.
+inverse map. Behind a Fourier encoding translations and flips are linear maps of its features, so as
+exact; rotations and scalings are not, and are refused.
 """
 
 import math
@@ -23,7 +24,7 @@ from lightning_dws.augmentations.base import (
     draw_uniform,
 )
 from lightning_dws.augmentations.output_space import transform_output
-from lightning_dws.weight_space import Architecture, WeightBatch, require_inrs
+from lightning_dws.weight_space import Architecture, INRArchitecture, WeightBatch, require_inrs
 
 Axis = Literal["x", "y", "z"]
 AXES: tuple[Axis, ...] = ("x", "y", "z")
@@ -36,10 +37,18 @@ def transform_input(
 ) -> WeightBatch:
     """Turn every INR f into ``x -> f(matrix x + shift)``, exactly and in new memory.
 
-    No matrix is the identity, no shift is zero.
+    No matrix is the identity, no shift is zero. Behind an encoding there can be no matrix.
     """
     moved = copy_parameters(batch)
     weight, bias = moved.weights[0], moved.biases[0]
+    encoding = _inrs(batch).encoding
+    if encoding is not None:
+        assert matrix is None, "augmentations with a matrix refuse encodings"
+        if shift is not None:
+            turned, to_bias = encoding.translate(weight, shift.to(weight.dtype))
+            weight.copy_(turned)
+            bias.add_(to_bias)
+        return moved
     if shift is not None:
         bias.add_((weight @ shift.to(weight.dtype)[:, :, None])[:, :, 0])
     if matrix is not None:
@@ -59,7 +68,7 @@ def draw_rotations(
         generator: Where to draw from.
     """
     max_angle = math.radians(max_angle_degrees)
-    if _num_inputs(batch) == 2:
+    if _inrs(batch).in_features == 2:
         angle = draw_uniform(batch, -max_angle, max_angle, generator)
         cos, sin = angle.cos(), angle.sin()
         return torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2)
@@ -76,8 +85,8 @@ def draw_rotations(
     return _rotation_about(direction, angle)
 
 
-def _num_inputs(batch: WeightBatch) -> int:
-    return require_inrs(batch.architecture, "maps of the input space").in_features
+def _inrs(batch: WeightBatch) -> INRArchitecture:
+    return require_inrs(batch.architecture, "maps of the input space")
 
 
 def _draw_haar_angles(batch: WeightBatch, max_angle: float, generator: torch.Generator) -> Tensor:
@@ -105,8 +114,19 @@ def _check_rotation(max_angle_degrees: float, axis: Axis | None) -> None:
         raise ValueError(f"axis must be one of {AXES} or None, got {axis!r}")
 
 
-def _check_rotatable(name: str, axis: Axis | None, networks: Architecture) -> None:
+def _require_linear(name: str, networks: Architecture) -> INRArchitecture:
+    """Give the architecture of INRs whose first layer takes any linear map of the inputs."""
     architecture = require_inrs(networks, name)
+    if architecture.encoding is not None:
+        raise ValueError(
+            f"{name} is not exact behind a Fourier encoding, whose frequencies it would change; "
+            "Translation and Flip are"
+        )
+    return architecture
+
+
+def _check_rotatable(name: str, axis: Axis | None, networks: Architecture) -> None:
+    architecture = _require_linear(name, networks)
     if architecture.in_features not in (2, 3):
         raise ValueError(
             f"{name} is for INRs with 2 or 3 inputs, got {architecture.in_features} "
@@ -130,7 +150,7 @@ class Rotation(Augmentation):
 
     Raises:
         ValueError: ``max_angle_degrees`` is not in [0, 180]; at the first batch, the INRs do not
-            have 2 or 3 inputs, or an axis is given for 2.
+            have 2 or 3 inputs, an axis is given for 2, or they have an encoding.
     """
 
     def __init__(
@@ -171,7 +191,7 @@ class Translation(Augmentation):
         require_inrs(architecture, "Translation")
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        inputs = _num_inputs(batch)
+        inputs = _inrs(batch).in_features
         return {"shift": draw_uniform(batch, -self.max_shift, self.max_shift, generator, inputs)}
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
@@ -188,7 +208,7 @@ class Scaling(Augmentation):
         p: Probability that an INR is changed.
 
     Raises:
-        ValueError: ``max_change`` is not in [0, 1).
+        ValueError: ``max_change`` is not in [0, 1); at the first batch, the INRs have an encoding.
     """
 
     def __init__(
@@ -200,7 +220,7 @@ class Scaling(Augmentation):
         self.rescale_output = rescale_output
 
     def check_architecture(self, architecture: Architecture) -> None:
-        require_inrs(architecture, "Scaling")
+        _require_linear("Scaling", architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
         return {"scale": draw_uniform(batch, 1 - self.max_change, 1 + self.max_change, generator)}
@@ -257,10 +277,14 @@ class Flip(Augmentation):
 
     def transform(self, batch: WeightBatch, params: Params) -> WeightBatch:
         flipped = copy_parameters(batch)
-        weight = flipped.weights[0]
-        signs = 1 - 2 * params["flip"].to(weight.dtype)
+        weight, inrs = flipped.weights[0], _inrs(batch)
+        signs = weight.new_ones(len(batch), inrs.in_features)
         for number, axis in enumerate(self.axes):
-            weight[:, :, axis].mul_(signs[:, number, None])
+            signs[:, axis] -= 2 * params["flip"][:, number].to(weight.dtype)
+        if inrs.encoding is None:
+            weight.mul_(signs[:, None, :])
+        else:
+            weight.copy_(inrs.encoding.flip(weight, signs))
         return flipped
 
 
@@ -306,7 +330,7 @@ class Affine(Augmentation):
         _check_rotatable("Affine", self.axis, architecture)
 
     def draw(self, batch: WeightBatch, generator: torch.Generator) -> Params:
-        inputs, change = _num_inputs(batch), self.max_scale_change
+        inputs, change = _inrs(batch).in_features, self.max_scale_change
         rotation = draw_rotations(batch, self.max_angle_degrees, self.axis, generator)
         shear = draw_uniform(batch, -self.max_shear, self.max_shear, generator, inputs, inputs)
         shear = shear.triu(1) + torch.eye(inputs, device=shear.device, dtype=shear.dtype)

@@ -2,6 +2,7 @@
 
 from lightning_dws.callbacks.best_checkpoints import BestCheckpoints
 from lightning_dws.callbacks.curves import CALLBACK_METRICS, GradientNorm, Throughput
+from lightning_dws.callbacks.edits import EditedStore, EditPictures
 from lightning_dws.callbacks.embeddings import EmbeddingProjector
 from lightning_dws.callbacks.folder import last_checkpoint, place_checkpoints, run_folder
 from lightning_dws.callbacks.leaving_out import guard_logger
@@ -14,6 +15,8 @@ from lightning_dws.callbacks.scatter import ScatterPlot
 __all__ = [
     "CALLBACK_METRICS",
     "BestCheckpoints",
+    "EditPictures",
+    "EditedStore",
     "EmbeddingProjector",
     "GradientNorm",
     "ParameterSummary",

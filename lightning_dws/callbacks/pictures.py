@@ -19,6 +19,8 @@ from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.callbacks.tiles import COLUMNS, draw_tiles
 from lightning_dws.figures import draw_image, new_figure
 from lightning_dws.inrs.pictures import fine_grid, render_images
+from lightning_dws.inrs.sounds.base import encodes_sound
+from lightning_dws.inrs.sounds.spectrogram import spectrogram
 from lightning_dws.weight_space import Architecture, INRArchitecture, WeightBatch
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class Pictures(EvaluationPictures):
             with left_out_if_it_fails("the picture train/inrs", self._told):
                 images, names = _render(data, shown), name_targets(shown, data.classes)
                 publish(trainer, "train/inrs", draw_titled(images, names))
+                if encodes_sound(data.store.header.measures):
+                    publish(trainer, "train/spectrograms", draw_titled(spectrogram(images), names))
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         num_classes = trainer.datamodule.num_classes  # type: ignore[attr-defined]
@@ -95,6 +99,10 @@ class Pictures(EvaluationPictures):
                 images = _render(data, self._shown)
                 grid = draw_predictions(images, label, predictions, data.classes)
                 publish(trainer, f"{split}/inrs", grid)
+                if encodes_sound(data.store.header.measures):
+                    heard = spectrogram(images)
+                    grid = draw_predictions(heard, label, predictions, data.classes)
+                    publish(trainer, f"{split}/spectrograms", grid)
 
     def _are_drawn(self, architecture: Architecture) -> bool:
         """Whether such networks encode something that can be drawn; what are no INRs is told."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store import INRStore, is_address
 from lightning_dws.page import choose_inrs, write_page
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.prediction.predicted_classes import read_predicted_classes
@@ -18,7 +18,7 @@ def browse_parser() -> ArgumentParser:
         description="Write one HTML file that shows INRs of lines or images, and evaluates, "
         "augments and mixes them in the browser. It needs no network and no other file."
     )
-    parser.add_argument("directory", type=str, help="the store's folder")
+    parser.add_argument("directory", type=str, help="the store's folder, or its address")
     parser.add_argument(
         "--output", type=str | None, default=None, help="the page (default: DIR/inrs.html)"
     )
@@ -59,6 +59,7 @@ def run_browse(options: Namespace) -> None:
         views=options.views,
         predictions=predictions,
     )
-    path = Path(options.output) if options.output else store.directory / "inrs.html"
+    folder = Path() if is_address(options.directory) else store.directory
+    path = Path(options.output) if options.output else folder / "inrs.html"
     size = write_page(path, contents)
     sys.stdout.write(f"{path}: {len(contents.inrs)} INRs, {size / 1e6:.1f} MB\n")

@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from lightning_dws.errors import DataError
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs.formats import (
     LAYOUTS,
     WRITABLE,
@@ -65,6 +66,13 @@ def import_parser() -> ArgumentParser:
     parser.add_argument(
         "--widths", type=list[int] | None, default=None, help="of inr2vec's flat parameters"
     )
+    parser.add_argument(
+        "--encoding",
+        type=FourierEncoding | None,
+        default=None,
+        help="of the coordinates, in front of the first layer: '{\"frequencies\": [1, 2, 4]}' is "
+        "NeRF's of three frequencies (default: none)",
+    )
     return parser
 
 
@@ -109,6 +117,7 @@ def run_import(options: Namespace) -> None:
         activation=options.activation,
         output_offset=options.output_offset,
         num_val=options.num_val,
+        encoding=options.encoding,
     )
     if report.bad:
         sys.stderr.write(f"left out {len(report.bad)}:\n{describe_bad(report.bad)}\n")

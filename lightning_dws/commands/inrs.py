@@ -8,6 +8,12 @@ from lightning_dws.commands.augment import augment_parser, run_augment
 from lightning_dws.commands.browse import browse_parser, run_browse
 from lightning_dws.commands.convert import export_parser, import_parser, run_export, run_import
 from lightning_dws.commands.fit import fit_parser, run_fit
+from lightning_dws.commands.sharing import (
+    pull_parser,
+    push_parser,
+    run_pull_store,
+    run_push_store,
+)
 from lightning_dws.commands.show import run_show, show_parser
 from lightning_dws.commands.verify import run_verify, verify_parser
 from lightning_dws.config_files import expand_includes
@@ -24,6 +30,8 @@ _COMMANDS: dict[str, _Command] = {
     "verify": (verify_parser, run_verify, "check all that can be checked"),
     "augment": (augment_parser, run_augment, "draw what augmentations do"),
     "browse": (browse_parser, run_browse, "write a web page to look at and play with"),
+    "push": (push_parser, run_push_store, "share a store on the Hugging Face Hub"),
+    "pull": (pull_parser, run_pull_store, "get a store from it"),
 }
 
 
@@ -31,7 +39,8 @@ def run_inrs(args: Sequence[str]) -> None:
     """Run the command that the words behind ``inrs`` name."""
     parser = ArgumentParser(
         prog=f"{program()} inrs",
-        description="Datasets of INRs: fit, import, export, verify, show, augment and browse them.",
+        description="Datasets of INRs: fit, import, export, verify, show, augment, browse and "
+        "share them.",
     )
     subcommands = parser.add_subcommands(required=True)
     for name, (make_parser, _, text) in _COMMANDS.items():

@@ -9,13 +9,21 @@ from jsonargparse.typing import PositiveInt
 from rich.console import Console, Group
 from rich.table import Table
 
-from lightning_dws.commands.originals import add_signals, find_originals
+from lightning_dws.commands.originals import add_signals
 from lightning_dws.errors import DataError
 from lightning_dws.figures import write_figure
-from lightning_dws.inrs.pictures import draw_reconstructions, draw_shapes, format_psnr
+from lightning_dws.inrs.known_signals import find_originals
+from lightning_dws.inrs.pictures import (
+    draw_reconstructions,
+    draw_shapes,
+    format_psnr,
+    write_sounds,
+)
 from lightning_dws.inrs.shapes import ShapeSignals
 from lightning_dws.inrs.shapes.rendering import evaluate_on_grid, extract_surface, write_mesh
-from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.sounds import SoundSignals
+from lightning_dws.inrs.sounds.base import encodes_sound
+from lightning_dws.inrs.store import INRStore, is_address
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.weight_space import INRArchitecture, require_inrs
@@ -29,7 +37,7 @@ _QUANTILES = {"min dB": 0.0, "5 %": 0.05, "50 %": 0.5, "95 %": 0.95}
 def show_parser() -> ArgumentParser:
     """Make the parser of ``inrs show``."""
     parser = ArgumentParser(description="Show what a dataset of INRs holds.")
-    parser.add_argument("directory", type=str, help="the store's folder")
+    parser.add_argument("directory", type=str, help="the store's folder, or its address")
     parser.add_argument(
         "--output", type=str | None, default=None, help="the picture (default: DIR/inrs.png)"
     )
@@ -41,6 +49,19 @@ def show_parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--object", type=int | None, default=None, help="its object_id (default: the split's first)"
+    )
+    parser.add_argument(
+        "--sounds",
+        type=str | None,
+        default=None,
+        help="also write the sounds in the picture into a folder, as WAV files: of every INR, and "
+        "of its original where that is at hand",
+    )
+    parser.add_argument(
+        "--rate",
+        type=PositiveInt | None,
+        default=None,
+        help="of these: samples in a second (default: that of the originals)",
     )
     return parser
 
@@ -54,7 +75,8 @@ def run_show(options: Namespace) -> None:
     store = INRStore(options.directory)
     Console(highlight=False).print(_summary(store))
     inputs = require_inrs(store.architecture, f"{store.directory}: pictures").in_features
-    picture = Path(options.output) if options.output else store.directory / "inrs.png"
+    folder = Path() if is_address(options.directory) else store.directory
+    picture = Path(options.output) if options.output else folder / "inrs.png"
     originals = find_originals(store.directory, store.header, options.signals)
     if inputs == 3:
         shapes = originals if isinstance(originals, ShapeSignals) else None
@@ -62,10 +84,24 @@ def run_show(options: Namespace) -> None:
     else:
         figure = draw_reconstructions(store, originals, options.split, options.count)
     write_figure(figure, picture)
+    if options.sounds is not None:
+        sounds = originals if isinstance(originals, SoundSignals) else None
+        _write_sounds(store, sounds, options)
     if options.mesh is not None:
         if inputs != 3:
             raise DataError(f"{store.directory}: mesh is for 3-D INRs, these have {inputs} inputs")
         _export_mesh(store, options.split, options.object, Path(options.mesh))
+
+
+def _write_sounds(store: INRStore, originals: SoundSignals | None, options: Namespace) -> None:
+    rate: int | None = options.rate or (originals.rate if originals else None)
+    if not encodes_sound(store.header.measures):
+        raise DataError(f"{store.directory}: sounds are for INRs of sounds, see SoundSignals")
+    if rate is None:
+        raise DataError(f"{store.directory}: give the rate of its sounds, or signals that know it")
+    folder = Path(options.sounds)
+    for path in write_sounds(store, originals, options.split, options.count, rate, folder):
+        sys.stdout.write(f"{path}\n")
 
 
 def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path) -> None:
@@ -86,7 +122,9 @@ def _summary(store: INRStore) -> Group:
     kind, described = "networks", architecture.summary
     if isinstance(architecture, INRArchitecture):
         widths = "-".join(map(str, architecture.widths))
-        kind, described = "INRs", f"{widths}, {architecture.activation}, w0 {architecture.w0:g}"
+        encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
+        kind, function = "INRs", f"{architecture.activation}, w0 {architecture.w0:g}"
+        described = f"{encoding}{widths}, {function}"
     lines = (
         f"{store.directory}: {kind} of {header.signals}, {len(store.classes) or 'no'} classes",
         f"architecture: {described}, {architecture.num_parameters} parameters",

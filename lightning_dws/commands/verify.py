@@ -1,13 +1,14 @@
 """The command ``inrs verify``."""
 
 import sys
-from pathlib import Path
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from lightning_dws.commands.originals import add_signals, find_originals
+from lightning_dws.commands.originals import add_signals
 from lightning_dws.errors import DataError
+from lightning_dws.inrs.known_signals import find_originals
+from lightning_dws.inrs.store import local_folder
 from lightning_dws.inrs.store.index import read_index
 from lightning_dws.inrs.store.verification import verify_store
 from lightning_dws.parse_errors import ArgumentParser
@@ -19,7 +20,7 @@ def verify_parser() -> ArgumentParser:
         description="Check sums, shapes, finiteness, labels, duplicates; where the signals are at "
         "hand, compare objects, labels and classes with theirs, and render a sample."
     )
-    parser.add_argument("directory", type=str, help="the store's folder")
+    parser.add_argument("directory", type=str, help="the store's folder, or its address")
     parser.add_argument(
         "--sample", type=PositiveInt, default=64, help="INRs to render, of each split and view"
     )
@@ -33,7 +34,7 @@ def run_verify(options: Namespace) -> None:
     Raises:
         DataError: Something is wrong with it; what, was written to standard error.
     """
-    folder = Path(options.directory)
+    folder = local_folder(options.directory)
     originals = find_originals(folder, read_index(folder).header, options.signals)
     result = verify_store(folder, originals, options.sample)
     for problem in result.problems:

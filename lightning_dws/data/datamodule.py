@@ -40,7 +40,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.signals import SPLITS
-from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store import INRStore, is_address
 from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.randomness import make_generator
 from lightning_dws.weight_space import Architecture, WeightBatch
@@ -65,8 +65,9 @@ class INRDataModule(pl.LightningDataModule):
     Args:
         dataset: What the INRs are. None opens the store ``store`` as it is, e.g. an imported one.
         root: Folder under which stores live.
-        store: The store's name under ``root``, or its folder, wherever that is. Default: a name
-            made from ``dataset``, so that other settings never meet in one store.
+        store: The store's name under ``root``, or its folder, wherever that is, or an address, such
+            as ``s3://bucket/folder``, see ``INRStore``. Default: a name made from ``dataset``, so
+            that other settings never meet in one store.
         batch_size: INRs per batch and device.
         eval_batch_size: INRs per batch and device in validation, test and prediction.
         views: Neural views of each training object; validation and test use the first.
@@ -112,6 +113,8 @@ class INRDataModule(pl.LightningDataModule):
         super().__init__()
         if dataset is None and store is None:
             raise ValueError("give a dataset to fit, or the store of one that exists")
+        if dataset is not None and is_address(store):
+            raise ValueError(f"store is {store}, where nothing is fitted; leave dataset out")
         counts = {"train": num_train_objects, "val": num_val_objects, "test": num_test_objects}
         numbers = {f"num_{split}_objects": count for split, count in counts.items()}
         numbers |= {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "views": views}
@@ -121,6 +124,7 @@ class INRDataModule(pl.LightningDataModule):
         find_device(fitting_device, "fitting_device")
         self.dataset = dataset
         self.directory = Path(root) / (store or (dataset.store_name if dataset else ""))
+        self._address = str(store) if is_address(store) else None
         if dataset is None and not (self.directory / INDEX_NAME).exists():
             own = Path(str(store))
             self.directory = own if (own / INDEX_NAME).exists() else self.directory
@@ -168,7 +172,8 @@ class INRDataModule(pl.LightningDataModule):
     def store(self) -> INRStore:
         """The store on disk, opened and checked when it is first asked for."""
         if self._store is None:
-            self._store = INRStore(self.directory)
+            self._store = INRStore(self._address or self.directory)
+            self.directory = self._store.directory
         return self._store
 
     @property
@@ -177,7 +182,8 @@ class INRDataModule(pl.LightningDataModule):
         if self._record is None:
             signals = self.dataset.signals if self.dataset else None
             header = self.dataset.header if self.dataset else self.store.header
-            self._record = FittingRecord.of_store(self.directory, header, signals).to_dict()
+            record = FittingRecord.of_store(self.directory, header, signals)
+            self._record = {**record.to_dict(), "store": self._address or record.store}
         return self._record
 
     @property

@@ -11,12 +11,14 @@ from lightning_dws.inrs.signals import CIFAR10, MNIST, Digits, FashionMNIST, Sig
 from lightning_dws.inrs.signals.base import ImageSignals
 from lightning_dws.inrs.signals.image_folder import ImageFolder
 from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.sounds import AudioFolder, SoundSignals, SpokenDigits
 from lightning_dws.inrs.store import INRStore
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "RECIPES",
+    "AudioFolder",
     "Digits",
     "FashionMNIST",
     "INRDatasetSpec",
@@ -31,6 +33,8 @@ __all__ = [
     "ShapeSignals",
     "SignalDataset",
     "Solids",
+    "SoundSignals",
+    "SpokenDigits",
     "Wanted",
     "evaluate_inrs",
     "export_inrs",

@@ -1,7 +1,9 @@
 """Pictures of INRs. Matplotlib is imported when something is drawn, never before."""
 
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +15,10 @@ from lightning_dws.inrs.shapes.rendering import render_mesh, render_shapes
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.signals.base import line_coordinates
 from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.sounds import SoundSignals
+from lightning_dws.inrs.sounds.base import SNR, encodes_sound
+from lightning_dws.inrs.sounds.spectrogram import spectrogram
+from lightning_dws.inrs.sounds.wav_files import write_wav
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.weight_space import WeightBatch
@@ -44,7 +50,7 @@ def render_images(
         coordinates = convention.coordinates(height, width).to(batch.parameters)
         values = evaluate_inrs(batch, coordinates)
     images: Tensor = values.unflatten(1, grid_shape)
-    return convention.to_unit_range(images.float()).cpu()
+    return convention.to_visible(convention.to_unit_range(images.float())).cpu()
 
 
 def format_psnr(psnr: float, digits: int = 1) -> str:
@@ -76,6 +82,8 @@ def draw_reconstructions(
 ) -> "Figure":
     """Draw objects above the INRs that encode them, one class after another.
 
+    Of sounds also the spectrograms are drawn.
+
     Args:
         store: Of 1-D or 2-D INRs.
         originals: Where the objects come from; None draws the INRs alone.
@@ -89,9 +97,14 @@ def draw_reconstructions(
     rows = {"INR": render_images(shown, grid_shape, store.header.convention)}
     if originals is not None:
         pixels = originals.values(shown.object_id)
-        rows = {"original": pixels.unflatten(1, store.header.grid_shape).float()} | rows
-    psnr = store.psnr(split)[: len(inrs)][chosen]
-    return _draw_rows(rows, store, shown, _in_decibels(psnr), 1.2)
+        pixels = store.header.convention.to_visible(pixels.unflatten(1, store.header.grid_shape))
+        rows = {"original": pixels.float()} | rows
+    if encodes_sound(store.header.measures):
+        rows |= {f"{name},\nspectrogram": spectrogram(lines) for name, lines in rows.items()}
+        known = [f"SNR {value:.1f} dB" for value in store.measure(SNR, split)[chosen].tolist()]
+    else:
+        known = _in_decibels(store.psnr(split)[chosen])
+    return _draw_rows(rows, store, shown, known, 1.2)
 
 
 def draw_shapes(
@@ -118,6 +131,46 @@ def draw_shapes(
     found = found[: len(inrs)][chosen]
     known = [f"IoU {value:.2f}" for value in found.tolist()] if measure else _in_decibels(found)
     return _draw_rows(rows, store, shown, known, 1.6)
+
+
+def write_sounds(
+    store: INRStore,
+    originals: SoundSignals | None,
+    split: str,
+    count: int,
+    rate: int,
+    folder: Path,
+) -> list[Path]:
+    """Write the sounds that ``draw_reconstructions`` draws as WAV files, to be listened to.
+
+    Args:
+        store: Of INRs of sounds.
+        originals: Where the objects come from; None writes the INRs alone.
+        split: Of the store.
+        count: Number of objects.
+        rate: Samples in a second.
+        folder: Made if missing.
+
+    Returns:
+        The files: of each object ``CLASS-ID-inr.wav``, and ``CLASS-ID-original.wav``.
+
+    Raises:
+        DataError: A file cannot be written.
+    """
+    inrs = store.split(split, views=1)
+    shown = inrs[_choose(inrs, count)]
+    heard = {"inr": render_images(shown, store.header.grid_shape)}
+    if originals is not None:
+        heard["original"] = originals.values(shown.object_id)
+    paths = []
+    for row, (label, number) in enumerate(
+        zip(shown.label.tolist(), shown.object_id.tolist(), strict=True)
+    ):
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{name_class(store.classes, label)}-{number}")
+        for name, sounds in heard.items():
+            paths.append(folder / f"{stem}-{name}.wav")
+            write_wav(paths[-1], sounds[row, :, 0], rate)
+    return paths
 
 
 def _choose(inrs: WeightBatch, count: int) -> Tensor:

@@ -50,6 +50,12 @@ def evaluate_field(inr: WeightBatch, points: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def encode_points(architecture: INRArchitecture, coordinates: Tensor, dim: int = -1) -> Tensor:
+    """Give what the first layer takes in: the coordinates along an axis, or their encoding."""
+    encoding = architecture.encoding
+    return coordinates if encoding is None else encoding.encode(coordinates, dim)
+
+
 def neuron_activations(batch: WeightBatch, coordinates: Tensor) -> Iterator[Tensor]:
     """Give what every neuron of every INR puts out, layer by layer behind the inputs.
 
@@ -63,7 +69,8 @@ def neuron_activations(batch: WeightBatch, coordinates: Tensor) -> Iterator[Tens
     """
     architecture = require_inrs(batch.architecture, "neuron_activations")
     own_points = coordinates.ndim == 3
-    hidden = coordinates if own_points else coordinates.expand(len(batch), *coordinates.shape)
+    hidden = encode_points(architecture, coordinates)
+    hidden = hidden if own_points else hidden.expand(len(batch), *hidden.shape)
     for layer, (weight, bias) in enumerate(zip(batch.weights, batch.biases, strict=True)):
         hidden = torch.baddbmm(bias[:, None, :], hidden, weight.mT)
         if layer == architecture.num_layers - 1:

@@ -160,10 +160,12 @@ class MixUp(pl.Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(callback, MixUp) for callback in callbacks) > 1:
             raise DataError("two MixUps in one run would mix what is mixed; choose one")
-        if getattr(pl_module, "pairs", None):
+        if getattr(pl_module, "pairs", None) or not getattr(pl_module, "can_mix", True):
+            what = (
+                "trains on pairs of one object, and " if getattr(pl_module, "pairs", None) else ""
+            )
             raise DataError(
-                f"MixUp: {type(pl_module).__name__} trains on pairs of one object, and has no "
-                "labels or targets to mix"
+                f"MixUp: {type(pl_module).__name__} {what}has no labels or targets to mix"
             )
         architecture = getattr(getattr(trainer, "datamodule", None), "architecture", None)
         if self.alignment == "signed_permutation" and isinstance(architecture, Architecture):

@@ -7,7 +7,8 @@ def check_architecture(expected: Architecture, batch: WeightBatch) -> None:
     """Refuse networks of another architecture, of which the same weights are other functions.
 
     Raises:
-        ValueError: Other widths, another activation or w0, or other tensors; it names both.
+        ValueError: Other widths, another activation, w0 or encoding, or other tensors; it names
+            both.
     """
     found = batch.architecture
     if found is expected:
@@ -16,7 +17,7 @@ def check_architecture(expected: Architecture, batch: WeightBatch) -> None:
         if found != expected:
             raise ValueError(f"batch must hold {_describe(expected)}, got {_describe(found)}")
         return
-    for name in ("widths", "activation", "w0"):
+    for name in ("widths", "activation", "w0", "encoding"):
         theirs, ours = getattr(found, name), getattr(expected, name)
         if theirs != ours:
             raise ValueError(f"batch must hold INRs of {name} {ours}, got {theirs}")

@@ -24,6 +24,7 @@ from lightning_dws.models.parameter_axes import (
     ParameterTensor,
     fold_tensors,
     parameter_tensors,
+    unfold_tensors,
 )
 from lightning_dws.models.pooling import REDUCTIONS, map_entries, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
@@ -283,6 +284,7 @@ class DWSNet(nn.Module):
             for _ in range(num_hidden if batch_norm else 0)
         )
         self.dropout = nn.Dropout(dropout)
+        self.parameter_channels = hidden_dim
         self.head = nn.Linear(hidden_dim * sum(tensor.fold for tensor in self.tensors), num_classes)
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
@@ -295,6 +297,12 @@ class DWSNet(nn.Module):
         last = sum(spec.is_weight for spec in self.architecture.tensors)
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
+
+    def parameter_features(self, batch: WeightBatch) -> Float[Tensor, "batch parameters channels"]:
+        """Give features of every parameter, in row order: permuted as the neurons are."""
+        features = self.equivariant_features(batch)
+        rows = unfold_tensors(features, self.architecture, self.parameter_channels)
+        return torch.relu(rows).to(batch.parameters.dtype)
 
     def equivariant_features(self, batch: WeightBatch) -> Features:
         """Give features of all weights, then of all biases, by their permutable axes."""

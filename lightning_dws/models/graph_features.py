@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_dws.inrs.siren import neuron_activations
+from lightning_dws.inrs.siren import encode_points, neuron_activations
 from lightning_dws.models.options import check_choice
 from lightning_dws.weight_space import Architecture, WeightBatch, require_inrs
 
@@ -38,7 +38,8 @@ class FourierFeatures(nn.Module):
 class ProbeFeatures(nn.Module):
     """Activations of every neuron at learned inputs of the INR, as features of its node.
 
-    The INRs are evaluated, so their rows must be raw. An input neuron's activation is the input.
+    The INRs are evaluated, so their rows must be raw. An input neuron's activation is the
+    input, or one of its features behind an encoding.
 
     Args:
         architecture: Of the INRs.
@@ -59,7 +60,9 @@ class ProbeFeatures(nn.Module):
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch nodes features"]:
         inputs = self.inputs.to(batch.parameters.dtype)
-        activations = [inputs.expand(len(batch), -1, -1), *neuron_activations(batch, inputs)]
+        inrs = require_inrs(batch.architecture, "probe features (num_probes)")
+        first = encode_points(inrs, inputs).expand(len(batch), -1, -1)
+        activations = [first, *neuron_activations(batch, inputs)]
         return torch.cat(
             [layer(x.mT) for layer, x in zip(self.layers, activations, strict=True)], 1
         )

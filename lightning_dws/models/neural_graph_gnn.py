@@ -27,11 +27,12 @@ from lightning_dws.models.in_chunks import in_chunks
 from lightning_dws.models.multilayer_head import multilayer_head
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_options
+from lightning_dws.models.parameter_readout import ParameterReadout
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.models.weight_encoding import encode_features, interpolate, tabulate
-from lightning_dws.weight_space import Architecture, WeightBatch
+from lightning_dws.weight_space import Architecture, INRArchitecture, WeightBatch
 
 _CHUNK_BYTES = 2 * 2**20  # of the edges of the INRs that a thread works on at a time
 
@@ -117,6 +118,10 @@ class NeuralGraphGNN(nn.Module):
             EdgeUpdate(hidden_dim) for _ in range(num_layers - 1)
         )
         self.dropout = dropout
+        self.parameter_channels = ParameterReadout.channels(hidden_dim)
+        self.parameter_readout: ParameterReadout | None = None
+        if isinstance(architecture, INRArchitecture):
+            self.parameter_readout = ParameterReadout(architecture)
         out_nodes = self.graph.num_outputs if readout == "outputs" else 1
         self.head = multilayer_head([out_nodes * hidden_dim, hidden_dim, hidden_dim, num_classes])
 
@@ -128,9 +133,22 @@ class NeuralGraphGNN(nn.Module):
         """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
         with without_autocast(batch.parameters):
-            return self._embed(batch)
+            return read_out(self._last_nodes(batch), self.readout, self.graph.num_outputs)
 
-    def _embed(self, batch: WeightBatch) -> Tensor:
+    def parameter_features(self, batch: WeightBatch) -> Float[Tensor, "batch parameters channels"]:
+        """Give features of every parameter, in row order: permuted as the INR's neurons are.
+
+        Raises:
+            ValueError: The networks are no INRs.
+        """
+        if self.parameter_readout is None:
+            raise ValueError("features of single parameters are of INRs alone, not of CNNs")
+        check_architecture(self.architecture, batch)
+        with without_autocast(batch.parameters):
+            nodes = functional.layer_norm(self._last_nodes(batch), (self.node_in.out_features,))
+            return self.parameter_readout(nodes, self.standardize(batch.parameters))  # type: ignore[no-any-return]
+
+    def _last_nodes(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         biases = self.graph.biases(standardized)
         nodes = self.encode_bias(self.bias_features(biases))
@@ -138,8 +156,7 @@ class NeuralGraphGNN(nn.Module):
             nodes = nodes + self.probes(batch)
         nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
         pass_messages = self._pass_on_graph if self.message_passing else self._pass_between_layers
-        nodes = pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
-        return read_out(nodes, self.readout, self.graph.num_outputs)
+        return pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
 
     def _draw_dropout(self, x: Tensor) -> Tensor:
         """Give what multiplies the nodes between layers, (B, num_layers - 1, N, D) or ones."""

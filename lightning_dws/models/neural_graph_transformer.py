@@ -5,31 +5,34 @@ for Learning Equivariant Representations of Neural Networks"; Diao & Loynd (2023
 Attention: Generalizing Transformers for Graph-Structured Tasks".
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lightning_dws.models.architecture_check import check_architecture
+from lightning_dws.models.dense_pna import compose
 from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
     check_features,
     read_out,
+    without_autocast,
 )
+from lightning_dws.models.lanes import to_lanes
 from lightning_dws.models.multilayer_head import multilayer_head
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_heads, check_options
-from lightning_dws.models.pairs import Pairs
 from lightning_dws.models.recorded import recorded
-from lightning_dws.models.relational_attention import AttentionTerms, attend
-from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges
+from lightning_dws.models.relational_lanes import (
+    LanePairs,
+    bipartite_places,
+    takes_lanes,
+)
+from lightning_dws.models.relational_layers import EdgeUpdate, RelationalLayer
 from lightning_dws.models.standardize import Standardize
-from lightning_dws.weight_space import Architecture, WeightBatch
-
-Nodes = Float[Tensor, "batch nodes node_channels"]
-Queries = Float[Tensor, "batch queries node_channels"]
+from lightning_dws.models.weight_encoding import encode_weights, interpolate, tabulate
+from lightning_dws.weight_space import Architecture, INRArchitecture, WeightBatch
 
 
 @recorded
@@ -133,6 +136,10 @@ class NeuralGraphTransformer(nn.Module):
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
+        with without_autocast(batch.parameters):
+            return self._embed(batch)
+
+    def _embed(self, batch: WeightBatch) -> Tensor:
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         nodes = self.encode_bias(self.graph.biases(standardized))
         if self.probes is not None:
@@ -141,8 +148,12 @@ class NeuralGraphTransformer(nn.Module):
         nodes = self._transform(nodes, self._encode_edges(standardized))
         return read_out(nodes, self.readout, self.graph.num_outputs)
 
-    def _encode_edges(self, standardized: WeightBatch) -> Tensor:
+    def _encode_edges(self, standardized: WeightBatch) -> Tensor | LanePairs:
         """Give features of all pairs, (B, D, N, N): from the first to the second node."""
+        if isinstance(self.architecture, INRArchitecture) and len(self.layers) > 1:
+            weights = torch.cat([weight.mT.flatten(1) for weight in standardized.weights], 1)
+            if takes_lanes(weights):
+                return self._encode_in_lanes(weights, self.architecture.widths)
         graph, size = self.graph, self.graph.num_nodes
         zero = standardized.parameters.new_zeros(1, graph.weight_features)
         no_edge = self.edge_in(self.encode_weight(zero))
@@ -159,163 +170,34 @@ class NeuralGraphTransformer(nn.Module):
             filled.add(link[:2])
         return edges  # type: ignore[no-any-return]
 
-    def _transform(self, nodes: Tensor, edges: Tensor) -> Tensor:
+    def _encode_in_lanes(self, weights: Tensor, widths: tuple[int, ...]) -> LanePairs:
+        """Give features of the pairs that have a weight (B, W), ordered by input neurons."""
+        linear: nn.Linear = self.encode_weight[1]  # type: ignore[assignment]
+        frequencies = self.encode_weight.get_buffer("0.frequencies").T
+        encoding = (frequencies, *compose(self.edge_in, linear))
+        tabulated = None if weights.requires_grad else tabulate(weights, *encoding)
+        if tabulated is None:
+            encoded = encode_weights(weights, *encoding)[:, :, 0]
+        else:
+            table, positions = tabulated
+            encoded = interpolate(positions, table)[:, :, 0]
+        no_edge = encode_weights(weights.new_zeros(()), *encoding)[0]
+        padded = functional.pad(encoded - no_edge, (0, 1 - no_edge.numel() % 2))
+        places = bipartite_places(widths)
+        return LanePairs(to_lanes(padded), places, self.graph.num_nodes, no_edge)
+
+    def _transform(self, nodes: Tensor, edges: Tensor | LanePairs) -> Tensor:
         """Apply the layers; of the last one's nodes only those that are read out, (B, R, D)."""
         out_nodes = self.graph.num_nodes
         if self.readout == "outputs":
             out_nodes = self.graph.num_outputs
-        if len(self.layers) == 1:
+        if isinstance(edges, Tensor) and len(self.layers) == 1:
             edges = edges[:, :, -out_nodes:]
-        nodes = self.layers[0](nodes, edges)
+        nodes, edges = self.layers[0](nodes, edges)
         for number, (update, layer) in enumerate(
             zip(self.edge_updates, self.layers[1:], strict=True), start=2
         ):
             is_last = number == len(self.layers)
             edges = update(nodes, edges, out_nodes if is_last else self.graph.num_nodes)
-            nodes = layer(nodes, edges)
+            nodes, edges = layer(nodes, edges)
         return nodes
-
-
-class RelationalLayer(nn.Module):
-    """Attention of nodes over all nodes, then an MLP, each added and followed by layer norm.
-
-    Args:
-        node_dim: Channels per node.
-        edge_dim: Channels per pair.
-        attention_dim: Channels of queries, keys and values.
-        hidden_dim: Of the MLP.
-        num_heads: Divides ``attention_dim``.
-        dropout: Probability, of what is added.
-    """
-
-    def __init__(
-        self,
-        node_dim: int,
-        edge_dim: int,
-        attention_dim: int,
-        hidden_dim: int,
-        num_heads: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.attention = RelationalAttention(node_dim, edge_dim, attention_dim, num_heads)
-        self.attention_out = _xavier_linear(node_dim, node_dim)
-        self.attention_norm = nn.LayerNorm(node_dim)
-        self.mlp = nn.Sequential(
-            _xavier_linear(node_dim, hidden_dim, bias=False),
-            nn.GELU(),
-            _xavier_linear(hidden_dim, node_dim),
-        )
-        self.mlp_norm = nn.LayerNorm(node_dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, nodes: Nodes, edges: Pairs) -> Queries:
-        """Give the last nodes, those that query, from all."""
-        attended = self.attention_out(self.attention(nodes, edges))
-        nodes = nodes[:, -edges.shape[2] :]
-        nodes = self.attention_norm(nodes + self.dropout(attended))
-        return self.mlp_norm(nodes + self.dropout(self.mlp(nodes)))  # type: ignore[no-any-return]
-
-
-class RelationalAttention(nn.Module):
-    """Multi-head attention in which an edge adds to query and key, and gates and adds to the value.
-
-    With i attending to j over an edge e: ``q = q_i + Q e``, ``k = k_j + K e``,
-    ``v = v_j * G e + V e``, scores ``q . k / sqrt(attention_dim)``.
-
-    Args:
-        node_dim: Channels per node.
-        edge_dim: Channels per pair.
-        dim: Channels of queries, keys and values of all heads.
-        num_heads: Divides ``dim``.
-    """
-
-    def __init__(self, node_dim: int, edge_dim: int, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads, self.scale = num_heads, 1 / math.sqrt(dim)
-        self.node_maps = _xavier_linear(node_dim, 3 * dim, bias=False)
-        self.edge_maps = _xavier_linear(edge_dim, 4 * dim, bias=False)
-        self.out = _xavier_linear(dim, node_dim)
-
-    def forward(self, nodes: Nodes, edges: Pairs) -> Queries:
-        """Give what the last nodes, those that query, gather from all."""
-        mapped = self.node_maps(nodes).unflatten(-1, (self.num_heads, 3, -1)).transpose(1, 2)
-        query, key, value = mapped.unbind(-2)  # (B, H, N, C) each
-        query = query[:, :, -edges.shape[2] :] * self.scale
-        edge_maps = self.edge_maps.weight.unflatten(0, (self.num_heads, 4, -1))
-        edge_query, edge_key, edge_value, gates = edge_maps.unbind(1)  # (H, C, D) each
-        edge_query = edge_query * self.scale
-        gated_mean, edge_mean = attend(
-            edges,
-            AttentionTerms(
-                node_scores=query @ key.mT,
-                query_terms=(query @ edge_key).transpose(1, 2),
-                key_terms=(key @ edge_query).transpose(1, 2),
-                forms=edge_query.mT @ edge_key,
-                values=value.mT,
-                gates=gates,
-            ),
-        )
-        edge_part = torch.einsum("hcd,brhd->brhc", edge_value, edge_mean)
-        return self.out((gated_mean.permute(0, 3, 1, 2) + edge_part).flatten(2))  # type: ignore[no-any-return]
-
-
-class EdgeUpdate(nn.Module):
-    """Update pairs from both their edges and both their nodes, then an MLP, with layer norms.
-
-    ``e_ij + out(gelu(own e_ij + opposite e_ji + query x_i + key x_j))``, normalised, and
-    ``e + mlp(e)``, normalised.
-
-    Args:
-        node_dim: Channels per node.
-        edge_dim: Channels per pair.
-        hidden_dim: Of both blocks.
-        dropout: Probability, of what is added.
-    """
-
-    def __init__(self, node_dim: int, edge_dim: int, hidden_dim: int, dropout: float) -> None:
-        super().__init__()
-        self.edge = _xavier_linear(2 * edge_dim, hidden_dim)
-        self.query = _xavier_linear(node_dim, hidden_dim)
-        self.key = _xavier_linear(node_dim, hidden_dim)
-        self.out = _xavier_linear(hidden_dim, edge_dim)
-        self.norm = nn.LayerNorm(edge_dim)
-        self.mlp_in = _xavier_linear(edge_dim, hidden_dim, bias=False)
-        self.mlp_out = _xavier_linear(hidden_dim, edge_dim)
-        self.mlp_norm = nn.LayerNorm(edge_dim)
-        self.dropout = dropout
-
-    def forward(
-        self, nodes: Nodes, edges: Float[Tensor, "batch channels nodes nodes"], num_queries: int
-    ) -> Pairs:
-        """Give the edges of the last nodes, those that query, to all."""
-        own, opposite = self.edge.weight.chunk(2, 1)
-        query_terms = self.query(nodes[:, -num_queries:]) + self.edge.bias
-        terms = EdgeUpdateTerms(
-            query_terms=query_terms.mT,
-            key_terms=self.key(nodes).mT,
-            own=own,
-            opposite=opposite,
-            out=self.out.weight,
-            out_bias=self.out.bias,
-            norm=torch.stack([self.norm.weight, self.norm.bias]),
-            mlp_in=self.mlp_in.weight,
-            mlp_out=self.mlp_out.weight,
-            mlp_out_bias=self.mlp_out.bias,
-            mlp_norm=torch.stack([self.mlp_norm.weight, self.mlp_norm.bias]),
-        )
-        return update_edges(
-            edges[:, :, -num_queries:],
-            edges[..., -num_queries:].mT,
-            terms,
-            self.dropout if self.training else 0.0,
-        )
-
-
-def _xavier_linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
-    """Make a linear map as the published model initialises it."""
-    linear = nn.Linear(in_features, out_features, bias)
-    nn.init.xavier_uniform_(linear.weight)
-    if bias:
-        nn.init.zeros_(linear.bias)
-    return linear

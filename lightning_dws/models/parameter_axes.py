@@ -8,6 +8,7 @@ that was flattened, are the first channels of an entry, as others have one.
 import math
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -77,3 +78,20 @@ def fold_tensors(batch: WeightBatch) -> list[Float[Tensor, "batch _folded_featur
             moved = moved.contiguous()
         folded.append(moved.reshape(len(batch), -1, *sizes))
     return folded
+
+
+def unfold_tensors(
+    features: list[Float[Tensor, "batch _folded_channels ..."]],
+    architecture: Architecture,
+    channels: int,
+) -> Float[Tensor, "batch parameters channels"]:
+    """Give features of tensors, as ``fold_tensors`` has them, as those of entries in row order."""
+    rows = {}
+    for (number, spec), x in zip(_in_order(architecture), features, strict=True):
+        fixed = [axis for axis, group in enumerate(spec.axes) if group is None]
+        permutable = [axis for axis, group in enumerate(spec.axes) if group is not None]
+        x = x.unflatten(1, (*(spec.shape[axis] for axis in fixed), channels))
+        now = [*fixed, None, *permutable]  # axes behind the batch's, None the channels
+        order = [1 + now.index(axis) for axis in (*range(len(spec.axes)), None)]
+        rows[number] = x.permute(0, *order).flatten(1, -2)
+    return torch.cat([rows[number] for number in sorted(rows)], 1)

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_dws.inrs.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.parallel import map_in_threads
+from lightning_dws.sine_kernel import sine_kernel
 from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 _BYTES_AT_ONCE = 2**20  # of a layer's activations on one thread, which then stay in the cache

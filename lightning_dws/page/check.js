@@ -5,7 +5,7 @@ function check() {
   const some = Array.from({ length: Math.min(3, numINRs) }, (_, index) => index);
   const values = (row) => Array.from(evaluate(network, row, points));
   const noise = drawNormal(network.size, makeRandom(5));
-  const matrix = isLine ? identityMatrix(1) : rotationMatrix(30);
+  const matrix = isLine || network.encoding ? identityMatrix(network.inputs) : rotationMatrix(30);
   const rows = {
     plain: rowOf,
     moved: (index) => transformInput(network, rowOf(index), matrix, [0.1, -0.2]),

@@ -14,13 +14,19 @@ function makeNetwork(architecture) {
   return {
     layers,
     size: start,
-    inputs: architecture.widths[0],
+    inputs: countInputs(architecture),
+    encoding: architecture.encoding,
     outputs: architecture.widths[architecture.widths.length - 1],
     hidden: architecture.widths.slice(1, -1),
     isSine: architecture.activation === "sine",
     w0: architecture.w0,
     outputOffset: architecture.output_offset,
   };
+}
+
+function countInputs({ widths, encoding }) {
+  if (!encoding) return widths[0];
+  return widths[0] / (2 * encoding.frequencies.length + (encoding.include_input ? 1 : 0));
 }
 
 function decodeParameters(text) {
@@ -49,6 +55,18 @@ function gridPoints(shape, axisOrder) {
   return points;
 }
 
+// Writes what the first layer takes in at a point: the coordinates, or their encoding.
+function encode({ encoding }, point, features) {
+  let place = 0;
+  if (!encoding || encoding.include_input) {
+    for (const x of point) features[place++] = x;
+  }
+  for (const frequency of encoding ? encoding.frequencies : []) {
+    for (const x of point) features[place++] = Math.sin(Math.PI * frequency * x);
+    for (const x of point) features[place++] = Math.cos(Math.PI * frequency * x);
+  }
+}
+
 // Values (N, out) of one INR at points (N, in), the output offset included.
 function evaluate(network, row, points) {
   const { layers, isSine, w0 } = network;
@@ -58,7 +76,7 @@ function evaluate(network, row, points) {
   let current = new Float64Array(widest);
   let next = new Float64Array(widest);
   for (let point = 0; point < count; point += 1) {
-    for (let k = 0; k < network.inputs; k += 1) current[k] = points[point * network.inputs + k];
+    encode(network, points.subarray(point * network.inputs, (point + 1) * network.inputs), current);
     for (let number = 0; number < layers.length; number += 1) {
       const { inputs, outputs, weight, bias } = layers[number];
       const isLast = number === layers.length - 1;
@@ -77,8 +95,9 @@ function evaluate(network, row, points) {
   return values;
 }
 
-// f becomes x -> f(matrix x + shift), in the first layer, exactly.
+// f becomes x -> f(matrix x + shift), in the first layer, exactly; behind an encoding, f(x + shift).
 function transformInput(network, row, matrix, shift) {
+  if (network.encoding) return translateFeatures(network, row, shift);
   const moved = row.slice();
   const { inputs, outputs, weight, bias } = network.layers[0];
   for (let out = 0; out < outputs; out += 1) {
@@ -88,6 +107,28 @@ function transformInput(network, row, matrix, shift) {
       let sum = 0;
       for (let k = 0; k < inputs; k += 1) sum += row[start + k] * matrix[k][column];
       moved[start + column] = sum;
+    }
+  }
+  return moved;
+}
+
+// Each sine and its cosine turn by the shift's angle.
+function translateFeatures({ encoding, inputs, layers: [first] }, row, shift) {
+  const moved = row.slice();
+  for (let out = 0; out < first.outputs; out += 1) {
+    let sine = first.weight + out * first.inputs;
+    if (encoding.include_input) {
+      for (let k = 0; k < inputs; k += 1) moved[first.bias + out] += row[sine + k] * shift[k];
+      sine += inputs;
+    }
+    for (const frequency of encoding.frequencies) {
+      for (let k = 0; k < inputs; k += 1) {
+        const [cos, sin] = [Math.cos, Math.sin].map((of) => of(Math.PI * frequency * shift[k]));
+        const [ofSine, ofCosine] = [row[sine + k], row[sine + inputs + k]];
+        moved[sine + k] = ofSine * cos - ofCosine * sin;
+        moved[sine + inputs + k] = ofSine * sin + ofCosine * cos;
+      }
+      sine += 2 * inputs;
     }
   }
   return moved;

@@ -90,10 +90,11 @@ function readAddress() {
 }
 
 function start() {
-  const { widths, activation, w0 } = data.architecture;
+  const { widths, activation, w0, encoding } = data.architecture;
   find("title").textContent = data.title;
   find("facts").textContent =
     `${numINRs} INRs of ${data.signals} \u00b7 ${widths.join("-")} \u00b7 ` +
+    `${encoding ? `Fourier encoding ${encoding.frequencies.join(" ")}, ` : ""}` +
     `${activation}${network.isSine ? `, w0 ${w0}` : ""} \u00b7 ${network.size} weights each`;
   document.body.classList.toggle("lines", isLine);
   setUpFilters();

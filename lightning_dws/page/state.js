@@ -43,7 +43,7 @@ if (state.partner === 0 && numINRs > 1) state.partner = 1;
 const AUGMENTATIONS = {
   rotation: {
     name: "Rotation",
-    fits: network.inputs === 2,
+    fits: network.inputs === 2 && !network.encoding,
     note: "f(x) becomes f(Rx), exactly",
     sliders: { angle: { value: 30, min: -180, max: 180, step: 1, unit: "\u00b0" } },
   },

@@ -14,7 +14,12 @@ from torch import Tensor
 from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
-from lightning_dws.inrs.preparation.fitting_record import IMAGES, MESHES, FittingRecord
+from lightning_dws.inrs.preparation.fitting_record import (
+    IMAGES,
+    MESHES,
+    SOUNDS,
+    FittingRecord,
+)
 from lightning_dws.inrs.preparation.skipped import read_report
 from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
@@ -23,6 +28,9 @@ from lightning_dws.inrs.signals.file_listing import normalised
 from lightning_dws.inrs.signals.image_files import is_image_name
 from lightning_dws.inrs.signals.unsorted_files import find_files
 from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
+from lightning_dws.inrs.sounds.unsorted_sounds import UnsortedSounds
+from lightning_dws.inrs.sounds.wav_files import is_wav_name
+from lightning_dws.inrs.store import is_address
 from lightning_dws.inrs.store.shards import INDEX_NAME
 from lightning_dws.inrs.store.verification import describe_low
 from lightning_dws.prediction.weight_files import WEIGHT_SUFFIXES, read_weights
@@ -87,7 +95,7 @@ class Reader:
 
     @property
     def _kind(self) -> str:
-        return MESHES if self._inrs.in_features == 3 else IMAGES
+        return {1: SOUNDS, 3: MESHES}.get(self._inrs.in_features, IMAGES)
 
     @property
     def _inrs(self) -> INRArchitecture:
@@ -102,8 +110,8 @@ class Reader:
         place = Path(data)
         if str(data) in SPLITS and not place.exists():
             return self._read_split(str(data))
-        if (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
-            store = INRStore(place)  # which says so where it is unfinished
+        if is_address(data) or (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
+            store = INRStore(data)  # which says so where it is unfinished
             return self._read_store(store, store.splits)
         return self._read_files(place)
 
@@ -111,6 +119,8 @@ class Reader:
         store = self.find_record().store
         if store is None:
             raise DataError("the checkpoint does not say which store it was trained on; name one")
+        if is_address(store):
+            return self._read_store(INRStore(store), (split,))
         recorded = Path(store)
         places = [recorded, self.root / recorded.name]
         found = next((place for place in places if (place / INDEX_NAME).exists()), None)
@@ -159,15 +169,15 @@ class Reader:
         return self._fit(place, signals)
 
     def _is_signal(self, name: str) -> bool:
-        return _is_mesh(name) if self._kind == MESHES else is_image_name(name)
+        return {MESHES: _is_mesh, SOUNDS: is_wav_name}.get(self._kind, is_image_name)(name)
 
     def _nothing_found(self, place: Path) -> DataError:
         others = find_files(place, lambda name: True)
-        meshes = [path for path in others if _is_mesh(path.name)]
-        images = [path for path in others if is_image_name(path.name)]
+        kinds = {"meshes": _is_mesh, "images": is_image_name, "sounds": is_wav_name}
+        counts = {kind: sum(map(has, (p.name for p in others))) for kind, has in kinds.items()}
         found = f"{len(others)} other files, such as {others[0].name}" if others else "no file"
-        if meshes or images:
-            found = f"{len(meshes)} meshes and {len(images)} images"
+        if any(counts.values()):
+            found = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         return DataError(
             f"{place}: found {found}; expected {self._kind}, state dicts "
             f"({', '.join(WEIGHT_SUFFIXES)}) or a store"
@@ -194,7 +204,7 @@ class Reader:
         record = self.find_record()
         spec = record.spec(place, paths)
         signals = spec.signals
-        assert isinstance(signals, (UnsortedImages, UnsortedMeshes))
+        assert isinstance(signals, (UnsortedImages, UnsortedMeshes, UnsortedSounds))
         directory = self.root / STORES_FOLDER / spec.store_name
         told = read_report(directory)
         store = prepare_store(

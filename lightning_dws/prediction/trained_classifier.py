@@ -20,6 +20,7 @@ from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.prediction.image_values import identify, prepare_images
 from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
+from lightning_dws.prediction.shared_checkpoints import cache_checkpoint, push_checkpoint
 from lightning_dws.tasks import ClassificationTask, named_task
 from lightning_dws.tasks.task_notes import name_of_task
 from lightning_dws.weight_space import (
@@ -85,6 +86,44 @@ class TrainedClassifier:
         names = tuple(map(str, range(task.num_classes)))
         self.classes: tuple[str, ...] = task.classes or names
         self._checkpoint = checkpoint
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str = "cpu",
+        network: nn.Module | None = None,
+    ) -> "TrainedClassifier":
+        """Load a trained classifier from the Hugging Face Hub, downloaded once into its cache.
+
+        Args:
+            repo_id: ``OWNER/NAME`` of a model's repository.
+            revision: A branch, a tag or a commit. Default: the main branch.
+            token: Default: that of ``hf auth login``, or ``HF_TOKEN``.
+            device: See ``load_checkpoint``.
+            network: See ``load_checkpoint``; needed where it is not one of this package's, since
+                nothing that a shared file names is imported.
+
+        Raises:
+            DataError: There is no such checkpoint, or it is damaged. Nothing in it is unpickled.
+        """
+        path = cache_checkpoint(repo_id, revision=revision, token=token)
+        return load_checkpoint(path, device=device, network=network)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Push the network to the Hugging Face Hub with a card, see ``push_checkpoint``.
+
+        Args:
+            repo_id: ``OWNER/NAME`` of a model's repository, made if it is missing.
+            **options: ``license_id``, ``private``, ``revision``, ``token`` and ``message``.
+
+        Returns:
+            The repository's address.
+        """
+        return push_checkpoint(self.path, repo_id, **options)
 
     @property
     def _note(self) -> dict[str, Any]:
@@ -247,7 +286,7 @@ class TrainedClassifier:
                     f"{found.summary}, but {self.path} was trained on {expected.summary}"
                 )
             return
-        for name in ("widths", "activation", "w0", "output_offset"):
+        for name in ("widths", "activation", "w0", "output_offset", "encoding"):
             own, wanted = getattr(found, name), getattr(expected, name)
             if own != wanted:
                 raise DataError(

@@ -55,6 +55,7 @@ def read_weights(
         w0_is_given=bool(w0),
         activation=architecture.activation,
         output_offset=architecture.output_offset,
+        encoding=architecture.encoding,
     )
     if function.make_architecture(architecture.widths) != architecture:
         raise DataError(

@@ -209,11 +209,11 @@ def read_table(paths: Sequence[str], overrides: Sequence[str] = ()) -> TableConf
     content: Settings = {}
     for path in paths:
         for file in list_files(path):
-            content = _merge(content, _with_paths(own_settings(file), Path(file).parent))
+            content = _merge(content, with_paths(own_settings(file), Path(file).parent))
     where = ", ".join(paths)
     try:
         changed = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
-        content = _merge(content, _with_paths(changed, Path()))
+        content = _merge(content, with_paths(changed, Path()))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise DataError(f"{where}: --set: {' '.join(str(error).split())}") from error
     return _check(content, where)
@@ -241,12 +241,12 @@ def _over(earlier: Any, later: Any) -> Any:
     return [*earlier, later] if isinstance(earlier, list) else later
 
 
-def _with_paths(value: Any, folder: Path) -> Any:
+def with_paths(value: Any, folder: Path) -> Any:
     """Make names of files relative to the working directory."""
     if isinstance(value, dict):
-        return {name: _with_paths(content, folder) for name, content in value.items()}
+        return {name: with_paths(content, folder) for name, content in value.items()}
     if isinstance(value, list):
-        return [_with_paths(content, folder) for content in value]
+        return [with_paths(content, folder) for content in value]
     if isinstance(value, str) and value.endswith((".yaml", ".yml")):
         path = os.path.normpath(folder / value)
         path = path if Path(path).exists() else find_shipped(value) or path
@@ -274,7 +274,7 @@ def _check(content: Settings, where: str) -> TableConfig:
             raise DataError(f"{where}: {name} must be pieces of config by name")
     rows = {
         kind: {
-            str(name): _pieces(value, f"{where}: {kind}.{name}")
+            str(name): read_pieces(value, f"{where}: {kind}.{name}")
             for name, value in content[kind].items()
             if value is not None
         }
@@ -296,7 +296,7 @@ def _check(content: Settings, where: str) -> TableConfig:
         name=str(content["name"]),
         seeds=tuple(content["seeds"]),
         views=tuple(content["views"]),
-        common=_pieces(content.get("common") or [], f"{where}: common"),
+        common=read_pieces(content.get("common") or [], f"{where}: common"),
         order=tuple(order),
         only=_read_only(content, where),
         poster=poster,
@@ -328,14 +328,14 @@ def _read_only(content: Settings, where: str) -> dict[str, list[str]]:
     return {row: [name for name in known if name in names] for row, names in only.items()}
 
 
-def _pieces(value: Any, where: str) -> list[Piece]:
+def read_pieces(value: Any, where: str) -> list[Piece]:
     """Read a row: a file, settings (whose list ``config`` names files), or a list of both."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
         settings = dict(value)
-        files = _pieces(settings.pop("config", []), where)
+        files = read_pieces(settings.pop("config", []), where)
         return [*files, settings] if settings else files
     if isinstance(value, list):
-        return [piece for part in value for piece in _pieces(part, where)]
+        return [piece for part in value for piece in read_pieces(part, where)]
     raise DataError(f"{where}: expected names of config files or settings, got {value!r}")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from lightning_dws.config_files import Settings
 from lightning_dws.parallel import num_cores
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.processes import start_process
@@ -75,11 +76,11 @@ def make_slots(num_jobs: int, devices: str) -> list[Slot]:
     return [Slot(gpus[number % len(gpus)], threads) for number in range(count)]
 
 
-def device_words(cell: Cell, slot: Slot, devices: str) -> tuple[str, ...]:
-    """Say to ``fit`` where a cell runs, which its config leaves open."""
+def device_words(settings: Settings, slot: Slot, devices: str) -> tuple[str, ...]:
+    """Say to ``fit`` where a run of these settings runs, which its config leaves open."""
     if devices == "cpu":
         return ("--trainer.accelerator=cpu",)
-    if slot.gpu is None or cell.settings["trainer"].get("accelerator") == "cpu":
+    if slot.gpu is None or settings.get("trainer", {}).get("accelerator") == "cpu":
         return ()
     return (f"--trainer.devices=[{slot.gpu}]",)
 
@@ -147,9 +148,8 @@ def run_locally(
 
 
 def _start(job: CellJob, slot: Slot, devices: str) -> _Running:
-    job = replace(
-        job, device_words=device_words(job.cell, slot, devices), num_threads=slot.num_threads
-    )
+    words = device_words(job.cell.settings, slot, devices)
+    job = replace(job, device_words=words, num_threads=slot.num_threads)
     process = start_process(run_cell, (job,), job.log)
     return _Running(process, job, slot, time.monotonic())
 

@@ -65,6 +65,13 @@ class CellJob:
         return Path(self.run_folder) / "log.txt"
 
 
+def last_at_validation(folder: str) -> ModelCheckpoint:
+    """Keep the state at the last validation, which is the last point of a recorder's history."""
+    return ModelCheckpoint(
+        dirpath=folder, filename="last", save_on_train_epoch_end=False, enable_version_counter=False
+    )
+
+
 class CellCLI(WeightSpaceCLI):
     """The command line of a single run, without pictures and logs: the cell's file has it all."""
 
@@ -75,12 +82,7 @@ class CellCLI(WeightSpaceCLI):
         task = self._model_class
         self.recorder = CellRecorder(task.known_scores()[task.score], self.git_commit)
         best = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
-        last = ModelCheckpoint(
-            dirpath=self.config_init[self.subcommand].checkpoint.dirpath,
-            filename="last",
-            save_on_train_epoch_end=False,  # but at each validation, the history's last point
-            enable_version_counter=False,
-        )
+        last = last_at_validation(self.config_init[self.subcommand].checkpoint.dirpath)
         ours = [self.recorder, BestCheckpoints(), *best, last]
         return LightningCLI._instantiate_trainer(self, with_plugins(config), ours)
 
@@ -115,7 +117,7 @@ def run_cell(job: CellJob) -> None:
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             seconds = time.perf_counter() - started
-            record_failure(cells, job, _one_line(error, job.log), seconds)
+            record_failure(cells, job, error_line(error, job.log), seconds)
             return
         cells.write(cell.name, {**_identity(job, "finished"), **outcome})
         if not job.keep_run:
@@ -153,9 +155,16 @@ def was_killed(failure: Record) -> bool:
 
 def clear_after_failure(folder: Path, record: Record | None) -> None:
     """Begin anew after an error; what was only interrupted or killed is continued."""
-    failed = record is not None and not was_killed(record)
+    if record is not None and not was_killed(record):
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    else:
+        clear_if_unreadable(folder)
+
+
+def clear_if_unreadable(folder: Path) -> None:
+    """Begin a run anew whose last checkpoint cannot be read."""
     last = folder / "checkpoints" / "last.ckpt"
-    if not failed and last.is_file():
+    if last.is_file():
         try:
             find_readable(last)
             return
@@ -164,22 +173,29 @@ def clear_after_failure(folder: Path, record: Record | None) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def _train_and_test(job: CellJob, folder: Path) -> Record:
-    words = [
+def quiet_words(words: Sequence[str], folder: Path) -> list[str]:
+    """Give the command line of a run that keeps all in its folder, and goes on from what is there.
+
+    Args:
+        words: Behind ``fit``.
+        folder: Of the run.
+    """
+    last = folder / "checkpoints" / "last.ckpt"
+    return [
         "fit",
-        *expand_includes(job.cell.words),
-        *job.device_words,
+        *expand_includes(words),
         f"--trainer.default_root_dir={folder}",
         f"--checkpoint.dirpath={folder / 'checkpoints'}",
         "--trainer.logger=false",
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
         "--trainer.num_sanity_val_steps=0",
-        "--test_after_fit=true",
+        *(["--init_from=null", f"--ckpt_path={last}"] if last.is_file() else []),  # began there
     ]
-    last = folder / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        words += ["--init_from=null", f"--ckpt_path={last}"]  # it began there before
+
+
+def _train_and_test(job: CellJob, folder: Path) -> Record:
+    words = [*quiet_words([*job.cell.words, *job.device_words], folder), "--test_after_fit=true"]
     if job.num_threads:
         torch.set_num_threads(job.num_threads)
     CellCLI.git_commit = job.git_commit
@@ -235,8 +251,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _one_line(error: BaseException, log: Path) -> str:
-    """Say an error in one line; of one that only ended the process, find what it printed."""
+def error_line(error: BaseException, log: Path) -> str:
+    """Say a run's error in one line; of one that only ended the process, find what it printed."""
     if isinstance(error, SystemExit):
         return _printed_error(log) or f"the run ended with status {error.code}"
     text = " ".join(str(error).split())

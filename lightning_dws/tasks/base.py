@@ -51,6 +51,7 @@ class WeightSpaceTask(MeasuredModule):
         targets: Columns of the store that it asks the datamodule to give as a batch's ``target``.
         pairs: Whether it asks for training batches of pairs, see ``PairedRows``.
         num_outputs: Columns of the network's output; None for one a class of the data.
+        can_mix: Whether a batch has labels or targets that MixUp could mix.
 
     Args:
         network: Takes a ``WeightBatch``. If it has a ``standardize`` module, that is filled from
@@ -66,6 +67,7 @@ class WeightSpaceTask(MeasuredModule):
 
     callback_classes: ClassVar[Mapping[str, type[pl.Callback]]] = {}
     short_name: ClassVar[str] = ""
+    can_mix: ClassVar[bool] = True
     targets: tuple[str, ...] = ()
     pairs: PairKind | None = None
     num_outputs: int | None = None

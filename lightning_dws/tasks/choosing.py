@@ -10,11 +10,13 @@ from lightning_dws.suggestions import closest
 from lightning_dws.tasks.base import WeightSpaceTask
 from lightning_dws.tasks.classification import ClassificationTask
 from lightning_dws.tasks.contrastive import ContrastiveTask
+from lightning_dws.tasks.editing import EditingTask
 from lightning_dws.tasks.regression import RegressionTask
 
 DEFAULT_TASK = ClassificationTask
 TASKS: dict[str, type[WeightSpaceTask]] = {
-    task.short_name: task for task in (ClassificationTask, RegressionTask, ContrastiveTask)
+    task.short_name: task
+    for task in (ClassificationTask, RegressionTask, ContrastiveTask, EditingTask)
 }
 _OPTION, _CONFIGS = "--task", ("-c", "--config")
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.errors import DataError
+from lightning_dws.plain_checkpoints import is_own_class, is_plain
 from lightning_dws.weight_space import (
     Architecture,
     NetworkArchitecture,
@@ -49,11 +50,18 @@ def build_network(config: Any, path: str | Path) -> nn.Module:
             "with lightning_dws.models.recorded before training (its arguments must be plain data)"
         )
     try:
+        if is_plain(path) and not is_own_class(config["class_path"]):
+            raise DataError(
+                f"{path}: its network is {config['class_path']}, which is not of lightning_dws; "
+                "nothing that a shared file names is imported: pass it as network="
+            )
         module, _, name = config["class_path"].rpartition(".")
         network_class = getattr(importlib.import_module(module), name)
         if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
             raise TypeError(f"{config['class_path']} is not a network")
         return make_with_architecture(network_class, **config["init_args"])
+    except DataError:
+        raise
     except _REBUILDING_ERRORS as error:
         reason = " ".join(str(error).split())
         raise DataError(

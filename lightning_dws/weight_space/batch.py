@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from lightning_dws.errors import DataError
-from lightning_dws.inr_modules import OutputOffset, Sine, find_conflict
+from lightning_dws.inr_modules import Encode, OutputOffset, Sine, find_conflict
 from lightning_dws.weight_space.inr_architecture import INRArchitecture, require_inrs
 from lightning_dws.weight_space.tensor_specs import Architecture
 
@@ -165,7 +165,7 @@ class WeightBatch:
             if not isinstance(architecture, INRArchitecture):
                 continue
             function = architecture.activation, architecture.w0, architecture.output_offset
-            if (conflict := find_conflict(network, *function)) is not None:
+            if (conflict := find_conflict(network, *function, architecture.encoding)) is not None:
                 raise DataError(f"network {number}: {conflict}")
         return cls.from_state_dicts(
             architecture, [dict(network.named_parameters()) for network in networks]
@@ -174,7 +174,8 @@ class WeightBatch:
     def to_sequential(self, index: int) -> nn.Sequential:
         """Give one INR as an ``nn.Sequential`` that computes its function, coordinates (N, d)."""
         architecture = require_inrs(self.architecture, "to_sequential")
-        modules: list[nn.Module] = []
+        encoding = architecture.encoding
+        modules: list[nn.Module] = [] if encoding is None else [Encode(encoding)]
         for layer, (n_out, n_in) in enumerate(architecture.weight_shapes):
             modules.append(nn.Linear(n_in, n_out))
             if layer < architecture.num_layers - 1:

@@ -2,11 +2,13 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from lightning_dws.errors import DataError
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.weight_space.tensor_specs import Architecture, Axis, TensorSpec
 
 ACTIVATIONS = ("sine", "relu")
@@ -20,23 +22,28 @@ class INRArchitecture(Architecture):
     ``act`` is ``sin(w0 z)`` (a SIREN; Sitzmann et al., 2020) or ``relu(z)``.
 
     Attributes:
-        widths: Number of neurons of every layer, inputs first, e.g. ``(2, 32, 32, 1)``.
+        widths: Number of neurons of every layer, inputs first, e.g. ``(2, 32, 32, 1)``. Behind an
+            encoding the first is the number of its features.
         activation: ``"sine"`` or ``"relu"``, on hidden layers.
         w0: Frequency of the sine; without meaning for ``"relu"``.
         output_offset: Added to the last layer's output (0.5 in the published 2-D datasets).
+        encoding: Of the coordinates, whose features the first layer takes; None: the coordinates.
 
     Raises:
-        ValueError: A width below 1, no hidden layer, an unknown activation, a ``w0`` that is
-            not positive, or an offset that is not finite.
+        ValueError: A width below 1, no hidden layer, an unknown activation, a ``w0`` that is not
+            positive, an offset that is not finite, or features of no number of coordinates.
     """
 
     widths: tuple[int, ...] = (2, 32, 32, 1)
     activation: str = "sine"
     w0: float = 30.0
     output_offset: float = 0.5
+    encoding: FourierEncoding | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(int(width) for width in self.widths))
+        if isinstance(self.encoding, Mapping):
+            object.__setattr__(self, "encoding", FourierEncoding(**self.encoding))
         if len(self.widths) < 3 or min(self.widths) < 1:
             raise ValueError(
                 "widths must be at least three positive integers (inputs, hidden, ..., outputs), "
@@ -48,6 +55,8 @@ class INRArchitecture(Architecture):
             raise ValueError(f"w0 must be positive and finite, got {self.w0}")
         if not math.isfinite(self.output_offset):
             raise ValueError(f"output_offset must be finite, got {self.output_offset}")
+        if self.encoding is not None:
+            self.encoding.count_inputs(self.widths[0])
 
     @property
     def num_layers(self) -> int:
@@ -56,7 +65,9 @@ class INRArchitecture(Architecture):
 
     @property
     def in_features(self) -> int:
-        return self.widths[0]
+        """Number of coordinates."""
+        encoding = self.encoding
+        return self.widths[0] if encoding is None else encoding.count_inputs(self.widths[0])
 
     @property
     def out_features(self) -> int:
@@ -117,7 +128,11 @@ class INRArchitecture(Architecture):
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain data, for JSON and checkpoints; ``INRArchitecture(**d)`` reads it."""
-        return {**asdict(self), "widths": list(self.widths)}
+        plain = {**asdict(self), "widths": list(self.widths)}
+        plain.pop("encoding")
+        if self.encoding is not None:  # plain data without one is as it was before there were any
+            plain["encoding"] = self.encoding.to_dict()
+        return plain
 
     @property
     def summary(self) -> str:

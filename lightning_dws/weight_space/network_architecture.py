@@ -39,7 +39,7 @@ class NetworkArchitecture(Architecture):
 
     def __init__(
         self,
-        tensors: Sequence[TensorSpec],
+        tensors: Sequence[TensorSpec] = (),
         functions: Mapping[str, Sequence[str]] | Sequence[tuple[str, Sequence[str]]] = (),
     ) -> None:
         object.__setattr__(self, "tensors", tuple(tensors))

@@ -73,7 +73,6 @@ class TensorSpec:
         return all(size == 1 for size in sizes)
 
 
-@dataclass(frozen=True)  # all bases of an own class of settings are, for jsonargparse
 class Architecture:
     """What kind of network a row of weights is: its tensors, one after another.
 

@@ -26,10 +26,14 @@ from lightning_dws.augmentations import (
     Translation,
     WeightDropout,
 )
+from lightning_dws.fourier_encoding import FourierEncoding
 
 IMAGE = INRArchitecture((2, 8, 7, 1))
 SHAPE = INRArchitecture((3, 6, 6, 6, 1), output_offset=0.0)
 RELU = INRArchitecture((2, 8, 7, 3), activation="relu")
+ENCODED = INRArchitecture(
+    (10, 8, 7, 1), activation="relu", encoding=FourierEncoding((0.5, 2.0), True)
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ EXAMPLES = [
     ),
     Example(ReLUScaling, RELU, "ReLUScaling"),
     Example(Permutation, RELU, "Permutation-relu"),
+    Example(Translation, ENCODED, "Translation-encoded"),
+    Example(lambda p=1.0: Flip((1, 0), p=p), ENCODED, "Flip-encoded"),
     Example(Rotation, SHAPE, "Rotation-3d"),
     Example(lambda p=1.0: Rotation(180, axis="z", p=p), SHAPE, "Rotation-z"),
     Example(Affine, SHAPE, "Affine-3d"),
@@ -95,17 +101,24 @@ def points(architecture: INRArchitecture, count: int = 9) -> torch.Tensor:
     return 2 * torch.rand(size, generator=generator(1), dtype=torch.float64) - 1
 
 
+ENCODINGS = (None, FourierEncoding((0.5, 1, 3)), FourierEncoding((1, 2), include_input=True))
+
+
 @st.composite
 def architectures(
     draw: st.DrawFn,
     activations: tuple[str, ...] = ("sine", "relu"),
     inputs: tuple[int, ...] = (2, 3),
+    encodings: tuple[FourierEncoding | None, ...] = (None,),
 ) -> INRArchitecture:
     """Two to five linear layers of any widths."""
     hidden = draw(st.lists(st.integers(1, 7), min_size=1, max_size=4))
+    encoding = draw(st.sampled_from(encodings))
+    features = draw(st.sampled_from(inputs)) * (encoding.features_per_input if encoding else 1)
     return INRArchitecture(
-        (draw(st.sampled_from(inputs)), *hidden, draw(st.integers(1, 3))),
+        (features, *hidden, draw(st.integers(1, 3))),
         activation=draw(st.sampled_from(activations)),
         w0=draw(st.sampled_from((1.0, 10.0, 30.0))),
         output_offset=draw(st.sampled_from((0.0, 0.5))),
+        encoding=encoding,
     )

@@ -21,7 +21,7 @@ from lightning_dws.augmentations import (
     WeightDropout,
 )
 from lightning_dws.augmentations.generic import tensor_std
-from lightning_dws.canonical import SortedNeurons
+from lightning_dws.canonical import Aligned, SortedNeurons
 from lightning_dws.errors import DataError
 
 OF_INRS = (Affine, Flip, Intensity, Rotation, Scaling, SirenBias, Translation)
@@ -104,10 +104,12 @@ def test_noise_and_dropout():
         assert 0.05 < dropped.double().mean() < 0.9
 
 
+@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("name", CNNS)
-def test_sorted_channels_are_the_same_for_every_order(name):
+def test_canonical_channels_are_the_same_for_every_order(name, aligned):
     batch = cnn_batch(name)
-    form = SortedNeurons()
+    form = Aligned() if aligned else SortedNeurons()
+    form.reference = cnn_batch(name, 5).parameters[4]
     ordered = form(batch)
     assert torch.equal(form(Permutation()(batch, generator())).parameters, ordered.parameters)
     assert torch.equal(form(ordered).parameters, ordered.parameters)

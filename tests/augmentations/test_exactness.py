@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from augmentation_examples import architectures, generator, points, random_batch
+from augmentation_examples import ENCODINGS, architectures, generator, points, random_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,6 +24,7 @@ from lightning_dws.augmentations import (
     Translation,
 )
 from lightning_dws.augmentations.symmetry import permute_neurons
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs.siren import evaluate_inrs
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -59,39 +60,43 @@ def _assert_computes(augmented: WeightBatch, wanted: Tensor) -> None:
 def test_symmetry_keeps_the_function(
     augmentation: Augmentation, activations: tuple[str, ...], data: st.DataObject, seed: int
 ) -> None:
-    architecture = data.draw(architectures(activations, inputs=(1, 2, 3)))
+    architecture = data.draw(architectures(activations, (1, 2, 3), ENCODINGS))
     batch, augmented, _ = _augment(augmentation, architecture, seed)
     _assert_computes(augmented, evaluate_inrs(batch, points(architecture)))
 
 
 @pytest.mark.parametrize(
-    "augmentation",
+    ("augmentation", "inputs", "encodings"),
     [
-        Rotation(),
-        Rotation(180),
-        Translation(),
-        Scaling(),
-        Flip(flip_probability=0.7),
-        Flip((0, 1)),
-        Affine(),
+        (Rotation(), (2, 3), (None,)),
+        (Rotation(180), (2, 3), (None,)),
+        (Translation(), (1, 2, 3), ENCODINGS),
+        (Scaling(), (1, 2, 3), (None,)),
+        (Flip(flip_probability=0.7), (1, 2, 3), ENCODINGS),
+        (Flip((0, 1)), (2, 3), ENCODINGS),
+        (Affine(), (2, 3), (None,)),
     ],
-    ids=lambda augmentation: type(augmentation).__name__,
 )
 @settings(max_examples=25, deadline=None)
-@given(architecture=architectures(), seed=SEEDS)
+@given(data=st.data(), seed=SEEDS)
 def test_input_space_map_moves_the_coordinates(
-    augmentation: Augmentation, architecture: INRArchitecture, seed: int
+    augmentation: Augmentation,
+    inputs: tuple[int, ...],
+    encodings: tuple[FourierEncoding | None, ...],
+    data: st.DataObject,
+    seed: int,
 ) -> None:
+    architecture = data.draw(architectures(inputs=inputs, encodings=encodings))
     batch, augmented, params = _augment(augmentation, architecture, seed)
-    inputs, x = architecture.in_features, points(architecture)
-    matrix = params.get("matrix", torch.eye(inputs, dtype=torch.float64).expand(BATCH, -1, -1))
+    num_inputs, x = architecture.in_features, points(architecture)
+    matrix = params.get("matrix", torch.eye(num_inputs, dtype=torch.float64).expand(BATCH, -1, -1))
     if "scale" in params:
         matrix = matrix * params["scale"][:, None, None]
     if "flip" in params:
-        signs = torch.ones(BATCH, inputs, dtype=torch.float64)
+        signs = torch.ones(BATCH, num_inputs, dtype=torch.float64)
         signs[:, : params["flip"].shape[1]] -= 2 * params["flip"].double()
         matrix = torch.diag_embed(signs)
-    shift = params.get("shift", torch.zeros(BATCH, inputs, dtype=torch.float64))
+    shift = params.get("shift", torch.zeros(BATCH, num_inputs, dtype=torch.float64))
     moved = torch.einsum("bij,nj->bni", matrix, x) + shift[:, None]
     _assert_computes(augmented, evaluate_inrs(batch, moved))
 

@@ -1,7 +1,7 @@
 """Each augmentation refuses what it is wrong for, and says what."""
 
 import pytest
-from augmentation_examples import IMAGE, RELU, SHAPE, generator, random_batch
+from augmentation_examples import ENCODED, IMAGE, RELU, SHAPE, generator, random_batch
 
 from lightning_dws import INRArchitecture
 from lightning_dws.augmentations import (
@@ -38,6 +38,14 @@ AUDIO = INRArchitecture((1, 4, 1))
         (Affine(axis="x"), IMAGE, "Affine has an axis .* in 3-D alone"),
         (Flip((2,)), IMAGE, r"Flip along axes \(2,\) is wrong for INRs with 2 inputs"),
         (Compose([Translation(), Flip((2,))]), IMAGE, "Flip along axes"),
+        (
+            Rotation(),
+            ENCODED,
+            "Rotation is not exact behind a Fourier encoding.*Translation and Flip",
+        ),
+        (Scaling(), ENCODED, "Scaling is not exact behind a Fourier encoding"),
+        (Affine(), ENCODED, "Affine is not exact behind a Fourier encoding"),
+        (Flip((2,)), ENCODED, r"Flip along axes \(2,\) is wrong for INRs with 2 inputs"),
         (OneOf([ReLUScaling()], p=0.0), IMAGE, "ReLUScaling is for relu"),
         (RandomOrder([Compose([ReLUScaling()])]), SHAPE, "ReLUScaling is for relu"),
     ],

@@ -22,6 +22,7 @@ from torch import Tensor
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.augmentations.generic import tensor_std
 from lightning_dws.augmentations.input_space import transform_input
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs import evaluate_inrs
 from lightning_dws.inrs.signals.base import line_coordinates
 from lightning_dws.inrs.siren import initialise_inrs
@@ -49,6 +50,18 @@ CASES = {
     ),
     "one hidden layer": (INRArchitecture((2, 32, 1), w0=5.0), (8, 8), ImageConvention()),
     "relu": (INRArchitecture((2, 16, 16, 1), activation="relu"), (4, 6), ImageConvention()),
+    "encoded": (
+        INRArchitecture(
+            (10, 16, 1), "relu", encoding=FourierEncoding((0.5, 1.0), include_input=True)
+        ),
+        (4, 6),
+        ImageConvention("ij"),
+    ),
+    "encoded lines": (
+        INRArchitecture((6, 9, 1), encoding=FourierEncoding((1, 2, 4))),
+        (40,),
+        ImageConvention(),
+    ),
     "lines": (INRArchitecture((1, 16, 16, 2), w0=10.0), (40,), ImageConvention()),
 }
 
@@ -102,7 +115,8 @@ def compare(contents: PageContents, found: dict[str, Any]) -> None:
     cos, sin = torch.tensor(torch.pi / 6).cos(), torch.tensor(torch.pi / 6).sin()
     matrix = torch.eye(1) if is_line else torch.stack([cos, -sin, sin, cos]).view(2, 2)
     shift = torch.tensor([0.1, -0.2])[: header.architecture.in_features]
-    moved = transform_input(first, matrix.expand(3, -1, -1), shift.expand(3, -1))
+    matrices = None if header.architecture.encoding else matrix.expand(3, -1, -1)
+    moved = transform_input(first, matrices, shift.expand(3, -1))
     expect("moved weights", found["weights"]["moved"], moved.parameters)
     expect("moved values", found["values"]["moved"], evaluate(moved, points))
 
@@ -153,7 +167,8 @@ def compare_use(contents: PageContents, use: dict[str, Any]) -> None:
     assert use["chosen"] == [1, 0]
     assert use["mixed"] == {"symmetry": "none", "share": 1}
     is_line = contents.header.architecture.in_features == 1
-    assert use["preview"] == ("translation" if is_line else "rotation")
+    has_no_rotation = is_line or contents.header.architecture.encoding is not None
+    assert use["preview"] == ("translation" if has_no_rotation else "rotation")
 
 
 def _as_text(name: str) -> str:

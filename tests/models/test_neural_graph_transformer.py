@@ -203,7 +203,7 @@ def test_only_the_nodes_that_are_read_out_are_computed_last():
     logits = model(batch)
     model.readout = "mean"
     seen = []
-    model.layers[-1].register_forward_hook(lambda _, __, out: seen.append(out))
+    model.layers[-1].register_forward_hook(lambda _, __, out: seen.append(out[0]))
     model(batch)
     torch.testing.assert_close(model.head(seen[0][:, -1]), logits)
 

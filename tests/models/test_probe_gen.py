@@ -10,6 +10,7 @@ from symmetry import make_batch, permute_hidden, relative
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.augmentations import Rotation, SirenBias, SirenNegation, Translation
 from lightning_dws.errors import DataError
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs import evaluate_inrs
 from lightning_dws.models import ProbeGen
 from lightning_dws.models.probe_outputs import probe_outputs
@@ -108,6 +109,17 @@ def test_outputs_and_gradients_are_those_of_the_inrs(widths, size):
     assert relative(*gradients) < 1e-3
     with torch.no_grad():
         torch.testing.assert_close(probe_outputs(batch, probes), found)
+
+
+def test_coordinates_that_are_encoded_are_probed():
+    encoding = FourierEncoding((0.5, 1.0))
+    batch = make_batch((8, 6, 1), dtype=torch.float32)
+    architecture = INRArchitecture((8, 6, 1), encoding=encoding)
+    batch = WeightBatch.from_parameters(architecture, 0.1 * batch.parameters)
+    model = make_model(architecture, torch.float32)
+    probes = model.probes()
+    assert probes.shape == (7, 2)
+    assert torch.equal(probe_outputs(batch, probes), evaluate_inrs(batch, probes))
 
 
 def test_inrs_get_their_own_gradients_where_they_are_wanted():

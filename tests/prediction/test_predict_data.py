@@ -14,8 +14,9 @@ from tiny import RECIPE, random_batch
 
 from lightning_dws import INRArchitecture, load_checkpoint
 from lightning_dws.cli import main
-from lightning_dws.inrs import INRStore, Sampling, Solids
+from lightning_dws.inrs import INRStore, Sampling, Solids, SpokenDigits
 from lightning_dws.inrs.preparation import prepare
+from lightning_dws.inrs.sounds.wav_files import write_wav
 from lightning_dws.inrs.store.unfinished import UnfinishedStore
 
 
@@ -200,7 +201,28 @@ def test_meshes_are_sampled_and_fitted(tmp_path, predict, error_of, monkeypatch,
     refuse_to_fit(monkeypatch)
     assert predict(folder, path=path) == rows
     images = write_images(tmp_path / "images")[0].parent
-    assert "found 0 meshes and 6 images; expected meshes" in error_of(images, path=path)
+    assert "found 6 images; expected meshes" in error_of(images, path=path)
+
+
+def test_sounds_are_fitted_once_whatever_they_are_called(
+    predict, error_of, tmp_path, capsys, monkeypatch
+):
+    spoken = SpokenDigits()
+    architecture = INRArchitecture((1, 6, 1), output_offset=0.0)
+    path = save_checkpoint(
+        tmp_path / "sounds.ckpt", spoken, architecture=architecture, recipe=RECIPE
+    )
+    folder = tmp_path / "sounds"
+    for number, signal in enumerate(spoken.values(torch.tensor([0, 40]))):
+        write_wav(folder / f"{number}.wav", signal[:, 0], spoken.rate)
+    (folder / "damaged.wav").write_bytes(b"RIFF")
+    rows = predict(folder, path=path)
+    assert [row["name"] for row in rows] == ["0.wav", "1.wav"]
+    assert "skipped: damaged.wav: not a readable WAV file" in capsys.readouterr().err
+    refuse_to_fit(monkeypatch)
+    assert predict(folder, path=path) == rows
+    images = write_images(tmp_path / "images")[0].parent
+    assert "found 6 images; expected sounds" in error_of(images, path=path)
 
 
 def test_a_store_and_a_split_are_predicted_and_compared(tmp_path, predict, error_of, store, capsys):
@@ -226,7 +248,7 @@ def test_a_store_and_a_split_are_predicted_and_compared(tmp_path, predict, error
     [
         ({}, "found no file; expected images, state dicts"),
         ({"a.txt": b"x"}, "found 1 other files, such as a.txt"),
-        ({"a.off": b"OFF"}, "found 1 meshes and 0 images; expected images"),
+        ({"a.off": b"OFF"}, "found 1 meshes; expected images"),
         (
             {"a.png": b"x", "b.png": b"y"},
             "none of 2 files can be used, first a.png: not a readable",

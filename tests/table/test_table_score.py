@@ -15,6 +15,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import read_table
 from lightning_dws.table.results import Entry, Results
+from lightning_dws.table.table_score import scores_of
 from lightning_dws.table.worker import CellJob, run_cell
 from lightning_dws.tasks.regression_scores import shares_in_r2, shares_in_tau
 
@@ -174,6 +175,41 @@ def test_jackknife_values_are_those_of_leaving_one_out(num_targets):
         expected = score(predicted, true) + 8 * (without.mean() - without)
         assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
         assert float(found.mean()) == pytest.approx(score(predicted, true))
+
+
+def test_a_cell_that_started_from_a_checkpoint_goes_on_from_its_own(table):
+    """It ended before it was recorded: its run is there, and so is what it started from."""
+    table.content |= {"seeds": [0], "views": [1]}
+    table.content["models"] = {"DWS": table.content["models"]["DWS"]}
+    table.content["augmentations"] = {"none": {}}
+    cells = CellStore(table.results / "tiny")
+
+    def run(cell) -> dict:
+        folder = cells.folder / "runs" / cell.name
+        run_cell(CellJob(cell, str(cells.folder), str(folder), keep_run=True))
+        return cells.read(cell.hash)
+
+    [first] = read_table([table.words[2]]).cells
+    run(first)
+    path = cells.folder / "runs" / first.name / "checkpoints" / "last.ckpt"
+    table.content["augmentations"] = {"none": {}, "started": {"init_from": str(path)}}
+    [started] = [c for c in read_table([table.words[2]]).cells if c.hash != first.hash]
+    straight = run(started)
+    assert straight["status"] == "finished", straight
+    assert straight["history"] != cells.read(first.hash)["history"]
+    cells.forget(started.hash)
+    again = run(started)
+    assert [again[name] for name in ("test", "history")] == [
+        straight[name] for name in ("test", "history")
+    ]
+
+
+def test_scores_are_written_for_people(table):
+    table.content["datasets"]["fit"] = table.content["datasets"]["blobs"] | PSNR
+    scores = scores_of(read_table([table.words[2]]))
+    assert scores["blobs", "DWS"].write({"test": {"accuracy": 0.7654}}) == "76.5 %"
+    assert scores["fit", "DWS"].write({"test": {"r2": 0.34567}}) == "r2 0.346"
+    assert scores["fit", "DWS"].write({"test": {"r2": None}}) == "r2 undefined"
 
 
 def test_constant_predictions_have_no_rank_correlation():

@@ -15,6 +15,8 @@ from lightning_dws.inrs import INRStore, evaluate_inrs
 from lightning_dws.mixup import MixUp
 from lightning_dws.models import DWSNet
 from lightning_dws.tasks import ClassificationTask
+from lightning_dws.tasks.restoring import _make_architecture
+from lightning_dws.weight_space import Architecture, INRArchitecture, NetworkArchitecture
 
 
 @pytest.fixture
@@ -88,6 +90,15 @@ def test_the_command_line_trains_on_cnns(folder, tmp_path, capsys):
     }
     main(["predict", f"--ckpt_path={run}", f"--data={folder}", f"--output={tmp_path / 'p.csv'}"])
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 31
+
+
+@pytest.mark.parametrize("annotation", [Architecture, INRArchitecture, NetworkArchitecture])
+def test_a_network_gets_its_architecture_whatever_it_is_annotated(annotation):
+    inrs = INRArchitecture((3, 7, 2), w0=5.0)
+    for architecture in (RESIDUAL, inrs):
+        assert _make_architecture(annotation, **architecture.to_dict()) == architecture
+    as_parsed = {**RESIDUAL.to_dict(), "tensors": list(RESIDUAL.tensors)}
+    assert _make_architecture(annotation, **as_parsed) == RESIDUAL
 
 
 def test_a_store_of_cnns_is_summed_up_and_verified_but_not_drawn(folder, tmp_path, capsys):

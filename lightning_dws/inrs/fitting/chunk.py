@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_dws.inrs.fitting.fused import sine_and_cosine_
-from lightning_dws.inrs.sine_kernel import sine_kernel
+from lightning_dws.inrs.siren import encode_points
+from lightning_dws.sine_kernel import sine_kernel
 from lightning_dws.weight_space import INRArchitecture
 
 
@@ -17,7 +18,8 @@ class Block:
     """Points that one step uses.
 
     Attributes:
-        inputs: (B, d + 1, M) their coordinates and a row of ones, zero in columns behind the last.
+        inputs: (B, n_0 + 1, M) their coordinates, or the encoding of these, and a row of ones, zero
+            in columns behind the last.
         target: (B, out, m) the signal at the m points, the output offset taken off; m <= M.
     """
 
@@ -111,9 +113,11 @@ class Chunk:
         target = (self.signals[:, part] - self.architecture.output_offset).mT.contiguous()
         coordinates = self.coordinates[..., part, :]
         num_points, d = coordinates.shape[-2:]
-        inputs = self.signals.new_zeros(len(self.signals), d + 1, padded)
-        inputs[:, :-1, :num_points] = coordinates.mT
-        inputs[:, -1, :num_points] = 1
+        points = self.signals.new_zeros(len(self.signals), d, padded)
+        points[:, :, :num_points] = coordinates.mT
+        features = encode_points(self.architecture, points, dim=1)
+        inputs = torch.cat([features, torch.ones_like(points[:, :1])], dim=1)
+        inputs[:, :, num_points:] = 0
         return Block(inputs, target)
 
     def split_layers(self, flat: Tensor) -> list[Tensor]:

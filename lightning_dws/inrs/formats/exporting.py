@@ -207,6 +207,11 @@ def _notes(layout: WritableLayout, store: INRStore) -> list[str]:
             f"{layout.name} has no place for activation {architecture.activation}: import it with "
             f"--activation {architecture.activation}"
         )
+    if architecture.encoding is not None:
+        notes.append(
+            f"{layout.name} has no place for a {architecture.encoding}: import it with "
+            f"--encoding '{json.dumps(architecture.encoding.to_dict())}'"
+        )
     for name, found, expected in (
         ("w0", architecture.w0, layout.w0),
         ("output_offset", architecture.output_offset, layout.output_offset),

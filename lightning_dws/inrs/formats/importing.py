@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning_dws.errors import DataError
 from lightning_dws.files import make_directory
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs.formats.importer import Importer
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
@@ -66,6 +67,7 @@ def import_inrs(
     activation: str = "sine",
     output_offset: float | None = None,
     num_val: int = 0,
+    encoding: FourierEncoding | None = None,
     show_progress: bool = True,
 ) -> ImportReport:
     """Import a published dataset of INRs into a store.
@@ -86,6 +88,7 @@ def import_inrs(
         output_offset: What the INRs add to their last layer. Default: the layout's.
         num_val: Hold out so many training objects, stratified, where the source has no
             validation split.
+        encoding: Of the coordinates, in front of the first layer. Default: none.
         show_progress: Show a progress bar with files per second and time left.
 
     Raises:
@@ -103,6 +106,7 @@ def import_inrs(
         w0_is_given=w0 is not None,
         activation=activation,
         output_offset=layout.output_offset if output_offset is None else output_offset,
+        encoding=encoding,
     )
     probes = _probe(layout, folder, listing)
     header = _make_header(layout, listing, function, probes[0].found.widths)
@@ -275,4 +279,5 @@ def _describe(function: SourceFunction, architecture: INRArchitecture) -> str:
     folded = f"w0 {frequencies} by layer, folded into weights of w0 {architecture.w0:g}"
     w0 = folded if function.is_folded else f"w0 {architecture.w0:g}{given}"
     activation = w0 if function.activation == "sine" else f"activation {function.activation}"
-    return f"{activation}, output offset {architecture.output_offset:g}"
+    encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
+    return f"{encoding}{activation}, output offset {architecture.output_offset:g}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from lightning_dws.errors import DataError
+from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs.formats.layers import SourceLayer
 from lightning_dws.inrs.siren import evaluate_inrs
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
@@ -34,6 +35,7 @@ class SourceFunction:
         w0_is_given: Whether it was said, and is not the layout's default.
         activation: ``"sine"`` or ``"relu"``, to which frequencies mean nothing.
         output_offset: What is added to the last layer.
+        encoding: Of the coordinates, in front of the first layer.
 
     Raises:
         DataError: A frequency that is not positive and finite, or none.
@@ -43,6 +45,7 @@ class SourceFunction:
     w0_is_given: bool = False
     activation: str = "sine"
     output_offset: float = 0.0
+    encoding: FourierEncoding | None = None
 
     def __post_init__(self) -> None:
         if not self.w0 or not all(0 < value < float("inf") for value in self.w0):
@@ -63,7 +66,9 @@ class SourceFunction:
                 "hidden layers: give one for each, or one for all"
             )
         try:
-            return INRArchitecture(widths, self.activation, self.w0[0], self.output_offset)
+            return INRArchitecture(
+                widths, self.activation, self.w0[0], self.output_offset, self.encoding
+            )
         except ValueError as error:
             raise DataError(str(error)) from error
 
@@ -123,7 +128,7 @@ class SourceFunction:
 
     def compute(self, layers: Sequence[SourceLayer], points: Tensor) -> Tensor:
         """Compute what the source's own layers do at points (N, d): (N, out), in their dtype."""
-        hidden = points
+        hidden = points if self.encoding is None else self.encoding.encode(points)
         for layer, frequency in zip(layers, [*self.layer_w0(len(layers) - 1), None], strict=True):
             hidden = linear(hidden, layer.weight.to(points), layer.bias.to(points))
             if frequency is not None:
@@ -141,9 +146,10 @@ class SourceFunction:
             DataError: They differ by more than float32 rounds.
         """
         widths = (layers[0].weight.shape[1], *(len(layer.bias) for layer in layers))
-        inr = WeightBatch.from_parameters(self.make_architecture(widths), row[None])
+        architecture = self.make_architecture(widths)
+        inr = WeightBatch.from_parameters(architecture, row[None])
         generator = torch.Generator().manual_seed(0)
-        points = 2 * torch.rand(_NUM_POINTS, widths[0], generator=generator) - 1
+        points = 2 * torch.rand(_NUM_POINTS, architecture.in_features, generator=generator) - 1
         expected = self.compute(layers, points.double())
         found = evaluate_inrs(inr.to(torch.float64), points.double())[0]
         in_float32 = evaluate_inrs(inr, points)[0].double()

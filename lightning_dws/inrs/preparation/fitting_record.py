@@ -19,13 +19,14 @@ from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
+from lightning_dws.inrs.sounds.unsorted_sounds import UnsortedSounds
 from lightning_dws.inrs.store import INRStore, StoreHeader
 from lightning_dws.inrs.store.convention import DEFAULT
 from lightning_dws.inrs.store.header import UNREADABLE
 from lightning_dws.inrs.store.shards import read_psnr
 from lightning_dws.weight_space import INRArchitecture, require_inrs
 
-IMAGES, MESHES = "images", "meshes"
+IMAGES, MESHES, SOUNDS = "images", "meshes", "sounds"
 _LOW_SHARE = 0.01  # of the INRs that were trained on are fitted worse than ``lowest_psnr``
 
 
@@ -100,7 +101,7 @@ class FittingRecord:
 
     @property
     def kind(self) -> str | None:
-        """What the INRs encode, ``images`` or ``meshes``; None where files are of no use."""
+        """What the INRs encode: ``images``, ``meshes`` or ``sounds``; None where no files help."""
         return None if self.preparation is None else self.preparation.get("kind")
 
     @property
@@ -134,7 +135,7 @@ class FittingRecord:
 
         Args:
             root: What the files' names are relative to.
-            paths: Images or meshes, as ``kind`` says.
+            paths: Images, meshes or sounds, as ``kind`` says.
 
         Raises:
             DataError: They cannot be; the message says why.
@@ -144,6 +145,8 @@ class FittingRecord:
         signals: SignalDataset
         if self.kind == MESHES:
             signals = UnsortedMeshes(root, paths, self._sampling())
+        elif self.kind == SOUNDS:
+            signals = UnsortedSounds(root, paths, self.header.grid_shape[0], *self._sound())
         else:
             colour = architecture.out_features == 3
             signals = UnsortedImages(root, paths, self.size, colour)
@@ -159,6 +162,8 @@ class FittingRecord:
         _ = self.recipe
         if self.kind == MESHES and (architecture.in_features, architecture.out_features) == (3, 1):
             return
+        if self.kind == SOUNDS and (architecture.in_features, architecture.out_features) == (1, 1):
+            return
         plain_image = architecture.in_features == 2 and header.convention == DEFAULT
         if self.kind == IMAGES and plain_image and architecture.out_features in (1, 3):
             return
@@ -167,6 +172,13 @@ class FittingRecord:
             f"and {architecture.out_features} outputs, and does not say how files become such; "
             "give INRs, as a store or as state dicts"
         )
+
+    def _sound(self) -> tuple[int, bool]:
+        try:
+            known = dict(self.preparation or {})
+            return int(known["rate"]), bool(known["normalise"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"how sounds are read cannot be read ({error})") from error
 
     @property
     def _architecture(self) -> INRArchitecture:

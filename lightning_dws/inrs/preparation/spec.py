@@ -7,6 +7,7 @@ from lightning_dws.inrs.fitting.recipes import RecipeChanges, find_recipe
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.signals.base import check_grid
 from lightning_dws.inrs.store import StoreHeader
+from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.weight_space import INRArchitecture
 
 
@@ -47,6 +48,7 @@ class INRDatasetSpec:
             grid_shape=self.signals.grid_shape,
             recipe=self.recipe_settings.settings,
             seed=self.seed,
+            convention=ImageConvention(has_alpha=self.signals.has_alpha),
             measures=self.signals.measures,
         )
 

@@ -26,6 +26,7 @@ class SignalDataset(ABC):
             label is 0, and no classifier can be trained.
         grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
             order, for pictures; of a line (such as audio), (points,), and of a shape, (x, y, z).
+        has_alpha: Whether the last value of an image's pixel is how opaque it is.
         measures: What ``measure`` gives, beside the PSNR, of every INR.
         objects_at_once: How many objects' samples may be in memory at once; None: any number.
         is_named_by_content: Whether an object's id is a hash of all that its signal depends on, so
@@ -35,6 +36,7 @@ class SignalDataset(ABC):
     name: str
     classes: tuple[str, ...] = ()
     grid_shape: tuple[int, ...]
+    has_alpha: bool = False
     measures: tuple[str, ...] = ()
     objects_at_once: int | None = None
     is_named_by_content: bool = False

@@ -1,12 +1,12 @@
 """Single image files of any format that Pillow decodes itself."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def read_properties(path: Path) -> ImageProperties:
         return ImageProperties((height, width), not grey)
 
 
-def read_image(path: Path, size: tuple[int, int], colour: bool) -> Tensor:
+def read_image(path: Path, size: tuple[int, int], colour: bool, keep_alpha: bool = False) -> Tensor:
     """Decode an image file: upright, on white where it is transparent, in a given size.
 
     An image of another size is stretched to it: by averaging areas where neither side grows, else
@@ -67,18 +67,22 @@ def read_image(path: Path, size: tuple[int, int], colour: bool) -> Tensor:
         path: The file.
         size: (height, width) wanted.
         colour: RGB, else grey (the luma of ITU-R 601-2, as Pillow).
+        keep_alpha: Keep how opaque a pixel is as the last channel, instead of a white background.
+            Where nothing is seen, the colour is white.
 
     Returns:
-        (height, width, 3 or 1) uint8.
+        (height, width, 3 or 1) uint8, and a channel more with ``keep_alpha``.
 
     Raises:
         DataError: The file is not a readable image, or so large that it could be an attack.
     """
     with _opened(path) as opened:
-        return convert_image(opened, size, colour)
+        return convert_image(opened, size, colour, keep_alpha)
 
 
-def convert_image(image: "PillowImage", size: tuple[int, int], colour: bool) -> Tensor:
+def convert_image(
+    image: "PillowImage", size: tuple[int, int], colour: bool, keep_alpha: bool = False
+) -> Tensor:
     """Give a Pillow image's pixels as ``read_image`` does those of a file.
 
     Raises:
@@ -87,14 +91,19 @@ def convert_image(image: "PillowImage", size: tuple[int, int], colour: bool) -> 
     from PIL import Image, ImageOps
 
     height, width = size
-    upright = _on_white(_in_eight_bits(ImageOps.exif_transpose(image)))
-    upright = upright.convert("RGB" if colour else "L")
+    upright = _in_eight_bits(ImageOps.exif_transpose(image))
+    if keep_alpha:
+        upright = upright.convert("RGBA").convert("RGBA" if colour else "LA")
+    else:
+        upright = _on_white(upright).convert("RGB" if colour else "L")
     if upright.size != (width, height):
         shrinks = width <= upright.width and height <= upright.height
         resampling = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
         upright = upright.resize((width, height), resampling)
-    pixels = torch.from_numpy(np.array(upright, dtype=np.uint8))
-    return pixels.reshape(height, width, -1)
+    pixels = torch.from_numpy(np.array(upright, dtype=np.uint8)).reshape(height, width, -1)
+    if keep_alpha:
+        pixels[..., :-1][pixels[..., -1] == 0] = 255
+    return pixels
 
 
 @contextmanager
@@ -149,26 +158,3 @@ def _on_white(image: "PillowImage") -> "PillowImage":
         return image
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-
-
-def examine_images(
-    object_ids: Iterable[int],
-    read: Callable[[int], Any],
-    paths: Sequence[Path] | Mapping[int, Path],
-) -> dict[int, str | None]:
-    """Decode images; give the reason why one cannot be, or None, by object id.
-
-    Args:
-        object_ids: Of the images.
-        read: Reads one; what it raises of an unreadable file is the reason.
-        paths: Their files.
-    """
-    reasons: dict[int, str | None] = {}
-    for index in object_ids:
-        reasons[index] = None
-        try:
-            read(index)
-        except DataError as error:
-            reason = str(error).removeprefix(f"{paths[index]}: ")
-            reasons[index] = " ".join(reason.split())
-    return reasons

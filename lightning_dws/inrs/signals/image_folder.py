@@ -1,7 +1,6 @@
 """Any folder of images by class as signals."""
 
 from collections import Counter
-from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,24 +9,20 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import json_sha256
-from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
-from lightning_dws.inrs.signals.file_listing import FileListing, check_folder_options, name_dataset
+from lightning_dws.inrs.signals.base import pixel_coordinates
+from lightning_dws.inrs.signals.class_folders import FileKind
+from lightning_dws.inrs.signals.files_by_class import FilesByClass
 from lightning_dws.inrs.signals.image_files import (
     ImageProperties,
-    examine_images,
+    is_image_name,
     read_image,
     read_properties,
 )
-from lightning_dws.inrs.signals.image_listing import list_images
-from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
-from lightning_dws.inrs.signals.usable import UsableObjects
 
-_MODES = ("auto", "grey", "colour")
-_CACHE_BYTES = 2**29
+_MODES = ("auto", "grey", "colour", "grey_alpha", "colour_alpha")
 
 
-class ImageFolder(SignalDataset):
+class ImageFolder(FilesByClass):
     """Images in ``root/CLASS/*``, or in ``root/{train,test[,val|valid]}/CLASS/*``.
 
     Without folders of splits, the images are one pool, split by a stratified seeded order. With
@@ -45,6 +40,8 @@ class ImageFolder(SignalDataset):
         root: The folder. Links that leave it are refused.
         size: (height, width) of the signals. Default: the most common size of the files.
         mode: ``"grey"`` (one output), ``"colour"`` (three), or ``"auto"``: grey if all files are.
+            With ``"grey_alpha"`` (two) and ``"colour_alpha"`` (four) the last is how opaque a pixel
+            is, and nothing is put on white.
         val_share: Share for validation: of the pool, or of training where validation is not given.
         test_share: Share of the pool for test; of no effect where splits are given.
         name: The readable part of the dataset's name, letters, digits, ``-`` and ``_``. Default:
@@ -57,11 +54,13 @@ class ImageFolder(SignalDataset):
             layout, no file can be read, or a class has too few images for the split.
     """
 
+    kind = FileKind("image", is_image_name)
+
     def __init__(
         self,
         root: str,
         size: tuple[int, int] | None = None,
-        mode: Literal["auto", "grey", "colour"] = "auto",
+        mode: Literal["auto", "grey", "colour", "grey_alpha", "colour_alpha"] = "auto",
         val_share: float = 0.1,
         test_share: float = 0.1,
         name: str | None = None,
@@ -70,36 +69,14 @@ class ImageFolder(SignalDataset):
             raise ValueError(f"size must be (height, width) of at least 1, got {size}")
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
-        check_folder_options(val_share, test_share, name)
-        self.root = Path(root)
+        super().__init__(root, val_share, test_share, name)
         self.size = size
         self.mode = mode
-        self.val_share = val_share
-        self.test_share = test_share
-        self._readable_name = name
-        self._cache: dict[int, Tensor] = {}
+        self.has_alpha = mode.endswith("_alpha")
 
-    # The base class declares attributes; here they are known once the folder was listed.
-    @cached_property
-    def name(self) -> str:  # type: ignore[override]
-        identity = self._identify(self._listing.fingerprint)
-        return name_dataset(self._readable_name, self.root, "images", identity)
-
-    def identity_without(self, names: Collection[str]) -> str:
-        return self._identify(self._listing.fingerprint_without(names))
-
-    def _identify(self, files: str) -> str:
-        options = {
-            "grid_shape": self.grid_shape,
-            "channels": self.channels,
-            "val_share": None if "val" in self._listing.parts else self.val_share,
-            "test_share": None if self._listing.has_splits else self.test_share,
-        }
-        return json_sha256([files, options])
-
-    @cached_property
-    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self._listing.classes
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"grid_shape": self.grid_shape, "channels": self.channels}
 
     @cached_property
     def grid_shape(self) -> tuple[int, int]:  # type: ignore[override]
@@ -114,10 +91,14 @@ class ImageFolder(SignalDataset):
 
     @cached_property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB: the outputs of an INR."""
+        """1 for grey, 3 for RGB, one more with alpha: the outputs of an INR."""
+        return (3 if self._is_colour else 1) + self.has_alpha
+
+    @property
+    def _is_colour(self) -> bool:
         if self.mode == "auto":
-            return 3 if any(properties.is_colour for properties in self._properties) else 1
-        return 3 if self.mode == "colour" else 1
+            return any(properties.is_colour for properties in self._properties)
+        return self.mode.startswith("colour")
 
     @property
     def preparation(self) -> dict[str, Any]:
@@ -127,35 +108,14 @@ class ImageFolder(SignalDataset):
     def coordinates(self) -> Tensor:
         return pixel_coordinates(*self.grid_shape)
 
-    @cached_property
-    def usable(self) -> UsableObjects:
-        return UsableObjects(self._splits.__getitem__, self._examine, self._listing.describe)
-
-    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
-        """Decode images; give the reason why one cannot be, or None, by object id."""
-        return examine_images(object_ids, self._read, self._listing.paths)
-
-    def split(self, name: str) -> SplitOrder:
-        return self.usable.first(name, None)
-
     def values(self, object_id: Tensor) -> Tensor:
         images = torch.empty(len(object_id), *self.grid_shape, self.channels)
         for row, index in enumerate(object_id.tolist()):
             images[row] = self._read(index)
         return (images / 255).flatten(1, 2)
 
-    def _read(self, object_id: int) -> Tensor:
-        if object_id in self._cache:
-            return self._cache[object_id]
-        path = self._listing.paths[object_id]
-        image = read_image(path, self.grid_shape, colour=self.channels == 3)
-        if (len(self._cache) + 1) * image.numel() <= _CACHE_BYTES:
-            self._cache[object_id] = image
-        return image
-
-    @cached_property
-    def _listing(self) -> FileListing:
-        return list_images(self.root)
+    def _read_file(self, path: Path) -> Tensor:
+        return read_image(path, self.grid_shape, self._is_colour, self.has_alpha)
 
     @cached_property
     def _properties(self) -> list[ImageProperties]:
@@ -169,26 +129,3 @@ class ImageFolder(SignalDataset):
         if not found:
             raise DataError(f"{self.root}: no image can be read, first {unreadable[0]}")
         return found
-
-    @cached_property
-    def _splits(self) -> dict[str, SplitOrder]:
-        splits: dict[str, SplitOrder] = {}
-        for first, label, sizes in self._listing.cut(self.val_share, self.test_share, least=1):
-            if len(sizes) > 1:
-                self._check_classes(label, sizes)
-            splits |= cut_stratified(label, first, sizes)
-        return {name: splits[name] for name in SPLITS}
-
-    def _check_classes(self, label: Tensor, sizes: dict[str, int]) -> None:
-        """Make sure that each split that objects are cut into holds every class."""
-        total = torch.bincount(label, minlength=len(self.classes))
-        splits = cut_stratified(label, 0, sizes) if min(sizes.values()) > 0 else {}
-        for name in sizes:
-            found = splits[name].label if splits else label[:0]
-            missing = torch.bincount(found, minlength=len(self.classes)) == 0
-            for index in missing.nonzero().flatten().tolist():
-                raise DataError(
-                    f"{self.root}: class {self.classes[index]!r} has {int(total[index])} images, "
-                    f"too few: its part of split {name!r} is empty (val_share {self.val_share:g}, "
-                    f"test_share {self.test_share:g})"
-                )

@@ -6,18 +6,22 @@ it; equal files are one object; and no id is that of an object that a network wa
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.files import file_sha256, json_sha256
+from lightning_dws.inrs.signals.base import SignalDataset
 from lightning_dws.inrs.signals.file_listing import list_entries
 from lightning_dws.inrs.signals.splits import SplitOrder
+from lightning_dws.inrs.signals.usable import UsableObjects, examine_files
 from lightning_dws.randomness import stream_seed
 
 # Of all datasets of such files: INRs of equal ids are of equal files, prepared alike.
@@ -83,6 +87,45 @@ class UnsortedFiles:
         except DataError:  # it will be skipped, under this name
             content = f"unreadable: {self._name(path)}"
         return stream_seed(content, json_sha256(dict(self.preparation)))
+
+
+class UnsortedSignals(SignalDataset):
+    """Signals of files without classes, each read by itself, all of them in the split ``test``.
+
+    A subclass says what a file is read as. One that cannot be read is left out, told and noted.
+    """
+
+    is_named_by_content = True
+    files: UnsortedFiles
+
+    @abstractmethod
+    def _read(self, object_id: int) -> Tensor:
+        """Read an object's file.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+
+    def identity_without(self, names: Collection[str]) -> str:
+        return BY_CONTENT
+
+    @cached_property
+    def usable(self) -> UsableObjects:
+        return UsableObjects(self.files.split, self._examine, self.files.describe)
+
+    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
+        return examine_files(object_ids, self._read, self.files.by_id)
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        super().prepare(num_objects, show_progress)
+        self.files.check_usable(self.usable.reasons)
+
+    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
+        """Take over what was usable: by content, whereas names may have changed since."""
+        self.usable.recall(usable, {})
+
+    def split(self, name: str) -> SplitOrder:
+        return self.usable.first(name, None)
 
 
 def find_files(place: Path, is_wanted: Callable[[str], bool]) -> list[Path]:

@@ -1,6 +1,6 @@
 """Images that nobody sorted by class, prepared as those that a network was trained on."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -9,20 +9,17 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.base import SignalDataset, pixel_coordinates
+from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.inrs.signals.file_listing import name_dataset
-from lightning_dws.inrs.signals.image_files import examine_images, read_image, read_properties
-from lightning_dws.inrs.signals.splits import SplitOrder
-from lightning_dws.inrs.signals.unsorted_files import BY_CONTENT, UnsortedFiles
-from lightning_dws.inrs.signals.usable import UsableObjects
+from lightning_dws.inrs.signals.image_files import read_image, read_properties
+from lightning_dws.inrs.signals.unsorted_files import UnsortedFiles, UnsortedSignals
 
 
-class UnsortedImages(SignalDataset):
+class UnsortedImages(UnsortedSignals):
     """Image files without classes, all of them in the split ``test``.
 
     They are decoded as those of an ``ImageFolder``: turned upright, put on white where they are
-    transparent, made grey or RGB, and stretched to one size. One that cannot be read is left out,
-    told and noted.
+    transparent, made grey or RGB, and stretched to one size.
 
     Args:
         root: What the files' names are relative to; it names the dataset.
@@ -30,8 +27,6 @@ class UnsortedImages(SignalDataset):
         size: (height, width) of the signals.
         colour: Whether they have three values, red, green and blue, or one.
     """
-
-    is_named_by_content = True
 
     def __init__(
         self, root: str | Path, paths: Sequence[Path], size: tuple[int, int], colour: bool
@@ -46,28 +41,10 @@ class UnsortedImages(SignalDataset):
     def name(self) -> str:  # type: ignore[override]
         return name_dataset(None, self.files.root, "images", self.files.identity)
 
-    def identity_without(self, names: Collection[str]) -> str:
-        return BY_CONTENT
-
     @property
     def coordinates(self) -> Tensor:
         height, width = self.grid_shape
         return pixel_coordinates(height, width)
-
-    @cached_property
-    def usable(self) -> UsableObjects:
-        return UsableObjects(self.files.split, self._examine, self.files.describe)
-
-    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
-        super().prepare(num_objects, show_progress)
-        self.files.check_usable(self.usable.reasons)
-
-    def recall(self, usable: Iterable[int], skipped: Mapping[str, str]) -> None:
-        """Take over what was usable: by content, whereas names may have changed since."""
-        self.usable.recall(usable, {})
-
-    def split(self, name: str) -> SplitOrder:
-        return self.usable.first(name, None)
 
     def values(self, object_id: Tensor) -> Tensor:
         images = [self._read(index) for index in object_id.tolist()]
@@ -98,6 +75,3 @@ class UnsortedImages(SignalDataset):
     def _read(self, object_id: int) -> Tensor:
         height, width = self.grid_shape
         return read_image(self.files.by_id[object_id], (height, width), self.colour)
-
-    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
-        return examine_images(object_ids, self._read, self.files.by_id)

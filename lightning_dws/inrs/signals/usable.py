@@ -4,10 +4,13 @@ What cannot be used is left out of its split's order, told and noted; it keeps i
 among the candidates, so no other object's changes, and once it is repaired it is back in its place.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder
 
 Examine = Callable[[list[int], bool], Mapping[int, str | None]]
@@ -89,3 +92,26 @@ class UsableObjects:
                 if reason is not None:
                     found[self._describe(index)] = reason
         return found
+
+
+def examine_files(
+    object_ids: Iterable[int],
+    read: Callable[[int], Any],
+    paths: Sequence[Path] | Mapping[int, Path],
+) -> dict[int, str | None]:
+    """Read files; give the reason why one cannot be, or None, by object id.
+
+    Args:
+        object_ids: Of the files.
+        read: Reads one; what it raises of an unreadable file is the reason.
+        paths: The files.
+    """
+    reasons: dict[int, str | None] = {}
+    for index in object_ids:
+        reasons[index] = None
+        try:
+            read(index)
+        except DataError as error:
+            reason = str(error).removeprefix(f"{paths[index]}: ")
+            reasons[index] = " ".join(reason.split())
+    return reasons

@@ -11,6 +11,8 @@ from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.weight_space import WeightBatch, require_inrs
 
 AXIS_ORDERS = ("xy", "ij")
+_SQUARES = 8  # along the shorter side of a checkerboard
+_LIGHT_SQUARE, _DARK_SQUARE = 0.85, 0.65
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class ImageConvention:
     Attributes:
         axis_order: ``"xy"``: the first input is the column, x; ``"ij"``: it is the row.
         value_range: What black and white are as outputs.
+        has_alpha: Whether the last output is how opaque a pixel is, and no colour.
 
     Raises:
         ValueError: An unknown axis order, or a range that is empty or not finite.
@@ -27,6 +30,7 @@ class ImageConvention:
 
     axis_order: str = "xy"
     value_range: tuple[float, float] = (0.0, 1.0)
+    has_alpha: bool = False
 
     def __post_init__(self) -> None:
         low, high = (float(value) for value in self.value_range)
@@ -45,6 +49,21 @@ class ImageConvention:
         """Map outputs to [0, 1], from black to white, and clip what lies beyond."""
         low, high = self.value_range
         return ((values - low) / (high - low)).clamp(0, 1)
+
+    def to_visible(self, images: Tensor) -> Tensor:
+        """Put transparent images (..., height, width, channels) in [0, 1] on a checkerboard.
+
+        Returns:
+            The colours, one channel less; other images as they are.
+        """
+        if not self.has_alpha:
+            return images
+        height, width = images.shape[-3:-1]
+        size = max(1, min(height, width) // _SQUARES)
+        rows, columns = (torch.arange(length) // size for length in (height, width))
+        dark = ((rows[:, None] + columns) % 2)[..., None].to(images)
+        board = _LIGHT_SQUARE + (_DARK_SQUARE - _LIGHT_SQUARE) * dark
+        return torch.lerp(board.expand_as(images[..., :-1]), images[..., :-1], images[..., -1:])
 
 
 DEFAULT = ImageConvention()
@@ -87,6 +106,7 @@ def convert_exactly(
         )
     if found.axis_order != wanted.axis_order:
         first = architecture.weight_slices[0]
-        swapped = parameters[:, first].unflatten(1, architecture.weight_shapes[0]).flip(2)
-        parameters[:, first] = swapped.flatten(1)
+        # all inputs of a feature behind an encoding, or the inputs themselves, stand side by side
+        columns = parameters[:, first].unflatten(1, (-1, architecture.in_features))
+        parameters[:, first] = columns.flip(2).flatten(1)
     return batch.replace(parameters=parameters)

@@ -27,5 +27,5 @@ def choose_grid(architecture: Architecture) -> tuple[int, ...]:
         return (_LINE_SIZE,)
     raise DataError(
         f"INRs of widths {architecture.widths} with {architecture.in_features} inputs, expected 1 "
-        "(a line's), 2 (an image's) or 3 (a shape's)"
+        "(a line's), 2 (an image's) or 3 (a shape's); of an encoding's features, give the encoding"
     )

@@ -58,6 +58,8 @@ class StoreHeader:
             self.convention != DEFAULT
         ):  # stores of the default are as they were before it had a name
             plain.update(convention)
+            if not self.convention.has_alpha:  # likewise
+                plain.pop("has_alpha")
         if not self.measures:  # likewise
             plain.pop("measures")
         return dict(json.loads(json.dumps(plain)))
@@ -85,7 +87,11 @@ class StoreHeader:
             grid_shape=grid_shape,
             recipe=dict(plain["recipe"]),
             seed=int(plain["seed"]),
-            convention=ImageConvention(plain.get("axis_order", DEFAULT.axis_order), (low, high)),
+            convention=ImageConvention(
+                plain.get("axis_order", DEFAULT.axis_order),
+                (low, high),
+                plain.get("has_alpha", False) is True,
+            ),
             measures=tuple(str(name) for name in plain.get("measures", ())),
         )
 

@@ -9,7 +9,7 @@ writes the ones, ``index`` the other, ``header`` is what all INRs share.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.store.addresses import local_folder
 from lightning_dws.inrs.store.header import COLUMNS
 from lightning_dws.inrs.store.index import read_index
 from lightning_dws.inrs.store.shards import (
@@ -27,6 +28,7 @@ from lightning_dws.inrs.store.shards import (
     read_measures,
     read_object_ids,
 )
+from lightning_dws.inrs.store.shared_stores import cache_store, push_store
 from lightning_dws.inrs.store.writing import write_inrs
 from lightning_dws.weight_space import Architecture, WeightBatch
 
@@ -35,7 +37,8 @@ class INRStore:
     """A finished dataset of INRs on disk, checked when it is opened and when it is read.
 
     Args:
-        directory: The store's folder, with ``dataset.json``.
+        directory: The store's folder, with ``dataset.json``, or an address that fsspec reads, such
+            as ``s3://bucket/folder``: a copy of it in the user's cache is then the folder.
         allow_missing: Leave out the shards whose files are gone (to fit them again) instead of
             raising an error.
 
@@ -44,7 +47,7 @@ class INRStore:
     """
 
     def __init__(self, directory: str | Path, *, allow_missing: bool = False) -> None:
-        self.directory = Path(directory)
+        self.directory = local_folder(directory)
         index = read_index(self.directory)
         self.header = index.header
         self.listed = index.shards
@@ -93,6 +96,34 @@ class INRStore:
         shares = (val_share, test_share)
         write_inrs(directory, batch, classes, psnr, recipe, seed, grid_shape, shares)
         return cls(directory)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo_id: str, *, revision: str | None = None, token: str | None = None
+    ) -> Self:
+        """Open a store from the Hugging Face Hub, downloaded once into the hub's cache.
+
+        Args:
+            repo_id: ``OWNER/NAME`` of a dataset's repository.
+            revision: A branch, a tag or a commit. Default: the main branch.
+            token: Default: that of ``hf auth login``, or ``HF_TOKEN``.
+
+        Raises:
+            DataError: There is no such store, or it is damaged.
+        """
+        return cls(cache_store(repo_id, revision=revision, token=token))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Push the store to the Hugging Face Hub with a card, see ``push_store``.
+
+        Args:
+            repo_id: ``OWNER/NAME`` of a dataset's repository, made if it is missing.
+            **options: ``license_id``, ``private``, ``revision``, ``token`` and ``message``.
+
+        Returns:
+            The repository's address.
+        """
+        return push_store(self.directory, repo_id, **options)
 
     def _is_there(self, shard: Shard) -> bool:
         return os.path.exists(self.directory / shard.range.file_name)

@@ -1,5 +1,7 @@
-"""A folder of image files by class: which files, in which order, of which class and split."""
+"""A folder of files by class: which files, in which order, of which class and split."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_dws.errors import DataError
@@ -11,31 +13,43 @@ from lightning_dws.inrs.signals.file_listing import (
     list_folders,
     normalised,
 )
-from lightning_dws.inrs.signals.image_files import is_image_name
 
 _SPLIT_FOLDERS = {"train", "test", *VAL_FOLDERS}
 
 
-def list_images(root: Path) -> FileListing:
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of files, such as images.
+
+    Attributes:
+        name: Of one, in lower case.
+        has: Tells by a file's name whether it is one.
+    """
+
+    name: str
+    has: Callable[[str], bool]
+
+
+def list_class_folders(root: Path, kind: FileKind) -> FileListing:
     """List ``root/CLASS/*`` or ``root/{train,test[,val|valid]}/CLASS/*``.
 
-    Hidden files and folders, and files without an image's extension, are left out. The order is
-    that of the names, whatever the file system's.
+    Hidden files and folders, and files of another kind, are left out. The order is that of the
+    names, whatever the file system's.
 
     Raises:
-        DataError: There is no such folder, its layout is another, a class has no images, or a
-            link leaves the folder.
+        DataError: There is no such folder, its layout is another, a class has no files of the
+            kind, or a link leaves the folder.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected one with images by class")
+        raise DataError(f"{root}: no such folder; expected one with {kind.name}s by class")
     folders = {normalised(path.name): path for path in list_folders(root, root)}
     splits = _find_splits(root, folders)
     if splits is None:
-        classes, files = _list_classes(root, root)
+        classes, files = _list_classes(kind, root, root)
         return FileListing(root, classes, {POOL: files})
     classes, parts = (), {}
     for split, folder in splits.items():
-        found, parts[split] = _list_classes(folder, root, classes)
+        found, parts[split] = _list_classes(kind, folder, root, classes)
         classes = classes or found
     return FileListing(root, classes, parts)
 
@@ -59,18 +73,19 @@ def _find_splits(root: Path, folders: dict[str, Path]) -> dict[str, Path] | None
 
 
 def _list_classes(
-    place: Path, root: Path, known: tuple[str, ...] = ()
+    kind: FileKind, place: Path, root: Path, known: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """List the class folders of a place: the classes, and the files with their labels.
 
     Args:
+        kind: Of the files.
         place: The root, or the folder of a split.
         root: What links must not leave.
         known: The classes, if they are known; there may be no others.
     """
-    folders = list_folders(place, root)
+    folders, one = list_folders(place, root), kind.name.upper()
     if not folders:
-        raise DataError(f"{place}: no folders of classes; expected {place}/CLASS/IMAGE")
+        raise DataError(f"{place}: no folders of classes; expected {place}/CLASS/{one}")
     by_class = {normalised(folder.name): folder for folder in folders}
     if len(by_class) < len(folders):
         raise DataError(f"{place}: two folders have the same name, with accents spelt in two ways")
@@ -79,9 +94,9 @@ def _list_classes(
     for name, folder in by_class.items():
         if name not in classes:
             raise DataError(f"{folder}: a class that train/ does not have")
-        images = [path for path in list_entries(folder, root) if is_image_name(path.name)]
-        images = [path for path in images if path.is_file()]
-        if not images:
-            raise DataError(f"{folder}: no images in it; expected {folder}/IMAGE")
-        files += [(path, classes.index(name)) for path in images]
+        found = [path for path in list_entries(folder, root) if kind.has(path.name)]
+        found = [path for path in found if path.is_file()]
+        if not found:
+            raise DataError(f"{folder}: no {kind.name}s in it; expected {folder}/{one}")
+        files += [(path, classes.index(name)) for path in found]
     return classes, sorted(files, key=lambda file: file[1])

@@ -1,0 +1,124 @@
+"""What signals of files in folders by class share: names, ids, splits, and damaged ones."""
+
+from abc import abstractmethod
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_dws.errors import DataError
+from lightning_dws.files import json_sha256
+from lightning_dws.inrs.signals.base import SignalDataset
+from lightning_dws.inrs.signals.class_folders import FileKind, list_class_folders
+from lightning_dws.inrs.signals.file_listing import FileListing, check_folder_options, name_dataset
+from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
+from lightning_dws.inrs.signals.usable import UsableObjects, examine_files
+
+_CACHE_BYTES = 2**29
+
+
+class FilesByClass(SignalDataset):
+    """Files in ``root/CLASS/*``, or in ``root/{train,test[,val|valid]}/CLASS/*``; one is an object.
+
+    A subclass reads one file, and says what its options are.
+
+    Args:
+        root: The folder. Links that leave it are refused.
+        val_share: Share for validation: of the pool, or of training where validation is not given.
+        test_share: Share of the pool for test; of no effect where splits are given.
+        name: The readable part of the dataset's name; default: the folder's.
+    """
+
+    kind: ClassVar[FileKind]
+
+    def __init__(
+        self, root: str, val_share: float = 0.1, test_share: float = 0.1, name: str | None = None
+    ) -> None:
+        check_folder_options(val_share, test_share, name)
+        self.root = Path(root)
+        self.val_share = val_share
+        self.test_share = test_share
+        self._readable_name = name
+        self._cache: dict[int, Tensor] = {}
+
+    @property
+    @abstractmethod
+    def _options(self) -> dict[str, Any]:
+        """What of the options makes other signals of the same files."""
+
+    @abstractmethod
+    def _read_file(self, path: Path) -> Tensor:
+        """Read a file's signal, as it is kept.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+
+    # The base class declares attributes; here they are known once the folder was listed.
+    @cached_property
+    def name(self) -> str:  # type: ignore[override]
+        identity = self._identify(self._listing.fingerprint)
+        return name_dataset(self._readable_name, self.root, f"{self.kind.name}s", identity)
+
+    def identity_without(self, names: Collection[str]) -> str:
+        return self._identify(self._listing.fingerprint_without(names))
+
+    def _identify(self, files: str) -> str:
+        shares = {
+            "val_share": None if "val" in self._listing.parts else self.val_share,
+            "test_share": None if self._listing.has_splits else self.test_share,
+        }
+        return json_sha256([files, {**self._options, **shares}])
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._listing.classes
+
+    @cached_property
+    def usable(self) -> UsableObjects:
+        return UsableObjects(self._splits.__getitem__, self._examine, self._listing.describe)
+
+    def _examine(self, object_ids: list[int], show_progress: bool) -> dict[int, str | None]:
+        """Read files; give the reason why one cannot be, or None, by object id."""
+        return examine_files(object_ids, self._read, self._listing.paths)
+
+    def split(self, name: str) -> SplitOrder:
+        return self.usable.first(name, None)
+
+    def _read(self, object_id: int) -> Tensor:
+        if object_id in self._cache:
+            return self._cache[object_id]
+        signal = self._read_file(self._listing.paths[object_id])
+        if (len(self._cache) + 1) * signal.nbytes <= _CACHE_BYTES:
+            self._cache[object_id] = signal
+        return signal
+
+    @cached_property
+    def _listing(self) -> FileListing:
+        return list_class_folders(self.root, self.kind)
+
+    @cached_property
+    def _splits(self) -> dict[str, SplitOrder]:
+        splits: dict[str, SplitOrder] = {}
+        for first, label, sizes in self._listing.cut(self.val_share, self.test_share, least=1):
+            if len(sizes) > 1:
+                self._check_classes(label, sizes)
+            splits |= cut_stratified(label, first, sizes)
+        return {name: splits[name] for name in SPLITS}
+
+    def _check_classes(self, label: Tensor, sizes: dict[str, int]) -> None:
+        """Make sure that each split that objects are cut into holds every class."""
+        total = torch.bincount(label, minlength=len(self.classes))
+        splits = cut_stratified(label, 0, sizes) if min(sizes.values()) > 0 else {}
+        for name in sizes:
+            found = splits[name].label if splits else label[:0]
+            missing = torch.bincount(found, minlength=len(self.classes)) == 0
+            for index in missing.nonzero().flatten().tolist():
+                raise DataError(
+                    f"{self.root}: class {self.classes[index]!r} has {int(total[index])} "
+                    f"{self.kind.name}s, too few: its part of split {name!r} is empty (val_share "
+                    f"{self.val_share:g}, test_share {self.test_share:g})"
+                )
