@@ -81,8 +81,14 @@ def align_at_once(a: WeightBatch, b: WeightBatch, symmetry: Symmetry) -> None:
     match_at_once(a, b, symmetry == "signed_permutation")
 
 
-def align_all(a: WeightBatch, b: WeightBatch, batch_size: int = 256) -> dict[str, WeightBatch]:
-    """Align b to a in every way, and print what each achieves and costs."""
+def align_all(
+    a: WeightBatch, b: WeightBatch, gbps: float, batch_size: int = 256
+) -> dict[str, WeightBatch]:
+    """Align b to a in every way, and print what each achieves and costs.
+
+    The share of memory is that of the copy's rate at which both INRs would be read once and the
+    aligned one written.
+    """
     aligned = {"none": b}
     for symmetry in ALIGNMENTS[1:]:
         ways = {"align": align, "plain operations": align_at_once}
@@ -101,7 +107,9 @@ def align_all(a: WeightBatch, b: WeightBatch, batch_size: int = 256) -> dict[str
                     rows = torch.cat([part.aligned.parameters for part in parts])
                     aligned[symmetry] = b.replace(parameters=rows)
         for name, times in seconds.items():
-            print(f"  {symmetry:20} {1e6 * median(times) / len(a):8.0f} us per pair, {name}")
+            each = median(times) / len(a)
+            share = 3 * a.parameters[0].nbytes / each / 1e9 / gbps
+            print(f"  {symmetry:20} {1e6 * each:8.0f} us per pair, {share:.2%} of memory, {name}")
     print(f"  {'':20} {'distance^2':>10} {'mid-point error':>16}")
     x = pixel_grid().to(a.device)
     for name, moved in aligned.items():
@@ -147,15 +155,16 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    gbps = memory_gbps(arguments.device)
     print(
-        f"{arguments.threads} threads, {matmul_gflops():.0f} GFLOP/s matmul, "
-        f"{memory_gbps():.1f} GB/s memory"
+        f"{arguments.threads} threads, {matmul_gflops(arguments.device):.0f} GFLOP/s matmul, "
+        f"{gbps:.1f} GB/s memory"
     )
     pairs = load_pairs(arguments.store, arguments.pairs)
     aligned = {}
     for kind, (a, b) in pairs.items():
         print(f"{len(a)} pairs, {kind}, {a.architecture.widths}")
-        aligned[kind] = align_all(a.to(arguments.device), b.to(arguments.device))
+        aligned[kind] = align_all(a.to(arguments.device), b.to(arguments.device), gbps)
     if arguments.picture is not None:
         on_cpu = {k: {n: x.to("cpu") for n, x in by.items()} for k, by in aligned.items()}
         draw_walks(pairs, on_cpu, arguments.picture)

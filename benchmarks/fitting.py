@@ -162,6 +162,15 @@ def matmul_flops_per_step(architecture: INRArchitecture, num_points: int) -> int
     return 2 * num_points * (2 * forward + hidden)
 
 
+def least_bytes_per_step(architecture: INRArchitecture, num_values: int) -> int:
+    """Count the bytes that a step of an INR moves if everything moves once, in no cache.
+
+    The signal is read; parameters are read in both passes and updated, gradients written and read,
+    Adam's two moments read and written. Activations need not leave the cache.
+    """
+    return 4 * (num_values + 10 * architecture.num_parameters)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -171,9 +180,10 @@ def main() -> None:
     objects = data.split("train").object_id[: max(RECIPE_INRS.values())]
     coordinates, signals = data.coordinates, data.values(objects)
 
+    gbps = memory_gbps()
     print(
         f"{describe_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
-        f"memory copy {memory_gbps():.0f} GB/s; widths 2-32-32-1, 784 px"
+        f"memory copy {gbps:.0f} GB/s; widths 2-32-32-1, 784 px"
     )
     machine = matmul_gflops()
     plain, engine, with_jax = compare(rounds, coordinates, signals)
@@ -190,6 +200,8 @@ def main() -> None:
     print(
         f"fit_inrs, matrix products   {used:10.0f} GFLOP/s, {used / machine:.0%} of the machine's"
     )
+    moved = engine * least_bytes_per_step(ARCHITECTURE, signals[0].numel()) / 1e9
+    print(f"fit_inrs, memory            {moved:10.2f} GB/s, {moved / gbps:.1%} of the machine's")
 
     print("\nstd per layer               W0     W1     W2    | b0     b1     b2")
     show_std("released INRs", *PUBLISHED_STD)

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices fourier_encoding parallel randomness program help_texts",
+    "errors compiled devices fourier_encoding parallel randomness sine_kernel program help_texts",
     "inr_modules suggestions",
     "parse_errors",
     "weight_space",

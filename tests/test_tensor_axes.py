@@ -24,10 +24,12 @@ from lightning_dws.augmentations import Compose, OneOf, RandomOrder
 from lightning_dws.augmentations.output_space import transform_output
 from lightning_dws.augmentations.symmetry import take_rows
 from lightning_dws.models import (
+    NFN,
     DWSNet,
     FlatMLP,
     NeuralGraphGNN,
     NeuralGraphTransformer,
+    ProbeGen,
     set_attention,
 )
 from lightning_dws.models.weight_change import WeightChange
@@ -156,12 +158,17 @@ def train() -> None:
         ),
         NeuralGraphGNN(SINE, 3, 8, 2, fourier_features=4, readout="mean"),
         NeuralGraphTransformer(SINE, 3, 8, 8, 2, 2, 4, attention_dim=8, fourier_features=4),
+        NFN(SINE, 3, "NP", 4, 2, 3, head_dim=8),
+        NFN(SINE, 3, "HNP", 4, 2, 0, io_bands=0, head_dim=8),
+        ProbeGen(SINE, 3, 5, 4, hidden_dim=8),
     ]
     batch = random_batch(SINE, 80)  # so many that encodings are interpolated
     for network in networks:
-        network.standardize.fit([batch.parameters])
+        if not isinstance(network, ProbeGen):  # which sees no weights
+            network.standardize.fit([batch.parameters])
         network(batch).sum().backward()
         network.eval()(batch)
+        network(batch[:1]).sum().backward()  # too few for lanes
 
 
 def edit() -> None:

@@ -1,8 +1,6 @@
 """What the nodes and edges of a neural graph are given: encodings, positions, probe features."""
 
-import itertools
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -97,11 +95,3 @@ def read_out(
     if readout == "outputs":
         return nodes[:, -num_outputs:].flatten(1)
     return nodes.mean(1) if readout == "mean" else nodes.amax(1)
-
-
-def multilayer_head(widths: Sequence[int]) -> nn.Sequential:
-    """Linear maps between the widths with relu between them."""
-    modules: list[nn.Module] = []
-    for in_width, out_width in itertools.pairwise(widths):
-        modules += [nn.Linear(in_width, out_width), nn.ReLU()]
-    return nn.Sequential(*modules[:-1])

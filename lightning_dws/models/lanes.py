@@ -7,6 +7,7 @@ transposed, and nothing is summed across a vector. All is in float32.
 
 # Numba makes other functions of these, and says what their arguments are: annotations would not.
 # mypy: disable-error-code="no-untyped-def, no-any-return, no-untyped-call, untyped-decorator, misc"
+# mypy: disable-error-code="call-arg, attr-defined"
 
 import math
 import operator

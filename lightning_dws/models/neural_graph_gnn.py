@@ -20,11 +20,11 @@ from lightning_dws.models.graph_features import (
     FourierFeatures,
     ProbeFeatures,
     check_features,
-    multilayer_head,
     read_out,
     without_autocast,
 )
 from lightning_dws.models.in_chunks import in_chunks
+from lightning_dws.models.multilayer_head import multilayer_head
 from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_options
 from lightning_dws.models.parameter_readout import ParameterReadout

@@ -38,7 +38,7 @@ class LanePairs(NamedTuple):
     """Features of pairs, one INR in each lane.
 
     Attributes:
-        features: Added to ``no_edge`` for the pairs that are there; an odd number of channels.
+        features: What is added to ``no_edge`` for the pairs that are there; channels are made odd.
         places: Where these are.
         num_queries: Nodes that query: the last ones.
         no_edge: The features of all other pairs; 0 if None.

@@ -28,7 +28,14 @@ from lightning_dws.data.placement import DeviceTable
 from lightning_dws.inrs import evaluate_inrs, fit_inrs
 from lightning_dws.inrs.fitting.recipes import RECIPES, Recipe
 from lightning_dws.mixup import MixUp, align, mix_up
-from lightning_dws.models import DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer
+from lightning_dws.models import (
+    NFN,
+    DWSNet,
+    FlatMLP,
+    NeuralGraphGNN,
+    NeuralGraphTransformer,
+    ProbeGen,
+)
 from lightning_dws.tasks import (
     ClassificationTask,
     ContrastiveTask,
@@ -162,6 +169,11 @@ NETWORKS: dict[str, Callable[[Architecture], nn.Module]] = {
         a, NUM_CLASSES, 8, 8, 2, 2, 4, 0.0, attention_dim=8, fourier_features=8, readout="mean"
     ),
     "FlatMLP": lambda a: FlatMLP(a, NUM_CLASSES),
+    "NFN NP": lambda a: NFN(
+        a, NUM_CLASSES, "NP", 8, 2, 8, head_dim=8, dropout=0.0, feature_dropout=0.0
+    ),
+    "NFN HNP dropout": lambda a: NFN(a, NUM_CLASSES, "HNP", 8, 2, 8, io_bands=0, head_dim=8),
+    "ProbeGen": lambda a: ProbeGen(a, NUM_CLASSES, 5, 4, hidden_dim=8, num_layers=3),
 }
 
 
@@ -178,7 +190,8 @@ def _training_case(
         torch.manual_seed(0)
         network = make(architecture)
         batch = make_batch(torch.device("cpu"), architecture)
-        network.standardize.fit([batch.parameters])  # type: ignore[union-attr]
+        if not isinstance(network, ProbeGen):  # which sees no weights
+            network.standardize.fit([batch.parameters])  # type: ignore[union-attr]
         draws = _draws(network)
         network, batch = network.to(device), batch.to(device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
@@ -321,7 +334,7 @@ CASES: dict[str, Case] = {
     **{f"train {name}": _training_case(make) for name, make in NETWORKS.items()},
     **{
         f"train {name} on CNNs": _training_case(NETWORKS[name], RESIDUAL)
-        for name in ("DWSNet attention max", "DWSNet deepsets max", "GNN", "Transformer")
+        for name in ("DWSNet attention max", "DWSNet deepsets max", "GNN", "NFN NP", "Transformer")
     },
     **{f"step of {name}": _task_case(*task) for name, task in TASKS.items()},
     "gather a batch": _table_case(),

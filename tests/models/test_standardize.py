@@ -6,10 +6,12 @@ import torch
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import (
+    NFN,
     DWSNet,
     FlatMLP,
     NeuralGraphGNN,
     NeuralGraphTransformer,
+    ProbeGen,
     Standardize,
 )
 
@@ -141,7 +143,7 @@ def test_a_spread_too_small_to_divide_by_counts_as_none(spread):
     assert standardize(rows).isfinite().all()
 
 
-@pytest.mark.parametrize("network", [DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer])
+@pytest.mark.parametrize("network", [DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer, NFN])
 def test_weights_of_subnormal_spread_train_every_network(network):
     rows = torch.randn(8, ARCHITECTURE.num_parameters) * 1e-42
     model = network(ARCHITECTURE, 3)
@@ -152,7 +154,9 @@ def test_weights_of_subnormal_spread_train_every_network(network):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("network", [DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer])
+@pytest.mark.parametrize(
+    "network", [DWSNet, FlatMLP, NeuralGraphGNN, NeuralGraphTransformer, NFN, ProbeGen]
+)
 @pytest.mark.parametrize("other", [{"w0": 5.0}, {"activation": "relu"}, {"widths": (2, 6, 1)}])
 def test_inrs_of_another_architecture_are_refused(network, other):
     found = INRArchitecture(**{"widths": ARCHITECTURE.widths, **other})

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_dws.inrs.fitting.fused import sine_and_cosine_
-from lightning_dws.inrs.fitting.sine_kernel import sine_kernel
 from lightning_dws.inrs.siren import encode_points
+from lightning_dws.sine_kernel import sine_kernel
 from lightning_dws.weight_space import INRArchitecture
 
 

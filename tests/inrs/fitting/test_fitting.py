@@ -12,9 +12,9 @@ from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs, refitting
 from lightning_dws.inrs.fitting.chunk import Chunk
 from lightning_dws.inrs.fitting.fitting import fit_chunk
 from lightning_dws.inrs.fitting.optimizers import KroneckerFactored
-from lightning_dws.inrs.fitting.sine_kernel import sine_kernel
 from lightning_dws.inrs.fitting.spd_inverse import invert_spd
 from lightning_dws.inrs.siren import evaluate_inrs, initialise_inrs, neuron_activations
+from lightning_dws.sine_kernel import sine_kernel
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 DIGITS_LIKE = INRArchitecture((2, 16, 16, 1), w0=10.0)

@@ -1,4 +1,4 @@
-"""Sine and cosine of many numbers in one pass, for fitting on a CPU.
+"""Sine and cosine of many numbers in one pass, for SIRENs on a CPU.
 
 ``torch.sin`` and ``torch.cos`` cost as much as a SIREN's matrix products. Compiled by Numba, both
 together take a tenth of that: one reduction and one pair of polynomials serve both.
