@@ -6,6 +6,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_dws.inrs.fitting.chunk import Chunk
 from lightning_dws.inrs.fitting.fused import adam_
@@ -176,12 +177,12 @@ class KroneckerFactored(Optimizer):
                         delta.addcmul_(own, error)
             gradient = torch.baddbmm(chunk.gradients[layer], inputs, delta.mT, beta=0, alpha=share)
             moments = torch.bmm(inputs, inputs.mT)
-            direction = torch.bmm(_damped_inverse(moments, share, damping), gradient)
+            direction = _product(_damped_inverse(moments, share, damping), gradient)
             if not is_last:
                 moments = torch.bmm(self.sensitivities[layer][0], self.sensitivities[layer][0].mT)
                 for own in self.sensitivities[layer][1:]:
                     moments.baddbmm_(own, own.mT)
-                direction = torch.bmm(direction, _damped_inverse(moments, share, damping))
+                direction = _product(direction, _damped_inverse(moments, share, damping))
             directions.append(direction)
         return directions
 
@@ -221,6 +222,19 @@ def _damped_inverse(moments: Tensor, share: float, damping: float) -> Tensor:
     diagonal = moments.diagonal(dim1=1, dim2=2)
     diagonal.add_(math.sqrt(damping) * diagonal.mean(dim=1, keepdim=True) + _LEAST_MOMENT)
     return invert_spd(moments)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply matrices (B, n, m) and (B, m, k), each to the same bits at any place of the chunk.
+
+    In a batched product an unaligned matrix meets other instructions than its neighbours where k is
+    no multiple of four, so such matrices are widened. (Up to k = 4 there is one sequence for all.)
+    """
+    size = right.shape[-1]
+    if size <= 4 or size % 4 == 0:
+        return torch.bmm(left, right)
+    wide = functional.pad(right, (0, -size % 16))
+    return torch.bmm(left, wide)[..., :size].contiguous()
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "kfac": KroneckerFactored}
