@@ -190,6 +190,7 @@ def spec(shape=(4, 3), axes=("h", None), name="w"):
             lambda: read_architecture({"kind": "tree", "tensors": [], "functions": {}}),
             "architecture of kind 'tree', expected 'network'",
         ),
+        (lambda: read_architecture({"w0": 5.0}), r"must have widths, got \{'w0': 5.0\}"),
     ],
 )
 def test_architectures_name_what_is_wrong(make, message):
