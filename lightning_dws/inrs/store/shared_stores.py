@@ -11,7 +11,7 @@ from lightning_dws.files import file_sha256
 from lightning_dws.hub import (
     CARD_NAME,
     DATASET,
-    TAGS,
+    tags_of,
     HubRepository,
     describe_architecture,
     make_card,
@@ -140,10 +140,11 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
     header, architecture = index.header, index.header.architecture
     num_inrs = sum(len(shard.range) for shard in index.shards)
     sizes = [name for most, name in _SIZES if num_inrs < most]
-    title = f"INRs of {header.signals}" if header.grid_shape else f"Networks of {header.signals}"
+    noun = architecture.noun
+    title = f"{noun[0].upper()}{noun[1:]} of {header.signals}"
     metadata: dict[str, Any] = {
         "pretty_name": title,
-        "tags": list(TAGS),
+        "tags": tags_of(architecture),
         "size_categories": [sizes[0] if sizes else "n>1M"],
         "viewer": False,  # of tables; weights are none
     }
