@@ -130,8 +130,9 @@ def _summary(store: INRStore) -> Group:
         encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
         function = f"{architecture.activation}, w0 {architecture.w0:g}"
         described = f"{encoding}{widths}, {function}"
+    kind = f"{architecture.noun} of {header.signals}"
     lines = (
-        f"{store.directory}: {architecture.noun} of {header.signals}, {len(store.classes) or 'no'} classes",
+        f"{store.directory}: {kind}, {len(store.classes) or 'no'} classes",
         f"architecture: {described}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
     )

@@ -12,12 +12,12 @@ from lightning_dws.hub import (
     CARD_NAME,
     LIBRARY,
     MODEL,
-    tags_of,
     HubRepository,
     describe_architecture,
     make_card,
     only_pickles,
     pull_folder,
+    tags_of,
 )
 from lightning_dws.plain_checkpoints import (
     CONFIG_NAME,

@@ -11,13 +11,13 @@ from lightning_dws.files import file_sha256
 from lightning_dws.hub import (
     CARD_NAME,
     DATASET,
-    tags_of,
     HubRepository,
     describe_architecture,
     make_card,
     make_table,
     only_pickles,
     pull_folder,
+    tags_of,
 )
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.index import StoreIndex, read_index
