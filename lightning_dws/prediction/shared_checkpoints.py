@@ -212,8 +212,9 @@ def _what(architecture: Architecture | None) -> str:
 
 def _describe_inrs(header: Mapping[str, Any], architecture: Architecture) -> list[str]:
     recipe = ", ".join(f"{k} {v}" for k, v in header["recipe"].items() if v not in (None, 0))
+    described = describe_architecture(architecture)
     return [
-        f"- Trained on: {architecture.noun} of {header['signals']}, {describe_architecture(architecture)}",
+        f"- Trained on: {architecture.noun} of {header['signals']}, {described}",
         f"- Their fitting: {recipe}, seed {header['seed']}",
         f"- Classes: {', '.join(header['classes']) or 'none'}",
     ]
