@@ -236,8 +236,9 @@ class INRStore:
         known = ("psnr", *self.header.measures)
         for name in names:
             if name not in known:
+                rows = self.architecture.noun
                 raise DataError(
-                    f"{self.directory}: knows no {name!r} of its INRs, only {', '.join(known)}"
+                    f"{self.directory}: knows no {name!r} of its {rows}, only {', '.join(known)}"
                 )
         parts = []
         for shard, count in self._select(split, num_objects, views):
