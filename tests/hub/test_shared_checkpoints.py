@@ -256,3 +256,8 @@ def test_networks_that_are_no_inrs_are_shared_as_what_they_are(hub, tmp_path):
         assert "INRs" not in card
     assert "trained on the weights of networks of 3 tensors (3, 2, 3, 3)" in cards[0]
     assert "# Networks of " in cards[1]
+
+
+def test_what_is_not_there_is_not_pushed(tmp_path, capsys):
+    said = fails_in_one_line(["push", str(tmp_path / "nothing"), REPO], capsys)
+    assert "nothing: no such file or folder; expected a checkpoint, a run or a store" in said
