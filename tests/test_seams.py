@@ -5,11 +5,15 @@ import json
 import re
 
 import pytest
+import torch
 from test_cli import NETWORK, RUN, TINY, error_of, run_folder
+from tiny import random_batch
 
-from lightning_dws import load_checkpoint
+from lightning_dws import INRArchitecture, load_checkpoint
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
+from lightning_dws.inrs import INRStore
+from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.prediction.predicted_classes import read_predicted_classes
 
 REGRESSION = ["--task=regression", "--model.targets=[psnr]", "--model.network=tiny.FlatMLP"]
@@ -92,3 +96,35 @@ def test_classes_by_number_are_named_by_the_store(tmp_path):
         csv.writer(file).writerows([["object_id", "view", "label", "prediction"], [7, 0, 1, 2]])
     [found] = read_predicted_classes(path, ("left", "middle", "right")).values()
     assert json.dumps(found.name) == '"right"'
+
+
+def test_inrs_without_classes_are_edited_and_the_edited_ones_are_sound(tmp_path, places, capsys):
+    """Few INRs of one class, too."""
+    store, edited = tmp_path / "mine", tmp_path / "edited"
+    INRStore.write(store, random_batch(size=20).replace(label=torch.zeros(20).long()), ())
+    task = ["--task=editing", "--model.network=DWSNet", "--model.network.init_args.hidden_dim=8"]
+    given = [*task, "--model.network.init_args.num_hidden=1", f"--data.store={store}"]
+    main(["fit", *given, *RUN, *places])
+    main(["predict", f"--ckpt_path={last_of(tmp_path)}", f"--edited.path={edited}"])
+    main(["inrs", "verify", str(edited)])
+    assert "2 INRs verified" in capsys.readouterr().out
+
+
+def test_edited_inrs_keep_the_convention_of_the_images(tmp_path, places):
+    """Their alpha channel, an axis order, what black and white are."""
+    convention = ImageConvention("ij", (-1.0, 1.0), has_alpha=True)
+    store, edited = tmp_path / "mine", tmp_path / "edited"
+    transparent = random_batch(INRArchitecture((2, 5, 2)), size=20)
+    INRStore.write(store, transparent, ("one",), convention=convention)
+    small = [f"--model.network.init_args.{name}=8" for name in ("hidden_dim", "num_heads")]
+    given = ["--task=editing", "--model.network=DWSNet", *small, f"--data.store={store}"]
+    main(["fit", *given, *RUN, *places])
+    main(["predict", f"--ckpt_path={last_of(tmp_path)}", f"--edited.path={edited}"])
+    assert INRStore(edited).header.convention == convention
+
+
+def test_a_store_that_is_missing_says_what_makes_one(tmp_path, places, capsys):
+    config = ["--config=conf/zoo_dws.yaml", "--data.store=none"]
+    assert "none: no INR store (there is no dataset.json); 'zoo fit'" in error_of(
+        ["fit", *config, *places], capsys
+    )

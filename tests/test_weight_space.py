@@ -136,3 +136,9 @@ def test_networks_that_say_they_compute_something_else_are_refused(change, named
     other = batch.replace(architecture=INRArchitecture(**ARCHITECTURE.to_dict() | change))
     with pytest.raises(DataError, match=named):
         WeightBatch.from_sequentials(ARCHITECTURE, [batch.to_sequential(0), other.to_sequential(0)])
+
+
+def test_what_rows_are_given_without_is_memory_of_its_own():
+    batch = WeightBatch.from_parameters(ARCHITECTURE, torch.zeros(3, ARCHITECTURE.num_parameters))
+    assert torch.equal(batch.label, batch.view)
+    assert batch.label.data_ptr() != batch.view.data_ptr()

@@ -13,9 +13,7 @@ from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
 from lightning_dws.callbacks.pictures import publish
 from lightning_dws.callbacks.tiles import COLUMNS, draw_tiles
-from lightning_dws.errors import DataError
 from lightning_dws.inrs.store import INRStore
-from lightning_dws.inrs.store.convention import DEFAULT
 from lightning_dws.weight_space import WeightBatch, cat
 
 _ROWS = ("before", "after", "target")
@@ -93,12 +91,14 @@ class EditedStore(pl.Callback):
         self._batches = []
         data = trainer.datamodule  # type: ignore[attr-defined]
         folder = Path(self.path) if self.path else run_folder(trainer) / "edited"
-        if data.store.header.convention != DEFAULT:
-            raise DataError(
-                f"{folder}: INRs of {data.directory} follow another convention than those written "
-                "here, and are not written"
-            )
         if trainer.is_global_zero:
             inrs = cat([batch for part in parts for batch in part])
-            INRStore.write(folder, {"test": inrs}, data.classes, grid_shape=data.grid_shape)
+            convention = data.store.header.convention
+            INRStore.write(
+                folder,
+                {"test": inrs},
+                data.classes,
+                grid_shape=data.grid_shape,
+                convention=convention,
+            )
             rank_zero_info(f"edited INRs     {folder}")

@@ -127,7 +127,7 @@ def _short_name(data: str) -> str:
 
 
 def _summarise(predictions: Predictions) -> list[str]:
-    lines = [f"INRs            {len(predictions)}"]
+    lines = [f"{predictions.inrs.architecture.noun:<16}{len(predictions)}"]
     if predictions.psnr is not None and predictions.psnr.isfinite().any():
         lines[0] += f", {predictions.psnr.nanmean():.1f} dB"
     accuracy = predictions.accuracy

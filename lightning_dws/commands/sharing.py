@@ -95,6 +95,8 @@ def run_push(words: Sequence[str]) -> None:
     parser.prog = f"{program()} push"
     options = parser.parse_args(list(words))
     path = Path(options.path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected a checkpoint, a run or a store")
     if (path / INDEX_NAME).exists() or any(path.glob("*-view[0-9]*.safetensors")):
         run_push_store(options)
         return

@@ -70,10 +70,15 @@ def run_show(options: Namespace) -> None:
     """Print what a store holds, and draw a picture of it.
 
     Raises:
-        DataError: The store cannot be read, or a file cannot be written.
+        DataError: The store cannot be read, a file cannot be written, or one is asked for of
+            networks that are no INRs.
     """
     store = INRStore(options.directory)
     Console(highlight=False).print(_summary(store))
+    asked_for = [name for name in ("output", "mesh", "sounds") if getattr(options, name)]
+    if not isinstance(store.architecture, INRArchitecture) and not asked_for:
+        sys.stdout.write("no picture: only INRs are drawn\n")
+        return
     inputs = require_inrs(store.architecture, f"{store.directory}: pictures").in_features
     folder = Path() if is_address(options.directory) else store.directory
     picture = Path(options.output) if options.output else folder / "inrs.png"
@@ -119,14 +124,15 @@ def _export_mesh(store: INRStore, split: str, object_id: int | None, path: Path)
 def _summary(store: INRStore) -> Group:
     architecture, header = store.architecture, store.header
     recipe = ", ".join(f"{k} {v}" for k, v in header.recipe.items() if v not in (None, 0))
-    kind, described = "networks", architecture.summary
+    described = architecture.summary
     if isinstance(architecture, INRArchitecture):
         widths = "-".join(map(str, architecture.widths))
         encoding = "" if architecture.encoding is None else f"{architecture.encoding}, "
-        kind, function = "INRs", f"{architecture.activation}, w0 {architecture.w0:g}"
+        function = f"{architecture.activation}, w0 {architecture.w0:g}"
         described = f"{encoding}{widths}, {function}"
+    kind = f"{architecture.noun} of {header.signals}"
     lines = (
-        f"{store.directory}: {kind} of {header.signals}, {len(store.classes) or 'no'} classes",
+        f"{store.directory}: {kind}, {len(store.classes) or 'no'} classes",
         f"architecture: {described}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
     )

@@ -35,11 +35,13 @@ def run_verify(options: Namespace) -> None:
         DataError: Something is wrong with it; what, was written to standard error.
     """
     folder = local_folder(options.directory)
-    originals = find_originals(folder, read_index(folder).header, options.signals)
+    header = read_index(folder).header
+    originals = find_originals(folder, header, options.signals)
     result = verify_store(folder, originals, options.sample)
     for problem in result.problems:
         sys.stderr.write(f"{problem}\n")
+    found = f"{result.num_inrs} {header.architecture.noun}"
     if result.problems:
-        raise DataError(f"{folder}: problems: {len(result.problems)} in {result.num_inrs} INRs")
+        raise DataError(f"{folder}: problems: {len(result.problems)} in {found}")
     rendered = f"{result.num_rendered} rendered" if result.num_rendered else "none rendered"
-    sys.stdout.write(f"{folder}: {result.num_inrs} INRs verified, {rendered}\n")
+    sys.stdout.write(f"{folder}: {found} verified, {rendered}\n")

@@ -230,7 +230,7 @@ class INRDataModule(pl.LightningDataModule):
         return ("train", *splits) if with_train else splits
 
     def _asked(self, name: str) -> Any:
-        """Give what the task that is trained asks of its data: ``targets`` or ``pairs``."""
+        """Give what the task that is trained asks of its data: ``targets``, ``pairs`` or so."""
         return getattr(getattr(self.trainer, "lightning_module", None), name, None)
 
     def _load(self, split: str) -> Table:
@@ -250,7 +250,7 @@ class INRDataModule(pl.LightningDataModule):
             inrs = inrs if target is None else inrs.replace(target=target.to(device))
             table = DeviceTable(inrs, self.canonical)
         check_share(table, self.directory, split, self._place()[1])
-        if split == "train" and not targets:
+        if split == "train" and not targets and self._asked("needs_classes") is not False:
             check_classes(table, self.directory, self.classes)
         return table
 

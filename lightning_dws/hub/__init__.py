@@ -3,10 +3,10 @@
 from lightning_dws.hub.cards import (
     CARD_NAME,
     LIBRARY,
-    TAGS,
     describe_architecture,
     make_card,
     make_table,
+    tags_of,
 )
 from lightning_dws.hub.repositories import (
     DATASET,
@@ -22,7 +22,6 @@ __all__ = [
     "DATASET",
     "LIBRARY",
     "MODEL",
-    "TAGS",
     "HubRepository",
     "MissingRepositoryError",
     "describe_architecture",
@@ -30,4 +29,5 @@ __all__ = [
     "make_table",
     "only_pickles",
     "pull_folder",
+    "tags_of",
 ]

@@ -9,7 +9,7 @@ from lightning_dws.weight_space import Architecture, INRArchitecture
 
 CARD_NAME = "README.md"
 LIBRARY = "lightning_dws"
-TAGS = ("lightning_dws", "implicit-neural-representation", "weight-space-learning")
+_TAGS = ("lightning_dws", "weight-space-learning")
 
 
 def make_card(metadata: Mapping[str, Any], license_id: str | None, text: Sequence[str]) -> str:
@@ -33,11 +33,18 @@ def make_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, f"|{' --- |' * len(rows[0])}", *others])
 
 
+def tags_of(architecture: Architecture | None) -> list[str]:
+    """Give a card's tags, by what the weights are of; None where it is not known."""
+    is_inr = isinstance(architecture, INRArchitecture)
+    return [*_TAGS, "implicit-neural-representation"] if is_inr else list(_TAGS)
+
+
 def describe_architecture(architecture: Architecture) -> str:
     """Write what kind of network rows of weights are."""
     text = architecture.summary
     if isinstance(architecture, INRArchitecture):
         text += f", {architecture.activation}"
+        text += "" if architecture.encoding is None else f", behind {architecture.encoding}"
         text += f", w0 {architecture.w0:g}" if architecture.activation == "sine" else ""
         text += f", output offset {architecture.output_offset:g}"
     return text

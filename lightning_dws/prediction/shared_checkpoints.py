@@ -12,12 +12,12 @@ from lightning_dws.hub import (
     CARD_NAME,
     LIBRARY,
     MODEL,
-    TAGS,
     HubRepository,
     describe_architecture,
     make_card,
     only_pickles,
     pull_folder,
+    tags_of,
 )
 from lightning_dws.plain_checkpoints import (
     CONFIG_NAME,
@@ -28,7 +28,7 @@ from lightning_dws.plain_checkpoints import (
 )
 from lightning_dws.tasks import DEFAULT_TASK, WeightSpaceTask, named_task
 from lightning_dws.tasks.task_notes import name_of_task
-from lightning_dws.weight_space import read_architecture
+from lightning_dws.weight_space import Architecture, INRArchitecture, read_architecture
 
 _FILES = (CONFIG_NAME, WEIGHTS_NAME)
 
@@ -175,14 +175,16 @@ def _write_card(checkpoint: Mapping[str, Any], repo_id: str, license_id: str | N
     facts.append(f"- Parameters: {sum(t.numel() for t in checkpoint['state_dict'].values())}")
     if score:
         facts.append(f"- {score['name']}: {_format(score)}, at step {score['step']}")
-    if header:
-        facts += _describe_inrs(header)
+    architecture = read_architecture(header["architecture"]) if header else None
+    if architecture is not None:
+        facts += _describe_inrs(header, architecture)
     metadata: dict[str, Any] = {
         "library_name": LIBRARY,
-        "tags": list(TAGS),
-        "model-index": _index(name, task, score, header) if score else None,
+        "tags": tags_of(architecture),
+        "model-index": _index(name, task, score, header, architecture) if score else None,
     }
     classifies = task == "classification"
+    fits = isinstance(architecture, INRArchitecture)
     use = (
         f'network = TrainedClassifier.from_pretrained("{repo_id}")\n'
         'print(network.predict("FOLDER").class_names)  # of images, networks, or a store'
@@ -192,8 +194,8 @@ def _write_card(checkpoint: Mapping[str, Any], repo_id: str, license_id: str | N
     door = "TrainedClassifier" if classifies else "load_pretrained"
     text = [
         f"# {name}",
-        f"{kind}, trained on the weights of implicit neural representations (INRs): {task}. It "
-        "standardises them itself, and says how INRs are fitted to new data.",
+        f"{kind}, trained on the weights of {_what(architecture)}: {task}. It standardises them "
+        f"itself{', and says how INRs are fitted to new data' if fits else ''}.",
         "\n".join(facts),
         f"```python\nfrom lightning_dws.prediction import {door}\n\n{use}\n```",
         "Safetensors and `config.json`, checked by their SHA-256; nothing is unpickled. Made with "
@@ -202,11 +204,17 @@ def _write_card(checkpoint: Mapping[str, Any], repo_id: str, license_id: str | N
     return make_card(metadata, license_id, text)
 
 
-def _describe_inrs(header: Mapping[str, Any]) -> list[str]:
-    architecture = read_architecture(header["architecture"])
+def _what(architecture: Architecture | None) -> str:
+    if isinstance(architecture, INRArchitecture):
+        return "implicit neural representations (INRs)"
+    return "networks" if architecture is None else architecture.summary
+
+
+def _describe_inrs(header: Mapping[str, Any], architecture: Architecture) -> list[str]:
     recipe = ", ".join(f"{k} {v}" for k, v in header["recipe"].items() if v not in (None, 0))
+    described = describe_architecture(architecture)
     return [
-        f"- INRs: {header['signals']}, {describe_architecture(architecture)}",
+        f"- Trained on: {architecture.noun} of {header['signals']}, {described}",
         f"- Their fitting: {recipe}, seed {header['seed']}",
         f"- Classes: {', '.join(header['classes']) or 'none'}",
     ]
@@ -218,13 +226,18 @@ def _format(score: Mapping[str, Any]) -> str:
 
 
 def _index(
-    name: str, task: str, score: Mapping[str, Any], header: Mapping[str, Any]
+    name: str,
+    task: str,
+    score: Mapping[str, Any],
+    header: Mapping[str, Any],
+    architecture: Architecture | None,
 ) -> list[dict[str, Any]]:
     """Give the score as the hub reads it."""
-    signals = str(header.get("signals", "INRs"))
+    noun = "networks" if architecture is None else architecture.noun
+    signals = str(header.get("signals", "unknown signals"))
     result = {
         "task": {"type": "other", "name": task},
-        "dataset": {"type": "inrs", "name": f"INRs of {signals}", "split": "validation"},
+        "dataset": {"type": "inrs", "name": f"{noun} of {signals}", "split": "validation"},
         "metrics": [
             {
                 "type": str(score["name"]).rpartition("/")[2],

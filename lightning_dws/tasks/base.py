@@ -51,6 +51,8 @@ class WeightSpaceTask(MeasuredModule):
         targets: Columns of the store that it asks the datamodule to give as a batch's ``target``.
         pairs: Whether it asks for training batches of pairs, see ``PairedRows``.
         num_outputs: Columns of the network's output; None for one a class of the data.
+        needs_classes: Whether training INRs have to be of classes, and of all of them; those of
+            ``targets`` have not.
         can_mix: Whether a batch has labels or targets that MixUp could mix.
 
     Args:
@@ -67,6 +69,7 @@ class WeightSpaceTask(MeasuredModule):
 
     callback_classes: ClassVar[Mapping[str, type[pl.Callback]]] = {}
     short_name: ClassVar[str] = ""
+    needs_classes: ClassVar[bool] = True
     can_mix: ClassVar[bool] = True
     targets: tuple[str, ...] = ()
     pairs: PairKind | None = None

@@ -56,6 +56,7 @@ class EditingTask(WeightSpaceTask):
 
     short_name = "editing"
     score = "error"
+    needs_classes = False
     can_mix = False
     num_outputs = 1  # of the head that is left out
     callback_classes: ClassVar[Mapping[str, type[Callback]]] = {

@@ -77,13 +77,16 @@ class WeightBatch:
     ) -> Self:
         """Wrap rows; what is not given is label 0, objects numbered from 0, view 0."""
         size, device = len(parameters), parameters.device
-        zeros = torch.zeros(size, dtype=torch.int64, device=device)
+
+        def zeros() -> Tensor:  # of each field its own: safetensors takes no shared memory
+            return torch.zeros(size, dtype=torch.int64, device=device)
+
         return cls(
             architecture,
             parameters,
-            zeros if label is None else label,
+            zeros() if label is None else label,
             torch.arange(size, device=device) if object_id is None else object_id,
-            zeros if view is None else view,
+            zeros() if view is None else view,
         )
 
     @classmethod

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning_dws.errors import DataError
 from lightning_dws.fourier_encoding import FourierEncoding
@@ -33,6 +33,8 @@ class INRArchitecture(Architecture):
         ValueError: A width below 1, no hidden layer, an unknown activation, a ``w0`` that is not
             positive, an offset that is not finite, or features of no number of coordinates.
     """
+
+    noun: ClassVar[str] = "INRs"
 
     widths: tuple[int, ...] = (2, 32, 32, 1)
     activation: str = "sine"

@@ -116,6 +116,9 @@ class NetworkArchitecture(Architecture):
         }
         return cls(tensors, functions)
 
+    def __str__(self) -> str:
+        return self.summary  # every tensor would fill pages of an error
+
     @property
     def summary(self) -> str:
         shapes = [str(spec.shape) for spec in self.tensors[:_NUM_SHAPES]]

@@ -21,4 +21,6 @@ def read_architecture(plain: Mapping[str, Any]) -> Architecture:
     """
     if "kind" in plain:
         return NetworkArchitecture.from_dict(plain)
+    if "widths" not in plain:
+        raise ValueError(f"an architecture of INRs must have widths, got {dict(plain)}")
     return INRArchitecture(**plain)

@@ -9,7 +9,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 Axis = str | None
 
@@ -78,7 +78,10 @@ class Architecture:
 
     Attributes:
         tensors: In the order of a row, which is that of ``torch.nn.utils.parameters_to_vector``.
+        noun: What rows of them are called where the user reads it.
     """
+
+    noun: ClassVar[str] = "networks"
 
     if TYPE_CHECKING:
 

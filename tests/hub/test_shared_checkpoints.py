@@ -5,6 +5,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from cnns import cnn_batch
 from one_line import fails_in_one_line
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
@@ -17,6 +18,7 @@ from lightning_dws.cli import main
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.files import json_sha256
+from lightning_dws.inrs import INRStore
 from lightning_dws.models import FlatMLP
 from lightning_dws.plain_checkpoints import CONFIG_NAME, WEIGHTS_NAME, make_plain, read_plain
 from lightning_dws.prediction import TrainedClassifier, load_checkpoint, load_pretrained
@@ -30,17 +32,8 @@ def trained(store, tmp_path):
     """The checkpoint of a network that was trained for an epoch of three steps."""
     root = str(store.directory.parent)
     data = INRDataModule(tiny_spec(), root=root, batch_size=8)
-    task = ClassificationTask(FlatMLP(data.architecture, 3, hidden_dim=4, num_hidden=1), 3)
-    best = ModelCheckpoint(tmp_path / "run" / "checkpoints", "best", monitor="val/accuracy")
-    pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[best],
-    ).fit(task, datamodule=data)
-    return tmp_path / "run" / "checkpoints" / "best.ckpt"
+    network = FlatMLP(data.architecture, 3, hidden_dim=4, num_hidden=1)
+    return train(data, network, tmp_path / "run")
 
 
 def write_plain(path, folder):
@@ -50,6 +43,20 @@ def write_plain(path, folder):
     (folder / WEIGHTS_NAME).write_bytes(plain.weights)
     (folder / CONFIG_NAME).write_text(plain.config_text)
     return folder / WEIGHTS_NAME
+
+
+def train(data, network, folder):
+    """Train for an epoch; give the checkpoint."""
+    best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val/accuracy")
+    pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[best],
+    ).fit(ClassificationTask(network, 3), datamodule=data)
+    return folder / "checkpoints" / "best.ckpt"
 
 
 def rewrite_config(folder, **changes):
@@ -226,3 +233,31 @@ def test_a_training_cannot_go_on_from_a_shared_checkpoint(trained, tmp_path, sto
     other = ForeignMLP(store.architecture, 3)
     with pytest.raises(DataError, match="not of this network"):
         load_checkpoint(path, network=other)
+
+
+def test_networks_that_are_no_inrs_are_shared_as_what_they_are(hub, tmp_path):
+    cnns = cnn_batch("no_bias", size=30, dtype=torch.float32)
+    cnns = cnns.replace(label=torch.arange(30) % 3)
+    store = INRStore.write(tmp_path / "cnns", cnns, ("a", "b", "c"))
+    data = INRDataModule(store=str(tmp_path / "cnns"), batch_size=8)
+    network = FlatMLP(data.architecture, 3, hidden_dim=4, num_hidden=1)
+    trained = train(data, network, tmp_path / "run")
+    main(["push", str(trained), REPO])
+    main(["push", str(tmp_path / "cnns"), "me/cnns"])
+    pulled, again = TrainedClassifier.from_pretrained(REPO), INRStore.from_pretrained("me/cnns")
+    found, expected = pulled.predict(again.split("test")), load_checkpoint(trained)
+    assert torch.equal(found.probabilities, expected.predict(store.split("test")).probabilities)
+    cards = [
+        hub.repositories[kind, name].files["README.md"].decode()
+        for kind, name in (("models", REPO), ("datasets", "me/cnns"))
+    ]
+    for card in cards:
+        assert "implicit" not in card
+        assert "INRs" not in card
+    assert "trained on the weights of networks of 3 tensors (3, 2, 3, 3)" in cards[0]
+    assert "# Networks of " in cards[1]
+
+
+def test_what_is_not_there_is_not_pushed(tmp_path, capsys):
+    said = fails_in_one_line(["push", str(tmp_path / "nothing"), REPO], capsys)
+    assert "nothing: no such file or folder; expected a checkpoint, a run or a store" in said

@@ -10,7 +10,8 @@ from torch import nn
 from lightning_dws import INRArchitecture, NetworkArchitecture, TensorSpec, WeightBatch
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore
-from lightning_dws.weight_space import read_architecture
+from lightning_dws.mixup import align
+from lightning_dws.weight_space import cat, read_architecture
 
 ARCHITECTURES = {
     **{name: architecture_of(name) for name in CNNS},
@@ -190,6 +191,7 @@ def spec(shape=(4, 3), axes=("h", None), name="w"):
             lambda: read_architecture({"kind": "tree", "tensors": [], "functions": {}}),
             "architecture of kind 'tree', expected 'network'",
         ),
+        (lambda: read_architecture({"w0": 5.0}), r"must have widths, got \{'w0': 5.0\}"),
     ],
 )
 def test_architectures_name_what_is_wrong(make, message):
@@ -209,3 +211,11 @@ def test_other_tensors_are_refused():
         WeightBatch.from_tensors(batch.architecture, batch.tensors[:2])
     with pytest.raises(DataError, match="to_sequential: for INRs alone, got networks of 3 tensors"):
         batch.to_sequential(0)
+
+
+def test_errors_tell_of_networks_in_a_line():
+    first, second = cnn_batch("residual"), cnn_batch("no_bias")
+    for refuse in (lambda: cat([first, second]), lambda: align(first, second)):
+        with pytest.raises(ValueError, match=r"networks of 9 tensors \(4, 1, 3, 3\)") as error:
+            refuse()
+        assert len(str(error.value)) < 300

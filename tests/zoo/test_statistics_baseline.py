@@ -77,7 +77,7 @@ def test_the_command_prints_and_writes_the_scores(zoo, tmp_path, capsys):
 
 def test_a_measure_that_is_not_there_is_named(zoo):
     with pytest.raises(
-        DataError, match="knows no 'accuracy' of its INRs, only psnr, test_accuracy"
+        DataError, match="knows no 'accuracy' of its networks, only psnr, test_accuracy"
     ):
         score_baselines(INRStore(zoo.directory), "accuracy", [0])
     with pytest.raises(DataError, match="psnr of some train networks is not finite"):

@@ -104,7 +104,10 @@ def _read_plain(directory: Path) -> dict[str, Any]:
     if not path.exists():
         shards = len(list(directory.glob("*.safetensors")))
         state = f"an unfinished store with {shards} shards" if shards else "no INR store"
-        raise DataError(f"{directory}: {state} (there is no {INDEX_NAME})")
+        raise DataError(
+            f"{directory}: {state} (there is no {INDEX_NAME}); 'zoo fit' makes a store of CNNs, "
+            "'inrs fit' one of INRs, 'inrs import' and 'zoo import' read published ones"
+        )
     check_regular(path)
     try:
         index = json.loads(path.read_bytes())

@@ -11,13 +11,13 @@ from lightning_dws.files import file_sha256
 from lightning_dws.hub import (
     CARD_NAME,
     DATASET,
-    TAGS,
     HubRepository,
     describe_architecture,
     make_card,
     make_table,
     only_pickles,
     pull_folder,
+    tags_of,
 )
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.index import StoreIndex, read_index
@@ -140,10 +140,11 @@ def _write_card(directory: Path, index: StoreIndex, repo_id: str, license_id: st
     header, architecture = index.header, index.header.architecture
     num_inrs = sum(len(shard.range) for shard in index.shards)
     sizes = [name for most, name in _SIZES if num_inrs < most]
-    title = f"INRs of {header.signals}" if header.grid_shape else f"Networks of {header.signals}"
+    noun = architecture.noun
+    title = f"{noun[0].upper()}{noun[1:]} of {header.signals}"
     metadata: dict[str, Any] = {
         "pretty_name": title,
-        "tags": list(TAGS),
+        "tags": tags_of(architecture),
         "size_categories": [sizes[0] if sizes else "n>1M"],
         "viewer": False,  # of tables; weights are none
     }

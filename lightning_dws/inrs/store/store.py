@@ -18,6 +18,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store.addresses import local_folder
+from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.store.header import COLUMNS
 from lightning_dws.inrs.store.index import read_index
 from lightning_dws.inrs.store.shards import (
@@ -70,6 +71,7 @@ class INRStore:
         grid_shape: Sequence[int] | None = None,
         val_share: float = 0.1,
         test_share: float = 0.1,
+        convention: ImageConvention = DEFAULT,
     ) -> Self:
         """Write INRs, or other networks of one architecture, from memory as a store, and open it.
 
@@ -88,13 +90,14 @@ class INRStore:
                 one that is usual for such INRs; other networks have none.
             val_share: Share of the objects for validation, where one batch is given; 0 for none.
             test_share: Likewise for test.
+            convention: What the inputs and outputs of INRs of images mean.
 
         Raises:
             DataError: The INRs do not fit together or cannot be stored, or the folder holds others.
             ValueError: The shares leave nothing for training.
         """
         shares = (val_share, test_share)
-        write_inrs(directory, batch, classes, psnr, recipe, seed, grid_shape, shares)
+        write_inrs(directory, batch, classes, psnr, recipe, seed, grid_shape, shares, convention)
         return cls(directory)
 
     @classmethod
@@ -233,8 +236,9 @@ class INRStore:
         known = ("psnr", *self.header.measures)
         for name in names:
             if name not in known:
+                rows = self.architecture.noun
                 raise DataError(
-                    f"{self.directory}: knows no {name!r} of its INRs, only {', '.join(known)}"
+                    f"{self.directory}: knows no {name!r} of its {rows}, only {', '.join(known)}"
                 )
         parts = []
         for shard, count in self._select(split, num_objects, views):

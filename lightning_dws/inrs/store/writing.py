@@ -12,6 +12,7 @@ from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.signals.file_listing import name_dataset
 from lightning_dws.inrs.signals.splits import cut_stratified
+from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
 from lightning_dws.inrs.store.grids import choose_grid
 from lightning_dws.inrs.store.header import StoreHeader
 from lightning_dws.inrs.store.index import read_index, write_index
@@ -33,6 +34,7 @@ def write_inrs(
     seed: int,
     grid_shape: Sequence[int] | None,
     shares: tuple[float, float],
+    convention: ImageConvention = DEFAULT,
 ) -> None:
     """Write INRs as a store; see ``INRStore.write``."""
     parts = _with_psnr(batch, psnr) if isinstance(batch, Mapping) else _cut(batch, psnr, shares)
@@ -59,6 +61,7 @@ def write_inrs(
         grid_shape=tuple(grid_shape) if grid_shape else choose_grid(architecture),
         recipe=NOT_SAID if recipe is None else recipe.settings,
         seed=seed,
+        convention=convention,
     )
     header.check()
     _check_labels(views, header)

@@ -7,8 +7,9 @@ from tiny import ARCHITECTURE, random_batch
 from lightning_dws import INRArchitecture
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
-from lightning_dws.inrs import INRStore
+from lightning_dws.inrs import INRStore, Recipe
 from lightning_dws.inrs.store import writing
+from lightning_dws.inrs.store.verification import verify_store
 
 CLASSES = ("a", "b", "c")
 
@@ -116,3 +117,9 @@ def test_a_store_is_all_that_a_data_module_needs(tmp_path, monkeypatch):
         data.setup("fit")
         assert (data.num_classes, data.architecture) == (3, ARCHITECTURE)
         assert sum(map(len, data.train_parameters())) == 16
+
+
+@pytest.mark.parametrize("recipe", [None, Recipe(5, 1e-3)])
+def test_inrs_of_no_known_psnr_are_sound(tmp_path, recipe):
+    INRStore.write(tmp_path / "s", some_inrs(), CLASSES, recipe=recipe)
+    assert verify_store(tmp_path / "s").problems == []
