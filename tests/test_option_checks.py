@@ -6,7 +6,7 @@ from test_cli import NETWORK, RUN, TINY, run_folder
 from torch import Tensor, nn
 
 from lightning_dws import WeightBatch
-from lightning_dws.cli import main
+from lightning_dws.cli import COMMANDS, main
 from lightning_dws.option_checks import seed_of
 from lightning_dws.parse_errors import shorten
 
@@ -131,7 +131,7 @@ def test_a_wrong_command_is_answered_with_all_there_are(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["foo"])
     assert stop.value.code == 2
-    assert "fit, validate, test, predict, inrs, table" in capsys.readouterr().err
+    assert f"there are {', '.join(COMMANDS)}" in capsys.readouterr().err
 
 
 def test_the_seed_that_was_left_to_us_is_saved(tmp_path):
