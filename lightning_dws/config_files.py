@@ -222,7 +222,8 @@ def merge_settings(earlier: Settings, later: Settings) -> Settings:
 
     Lists replace earlier ones; ``callbacks+`` appends to ``callbacks``. A class that is named by
     its path alone stays the class whose ``init_args`` come later. References stay as they are
-    written. OmegaConf's own merge gives the same, a few hundred times as slowly: a table has hundreds.
+    written. OmegaConf's own merge gives the same, a few hundred times as slowly, and a table has
+    hundreds.
 
     Example:
         >>> merge_settings({"a": {"b": 1, "c": [2]}}, {"a": {"b": 3, "c+": [4]}})
