@@ -19,8 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/python main.py fit --config $(CONFIG) $(OPTIONS)
 
+# Three at a time on two cores, for many tests wait for processes that they start. Sources are
+# compiled once, and not by each of those processes, even where the environment asks for that.
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(OPTIONS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(OPTIONS)
 
 lint: install
 	$(BIN)/ruff format --check .

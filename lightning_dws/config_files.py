@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ def parse_settings(text: str, where: str) -> Settings:
     Raises:
         DataError: See ``load_yaml``.
     """
+    return deepcopy(_parse_settings(text, where))
+
+
+@lru_cache(maxsize=32)  # one command reads each of its files several times
+def _parse_settings(text: str, where: str) -> Settings:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(root, MappingNode):

@@ -71,6 +71,7 @@ class WeightSpaceCLI(LightningCLI):
     _checkpoint_path: str | None = None  # of what is continued or measured
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._words = set(map(str, kwargs.get("args") or ()))
         try:
             super().__init__(*args, **kwargs)
         finally:
@@ -146,6 +147,8 @@ class WeightSpaceCLI(LightningCLI):
         kwargs["usage"] = f"{program()} {subcommand} --config FILE [--OPTION VALUE ...]"
         if subcommand == "predict":
             kwargs["usage"] += f"\n       {program()} predict --ckpt_path PATH --data FOLDER"
+        if self._words and subcommand not in self._words:
+            return self.init_parser(**kwargs)  # the others' hundreds of options are not looked at
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults({"weights_only": True})  # a checkpoint is data, never code
         if subcommand == "fit":
@@ -244,10 +247,8 @@ class WeightSpaceCLI(LightningCLI):
             },
         }
 
-        if self.subcommand == "fit":
-            self.model.run_settings = self._settings()
-        else:
-            self.model.run_settings = self._note.get("settings")
+        fits = self.subcommand == "fit"
+        self.model.run_settings = self._settings() if fits else self._note.get("settings")
         if self._checkpoint is not None:
             network = self.model.network_config
             check_same_network(
@@ -256,10 +257,10 @@ class WeightSpaceCLI(LightningCLI):
                 network,
                 but=("num_classes",) if self._other_task else (),
             )
-            path, fits = self._given_checkpoint, self.subcommand == "fit"
             if not fits or self._checkpoint_path is None:  # a run that goes on tells all
+                path = self._given_checkpoint
                 task_notes.compare_forms(path, self._note, self.datamodule, must_agree=not fits)
-            if self.subcommand == "fit":
+            if fits:
                 self._start_from_checkpoint(self._checkpoint)
 
     def _settings(self) -> dict[str, Any]:

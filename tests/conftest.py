@@ -2,6 +2,8 @@ import multiprocessing
 import os
 from importlib.util import find_spec
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, a core each
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ collect_ignore = [] if find_spec("triton") else ["mixup/test_matching_triton.py"
 # torch.compile's own processes, which import torch anew, cost more than they save here.
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 # Whatever first asks for a process, all are forked from one that has imported what they need.
-multiprocessing.set_forkserver_preload(["lightning_dws.table.worker", "numba", "tiny"])
+multiprocessing.set_forkserver_preload(["lightning_dws.table.worker", "numba"])
 
 
 @pytest.fixture(autouse=True, scope="session")

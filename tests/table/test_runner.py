@@ -140,7 +140,7 @@ def test_a_killed_table_continues(tmp_path, capfd):
         each.content["augmentations"]["noise"] = NOISE
         each.content |= {"seeds": [0], "views": [2]}
         each.content["models"] = {"DWS": each.content["models"]["DWS"]}
-        each.content["common"]["trainer"] |= {"max_steps": 80, "val_check_interval": 4}
+        each.content["common"]["trainer"] |= {"max_steps": 40, "val_check_interval": 4}
     straight.run()
     running = Running(table)
     runs = table.results / "tiny" / "runs"
