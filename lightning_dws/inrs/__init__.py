@@ -1,5 +1,6 @@
 """From signals to weights: INR datasets, fitted, stored and evaluated."""
 
+from lightning_dws.inrs.arrays import ArrayFolder
 from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs
 from lightning_dws.inrs.formats import export_inrs, import_inrs
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
@@ -18,6 +19,7 @@ __all__ = [
     "CIFAR10",
     "MNIST",
     "RECIPES",
+    "ArrayFolder",
     "AudioFolder",
     "Digits",
     "FashionMNIST",
