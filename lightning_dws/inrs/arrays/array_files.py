@@ -1,4 +1,4 @@
-"""Single files of arrays: ``.npy``, of which nothing is unpickled, and TIFF of any number of pages."""
+"""Single files of arrays: ``.npy``, of which nothing is unpickled, and TIFF of one page or more."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ def _read_pages(
         if num_axes < 3 and count > 1:
             raise DataError(f"{path}: {count} pages, expected one for {num_axes} axes")
         channels = len(pages.getbands())
-        shape = (pages.height, pages.width)
+        shape: tuple[int, ...] = (pages.height, pages.width)
         if num_axes == 3:
             shape = (count, *shape)
         elif num_axes == 1:

@@ -119,6 +119,7 @@ def opened_image(path: Path) -> Iterator["PillowImage"]:
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of tags: what matters fails as well
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # By its name Pillow 13 would map an uncompressed TIFF and turn it upright twice.
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:

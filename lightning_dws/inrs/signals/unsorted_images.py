@@ -65,7 +65,10 @@ class UnsortedImages(UnsortedSignals):
     def describe_changes(self) -> list[str]:
         """Tell which images had other proportions or other channels, a line each."""
         height, width = self.grid_shape
-        stretched, greyed, on_white, opaque = [], [], [], []
+        stretched: list[str] = []
+        greyed: list[str] = []
+        on_white: list[str] = []
+        opaque: list[str] = []
         for path in self.files.by_id.values():
             with suppress(DataError):  # it is skipped, and told as such
                 found = read_properties(path)
