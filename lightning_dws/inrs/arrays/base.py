@@ -69,7 +69,9 @@ class ArraySignals(SignalDataset):
         """
         values = read_array(path, len(self.grid_shape))
         if values.shape[-1] != self.channels:
-            raise DataError(f"{path}: {values.shape[-1]} channels, expected {self.channels}")
+            raise DataError(
+                f"{path}: number of channels {values.shape[-1]}, expected {self.channels}"
+            )
         low, high = self.value_range
         scaled = (resample(values, self.grid_shape) - low) / (high - low)
         return torch.from_numpy(scaled.clip(0, 1).astype(np.float32))
