@@ -45,7 +45,7 @@ def show_parser() -> ArgumentParser:
     parser.add_argument("--split", type=str, default="train", help="the picture's split")
     add_signals(parser)
     parser.add_argument(
-        "--mesh", type=str | None, default=None, help="also write a 3-D INR as FILE.obj, .ply, .stl"
+        "--mesh", type=str | None, default=None, help="also write a shape as FILE.obj, .ply, .stl"
     )
     parser.add_argument(
         "--object", type=int | None, default=None, help="its object_id (default: the split's first)"

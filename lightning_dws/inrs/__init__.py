@@ -1,6 +1,5 @@
 """From signals to weights: INR datasets, fitted, stored and evaluated."""
 
-from lightning_dws.inrs.arrays import ArrayFolder
 from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs
 from lightning_dws.inrs.formats import export_inrs, import_inrs
 from lightning_dws.inrs.preparation import INRDatasetSpec, Wanted, prepare_store
@@ -9,6 +8,7 @@ from lightning_dws.inrs.shapes.mesh_folder import MeshFolder
 from lightning_dws.inrs.shapes.modelnet import ModelNet10, ModelNet40
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.signals import CIFAR10, MNIST, Digits, FashionMNIST, SignalDataset
+from lightning_dws.inrs.signals.arrays import ArrayFolder
 from lightning_dws.inrs.signals.base import ImageSignals
 from lightning_dws.inrs.signals.image_folder import ImageFolder
 from lightning_dws.inrs.siren import evaluate_inrs

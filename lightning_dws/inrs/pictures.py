@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from lightning_dws.figures import draw_image, new_figure, share_heights
-from lightning_dws.inrs.arrays.volume_slices import (
+from lightning_dws.inrs.shapes import ShapeSignals
+from lightning_dws.inrs.shapes.rendering import render_mesh, render_shapes
+from lightning_dws.inrs.signals import SignalDataset
+from lightning_dws.inrs.signals.arrays.volume_slices import (
     TITLE,
     as_volumes,
     draw_slices,
     drawable_size,
 )
-from lightning_dws.inrs.shapes import ShapeSignals
-from lightning_dws.inrs.shapes.rendering import render_mesh, render_shapes
-from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.signals.base import grid_coordinates, line_coordinates
 from lightning_dws.inrs.siren import evaluate_inr, evaluate_inrs
 from lightning_dws.inrs.sounds import SoundSignals

@@ -16,7 +16,6 @@ from torch import Tensor
 from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
-from lightning_dws.inrs.arrays.array_files import is_array_name
 from lightning_dws.inrs.preparation.fitting_record import (
     ARRAYS,
     IMAGES,
@@ -28,6 +27,7 @@ from lightning_dws.inrs.preparation.skipped import read_report
 from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
 from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.signals.arrays.array_files import is_array_name
 from lightning_dws.inrs.signals.file_listing import normalised
 from lightning_dws.inrs.signals.image_files import is_image_name
 from lightning_dws.inrs.signals.unsorted_files import UnsortedSignals, find_files

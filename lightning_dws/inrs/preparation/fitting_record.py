@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.arrays.unsorted_arrays import UnsortedArrays
 from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.preparation.spec import INRDatasetSpec
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
 from lightning_dws.inrs.signals import SignalDataset
+from lightning_dws.inrs.signals.arrays.unsorted_arrays import UnsortedArrays
 from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
 from lightning_dws.inrs.sounds.unsorted_sounds import UnsortedSounds
 from lightning_dws.inrs.store import INRStore, StoreHeader

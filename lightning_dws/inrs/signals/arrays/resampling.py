@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_dws.inrs.arrays.array_files import Array
+from lightning_dws.inrs.signals.arrays.array_files import Array
 
 
 def resample(values: Array, size: Sequence[int]) -> Array:

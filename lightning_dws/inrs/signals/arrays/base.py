@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.arrays.array_files import read_array
-from lightning_dws.inrs.arrays.resampling import resample
+from lightning_dws.inrs.signals.arrays.array_files import read_array
+from lightning_dws.inrs.signals.arrays.resampling import resample
 from lightning_dws.inrs.signals.base import SignalDataset, grid_coordinates
 
 ValueRange = tuple[float, float]

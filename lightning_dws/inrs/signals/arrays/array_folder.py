@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.arrays.array_files import (
+from lightning_dws.inrs.signals.arrays.array_files import (
     ArrayProperties,
     is_array_name,
     read_array,
     read_array_properties,
 )
-from lightning_dws.inrs.arrays.base import ArraySignals, ValueRange
+from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange
 from lightning_dws.inrs.signals.class_folders import FileKind
 from lightning_dws.inrs.signals.files_by_class import FilesByClass
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.arrays.array_files import read_array
-from lightning_dws.inrs.arrays.base import ArraySignals, ValueRange
+from lightning_dws.inrs.signals.arrays.array_files import read_array
+from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange
 from lightning_dws.inrs.signals.file_listing import name_dataset
 from lightning_dws.inrs.signals.unsorted_files import UnsortedFiles, UnsortedSignals
 
