@@ -71,6 +71,18 @@ def test_arrays_are_brought_to_one_range_and_size(tmp_path):
     assert ArrayFolder(str(root), value_range=(-7, 12)).name == signals.name
 
 
+def test_arrays_that_are_stretched_are_told(tmp_path, capsys):
+    """A field of channels that was taken for a volume is seen by it."""
+    root = write_folder(tmp_path / "fields", SHAPES[2])
+    some = {"train": 2}
+    ArrayFolder(str(root), 3, size=(8, 8, 8)).prepare(some, show_progress=True)
+    said = capsys.readouterr().err
+    assert "20 of 20 arrays are stretched to 8x8x8, such as one of 4x5x2" in said
+    ArrayFolder(str(root), 3, size=(8, 8, 8)).prepare(some, show_progress=False)
+    ArrayFolder(str(root), 2).prepare(some, show_progress=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_files_that_cannot_be_used_are_left_out_and_named(tmp_path):
     root = write_folder(tmp_path / "volumes")
     np.save(root / "low" / "3.npy", np.full((3, 4, 5), np.nan))

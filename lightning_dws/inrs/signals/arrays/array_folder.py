@@ -1,7 +1,9 @@
 """Any folder of arrays by class as signals."""
 
 import math
+import sys
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from lightning_dws.inrs.signals.arrays.array_files import (
     read_array,
     read_array_properties,
 )
-from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange
+from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange, times
 from lightning_dws.inrs.signals.class_folders import FileKind
 from lightning_dws.inrs.signals.files_by_class import FilesByClass
 
@@ -115,6 +117,17 @@ class ArrayFolder(FilesByClass, ArraySignals):
         if not 0 < high - low < math.inf:
             raise DataError(f"{self.root}: values from {low:g} to {high:g}; give a value_range")
         return low, high
+
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        """Tell which arrays are stretched: one that was meant with other axes is seen by it."""
+        super().prepare(num_objects, show_progress)
+        sizes = [properties.size for properties in self._properties.values()]
+        others = [size for size in sizes if size != self.grid_shape]
+        if others and show_progress:
+            sys.stderr.write(
+                f"{self.name}: {len(others)} of {len(sizes)} arrays are stretched to "
+                f"{times(self.grid_shape)}, such as one of {times(others[0])}\n"
+            )
 
     def _read_file(self, path: Path) -> Tensor:
         return self._read_signal(path)

@@ -1,6 +1,7 @@
 """Arrays as signals: values on a grid of one, two or three axes, of any number of channels."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,8 @@ class ArraySignals(SignalDataset):
         low, high = self.value_range
         scaled = (resample(values, self.grid_shape) - low) / (high - low)
         return torch.from_numpy(scaled.clip(0, 1).astype(np.float32))
+
+
+def times(size: Sequence[int]) -> str:
+    """Write a size for people: 32x32x32."""
+    return "x".join(map(str, size))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.arrays.array_files import read_array
-from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange
+from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange, times
 from lightning_dws.inrs.signals.file_listing import name_dataset
 from lightning_dws.inrs.signals.unsorted_files import UnsortedFiles, UnsortedSignals
 
@@ -51,14 +51,14 @@ class UnsortedArrays(UnsortedSignals, ArraySignals):
             with suppress(DataError):  # it is skipped, and told as such
                 values = read_array(path, len(self.grid_shape))
                 if values.shape[:-1] != self.grid_shape:
-                    stretched.append(f"{path.name} of {_times(values.shape[:-1])}")
+                    stretched.append(f"{path.name} of {times(values.shape[:-1])}")
                 if values.min() < low or values.max() > high:
                     reach = f"{values.min():g} to {values.max():g}"
                     clipped.append(f"{path.name}, which has {reach}")
         changes = []
         if stretched:
             changes.append(
-                f"{len(stretched)} arrays are stretched to {_times(self.grid_shape)}, such as "
+                f"{len(stretched)} arrays are stretched to {times(self.grid_shape)}, such as "
                 f"{stretched[0]}"
             )
         if clipped:
@@ -69,7 +69,3 @@ class UnsortedArrays(UnsortedSignals, ArraySignals):
 
     def _read(self, object_id: int) -> Tensor:
         return self._read_signal(self.files.by_id[object_id])
-
-
-def _times(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
