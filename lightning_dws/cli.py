@@ -16,7 +16,7 @@ usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
   validate    measure a checkpoint on the validation split
   test        measure a checkpoint on the test split
   predict     write a checkpoint's predictions for the test split to a file, or with
-              --data for any folder of images, meshes or networks, or for a store
+              --data for any folder of images, arrays, meshes, sounds or networks, or a store
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two

@@ -3,6 +3,7 @@
 Matplotlib is imported when something is drawn, never before.
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,11 +40,22 @@ def new_figure(rows: int, columns: int, cell: float = 1.0) -> tuple["Figure", An
 
 
 def visible_channels(images: Tensor) -> Tensor:
-    """Give what can be shown of images (..., channels): three are RGB, of others the first, grey.
+    """Give images (..., height, width, channels) as grey or RGB ones: three channels are RGB.
 
-    Which colours two or four outputs stand for nobody knows: the first is at least what it is.
+    Which colours others stand for nobody knows: each is a grey image, in rows, white between them.
     """
-    return images if images.shape[-1] == 3 else images[..., :1]
+    height, width, channels = images.shape[-3:]
+    if channels in (1, 3):
+        return images
+    columns = math.ceil(math.sqrt(channels))
+    rows, gap = -(-channels // columns), max(1, max(height, width) // 16)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 1)
+    grid = images.new_ones(*images.shape[:-3], *shape)
+    for number in range(channels):
+        row, column = divmod(number, columns)
+        top, left = row * (height + gap), column * (width + gap)
+        grid[..., top : top + height, left : left + width, 0] = images[..., number]
+    return grid
 
 
 def draw_image(axis: "Axes", image: Tensor) -> None:

@@ -20,6 +20,12 @@ _NO_CLASS = re.compile(r"([\w.]+): found ([\w.]+), expected import path of a cla
 _NOT_IN_MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '(\w+)'")
 _NO_FILE = re.compile(r"no file (\S+), here or among the shipped configs")
+# which command a config is for, by settings that no other one takes
+_COMMAND_OF = {
+    **dict.fromkeys(("training", "channels", "kernel_size", "stride", "num_networks"), "zoo fit"),
+    **dict.fromkeys(("architecture", "recipe", "recipe_changes"), "inrs fit"),
+    **dict.fromkeys(("data", "model", "trainer", "task", "name"), "fit"),
+}
 _NO_SETTING = re.compile(r"class_path '([\w.]+)'.*Option '(\w+)' is not accepted")
 
 
@@ -62,7 +68,9 @@ def _of_options(parser: jsonargparse.ArgumentParser, word: str) -> str:
 
 
 def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
-    return closest(key, [a.dest for own in _with_subparsers(parser) for a in own._actions])
+    known = [a.dest for own in _with_subparsers(parser) for a in own._actions]
+    command = _COMMAND_OF.get(key.partition(".")[0])
+    return closest(key, known) or (f"; it is one of '{command}'" if command else "")
 
 
 def _of_classes(parser: jsonargparse.ArgumentParser, key: str, word: str) -> str:

@@ -91,6 +91,22 @@ def test_a_misspelt_setting_of_a_file_too(tmp_path, capsys):
     assert "did you mean 'trainer.max_epochs'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "config", "meant"),
+    [
+        ("inrs fit", "zoo/digits.yaml", "zoo fit"),
+        ("zoo fit", "inrs/digits.yaml", "inrs fit"),
+        ("inrs fit", "data/digits.yaml", "fit"),
+        ("fit", "inrs/digits.yaml", "inrs fit"),
+    ],
+)
+def test_a_config_of_another_command_is_answered_with_its_name(command, config, meant, capsys):
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--config", config])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"; it is one of {meant!r}")
+
+
 def test_nothing_is_suggested_for_what_resembles_nothing():
     assert closest("zebra", ["fit", "test"]) == ""
 

@@ -47,7 +47,11 @@ class EditPictures(EvaluationPictures):
     def _draw(self, trainer: pl.Trainer, split: str) -> None:
         if not trainer.is_global_zero or self._shown is None:
             return
-        shown = {name: images.float().clamp(0, 1).cpu() for name, images in self._shown.items()}
+        convention = trainer.datamodule.store.header.convention  # type: ignore[attr-defined]
+        shown = {
+            name: convention.to_visible(images.float().clamp(0, 1).cpu())
+            for name, images in self._shown.items()
+        }
         blocks, names = [], []  # of a row of each kind
         for start in range(0, len(shown["target"]), COLUMNS):
             for name, images in shown.items():

@@ -8,7 +8,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
-from lightning_dws.figures import visible_channels
 from lightning_dws.inrs.pictures import fine_grid, render_images
 from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.weight_space import WeightBatch
@@ -77,5 +76,6 @@ class EmbeddingProjector(pl.Callback):
         """Render (B, channels, height, width) images of 2-D INRs; TensorBoard wants squares."""
         if len(grid_shape) != 2 or grid_shape[0] != grid_shape[1]:
             return None
-        images = [render_images(part, fine_grid(grid_shape), convention) for part in self._inrs]
-        return visible_channels(torch.cat(images)).permute(0, 3, 1, 2)
+        parts = [render_images(part, fine_grid(grid_shape), convention) for part in self._inrs]
+        images = torch.cat(parts).permute(0, 3, 1, 2)
+        return images if images.shape[1] == 3 else images[:, :1]

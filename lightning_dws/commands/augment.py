@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 from lightning_dws import augmentations
 from lightning_dws.augmentations import Augmentation
 from lightning_dws.config_files import Settings, read_settings
-from lightning_dws.data.datamodule import check_augmentations
+from lightning_dws.data.store_checks import check_augmentations
 from lightning_dws.errors import DataError
 from lightning_dws.figures import write_figure
 from lightning_dws.inrs.store import INRStore
@@ -95,7 +95,7 @@ def _column(path: str, store: INRStore, seed: int) -> Callable[[WeightBatch], We
         )
     except (ArgumentError, TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error
-    check_augmentations(options.augmentations, store.architecture)
+    check_augmentations(options.augmentations, store.header)
     mixups = [callback for callback in options.callbacks if isinstance(callback, MixUp)]
     return partial(_apply, [*options.augmentations, *mixups], store.header.num_labels, seed)
 

@@ -38,8 +38,8 @@ def predict_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"{program()} predict",
         description="Classify anything with a trained network: its checkpoint says how INRs are "
-        "fitted to images or meshes as to those that it was trained on. INRs that were fitted "
-        "once are kept and found again.",
+        "fitted to images, arrays, meshes or sounds as to those that it was trained on. INRs that "
+        "were fitted once are kept and found again.",
     )
     parser.add_argument(
         "--ckpt_path",
@@ -52,8 +52,8 @@ def predict_parser() -> ArgumentParser:
         "--data",
         type=str,
         required=True,
-        help="a folder or a file of images, meshes or state dicts; a store of INRs; or 'train', "
-        "'val' or 'test' of the store that the network was trained on",
+        help="a folder or a file of images, arrays, meshes, sounds or state dicts; a store of "
+        "INRs; or 'train', 'val' or 'test' of the store that the network was trained on",
     )
     parser.add_argument(
         "--output",

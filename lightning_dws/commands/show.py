@@ -45,7 +45,7 @@ def show_parser() -> ArgumentParser:
     parser.add_argument("--split", type=str, default="train", help="the picture's split")
     add_signals(parser)
     parser.add_argument(
-        "--mesh", type=str | None, default=None, help="also write a 3-D INR as FILE.obj, .ply, .stl"
+        "--mesh", type=str | None, default=None, help="also write a shape as FILE.obj, .ply, .stl"
     )
     parser.add_argument(
         "--object", type=int | None, default=None, help="its object_id (default: the split's first)"
@@ -80,10 +80,11 @@ def run_show(options: Namespace) -> None:
         sys.stdout.write("no picture: only INRs are drawn\n")
         return
     inputs = require_inrs(store.architecture, f"{store.directory}: pictures").in_features
+    of_shapes = inputs == 3 and not store.header.convention.is_volume
     folder = Path() if is_address(options.directory) else store.directory
     picture = Path(options.output) if options.output else folder / "inrs.png"
     originals = find_originals(store.directory, store.header, options.signals)
-    if inputs == 3:
+    if of_shapes:
         shapes = originals if isinstance(originals, ShapeSignals) else None
         figure = draw_shapes(store, shapes, options.split, options.count)
     else:
@@ -93,8 +94,9 @@ def run_show(options: Namespace) -> None:
         sounds = originals if isinstance(originals, SoundSignals) else None
         _write_sounds(store, sounds, options)
     if options.mesh is not None:
-        if inputs != 3:
-            raise DataError(f"{store.directory}: mesh is for 3-D INRs, these have {inputs} inputs")
+        if not of_shapes:
+            found = "volumes" if inputs == 3 else f"signals with {inputs} inputs"
+            raise DataError(f"{store.directory}: mesh is for INRs of shapes, these are of {found}")
         _export_mesh(store, options.split, options.object, Path(options.mesh))
 
 

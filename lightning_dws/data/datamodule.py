@@ -30,6 +30,7 @@ from lightning_dws.data.placement import (
 )
 from lightning_dws.data.sampler import EpochSampler, SequentialSampler
 from lightning_dws.data.store_checks import (
+    check_augmentations,
     check_classes,
     check_share,
     check_split,
@@ -48,15 +49,6 @@ from lightning_dws.weight_space import Architecture, WeightBatch
 # Besides "fit", which needs all: after it the best checkpoint is tested.
 _SPLITS_OF_STAGE = {"validate": ("val",), "test": ("test",), "predict": ("test",)}
 _MEMORY_SHARE = 0.6  # of the free memory that the training table may take
-
-
-def check_augmentations(augmentations: Sequence[Augmentation], architecture: Architecture) -> None:
-    """Raise ``DataError`` where an augmentation is wrong for the INRs."""
-    for augmentation in augmentations:
-        try:
-            augmentation.check_architecture(architecture)
-        except ValueError as error:
-            raise DataError(f"augmentations: {error}") from error
 
 
 class INRDataModule(pl.LightningDataModule):
@@ -219,7 +211,7 @@ class INRDataModule(pl.LightningDataModule):
         if needs_reference(self.canonical) and reference_of(self.canonical) is None:
             set_reference(self.canonical, first_training_inr(self.store, self.directory))
         if stage == "fit":
-            check_augmentations(self.augmentations, self.architecture)
+            check_augmentations(self.augmentations, self.store.header)
         for split in ("train", "val") if stage == "fit" else self._splits_of(stage):
             if split not in self._tables:
                 self._tables[split] = self._load(split)

@@ -1,13 +1,39 @@
 """Whether a store holds what a run asks of it, in one error where it does not."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lightning_dws.augmentations import Augmentation, Scaling
 from lightning_dws.data.placement import Table
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store import INRStore, StoreHeader
+
+
+def check_augmentations(augmentations: Sequence[Augmentation], header: StoreHeader) -> None:
+    """Refuse an augmentation that is wrong for INRs.
+
+    Raises:
+        DataError: It says which, and why.
+    """
+    for augmentation in augmentations:
+        try:
+            augmentation.check_architecture(header.architecture)
+        except ValueError as error:
+            raise DataError(f"augmentations: {error}") from error
+        if header.convention.is_volume and _rescales_distances(augmentation):
+            raise DataError(
+                "augmentations: Scaling with rescale_output is for signed distances, and these "
+                "INRs are of volumes"
+            )
+
+
+def _rescales_distances(augmentation: Augmentation) -> bool:
+    parts = getattr(augmentation, "augmentations", ())  # of a combination
+    own = isinstance(augmentation, Scaling) and augmentation.rescale_output
+    return own or any(map(_rescales_distances, parts))
 
 
 def check_split(store: INRStore, directory: Path, split: str, views: int) -> None:

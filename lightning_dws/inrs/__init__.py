@@ -8,6 +8,7 @@ from lightning_dws.inrs.shapes.mesh_folder import MeshFolder
 from lightning_dws.inrs.shapes.modelnet import ModelNet10, ModelNet40
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.signals import CIFAR10, MNIST, Digits, FashionMNIST, SignalDataset
+from lightning_dws.inrs.signals.arrays import ArrayFolder
 from lightning_dws.inrs.signals.base import ImageSignals
 from lightning_dws.inrs.signals.image_folder import ImageFolder
 from lightning_dws.inrs.siren import evaluate_inrs
@@ -18,6 +19,7 @@ __all__ = [
     "CIFAR10",
     "MNIST",
     "RECIPES",
+    "ArrayFolder",
     "AudioFolder",
     "Digits",
     "FashionMNIST",

@@ -13,15 +13,21 @@ from lightning_dws.figures import draw_image, new_figure, share_heights
 from lightning_dws.inrs.shapes import ShapeSignals
 from lightning_dws.inrs.shapes.rendering import render_mesh, render_shapes
 from lightning_dws.inrs.signals import SignalDataset
-from lightning_dws.inrs.signals.base import line_coordinates
-from lightning_dws.inrs.siren import evaluate_inrs
+from lightning_dws.inrs.signals.arrays.volume_slices import (
+    TITLE,
+    as_volumes,
+    draw_slices,
+    drawable_size,
+)
+from lightning_dws.inrs.signals.base import grid_coordinates, line_coordinates
+from lightning_dws.inrs.siren import evaluate_inr, evaluate_inrs
 from lightning_dws.inrs.sounds import SoundSignals
 from lightning_dws.inrs.sounds.base import SNR, encodes_sound
 from lightning_dws.inrs.sounds.spectrogram import spectrogram
 from lightning_dws.inrs.sounds.wav_files import write_wav
-from lightning_dws.inrs.store import INRStore
+from lightning_dws.inrs.store import INRStore, StoreHeader
 from lightning_dws.inrs.store.convention import DEFAULT, ImageConvention
-from lightning_dws.weight_space import WeightBatch
+from lightning_dws.weight_space import WeightBatch, require_inrs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,9 +42,11 @@ def render_images(
     """Render INRs as what they encode, on the CPU.
 
     Returns:
-        (B, height, width, out) images in [0, 1], of 3-D INRs of the shapes; of 1-D INRs lines,
-        (B, points, out), whose values are as they are.
+        (B, height, width, out) images in [0, 1], of 3-D INRs of the shapes, or of volumes their
+        slices; of 1-D INRs lines, (B, points, out), whose values are as they are.
     """
+    if convention.is_volume:
+        return _render_volumes(batch, drawable_size(grid_shape))
     if len(grid_shape) == 3:
         return render_shapes(batch, max(grid_shape))
     if len(grid_shape) == 1:
@@ -51,6 +59,17 @@ def render_images(
         values = evaluate_inrs(batch, coordinates)
     images: Tensor = values.unflatten(1, grid_shape)
     return convention.to_visible(convention.to_unit_range(images.float())).cpu()
+
+
+def _render_volumes(batch: WeightBatch, size: tuple[int, int, int]) -> Tensor:
+    points = grid_coordinates(size).to(batch.parameters)
+    with torch.no_grad():
+        pictures = [
+            draw_slices(as_volumes(evaluate_inr(inr, points)[None].cpu(), size)) for inr in batch
+        ]
+    if pictures:
+        return torch.cat(pictures)
+    return draw_slices(torch.empty(0, *size, require_inrs(batch.architecture, "").out_features))
 
 
 def format_psnr(psnr: float, digits: int = 1) -> str:
@@ -82,10 +101,10 @@ def draw_reconstructions(
 ) -> "Figure":
     """Draw objects above the INRs that encode them, one class after another.
 
-    Of sounds also the spectrograms are drawn.
+    Of sounds also the spectrograms are drawn, and of volumes slices.
 
     Args:
-        store: Of 1-D or 2-D INRs.
+        store: Of INRs of lines, images or volumes.
         originals: Where the objects come from; None draws the INRs alone.
         split: Of the store.
         count: Number of objects.
@@ -96,15 +115,25 @@ def draw_reconstructions(
     grid_shape = fine_grid(store.header.grid_shape)
     rows = {"INR": render_images(shown, grid_shape, store.header.convention)}
     if originals is not None:
-        pixels = originals.values(shown.object_id)
-        pixels = store.header.convention.to_visible(pixels.unflatten(1, store.header.grid_shape))
-        rows = {"original": pixels.float()} | rows
+        values = originals.values(shown.object_id)
+        rows = {"original": _draw_originals(values, store.header)} | rows
     if encodes_sound(store.header.measures):
         rows |= {f"{name},\nspectrogram": spectrogram(lines) for name, lines in rows.items()}
         known = [f"SNR {value:.1f} dB" for value in store.measure(SNR, split)[chosen].tolist()]
     else:
         known = _in_decibels(store.psnr(split)[chosen])
-    return _draw_rows(rows, store, shown, known, 1.2)
+    if not store.header.convention.is_volume:
+        return _draw_rows(rows, store, shown, known, 1.2)
+    figure = _draw_rows(rows, store, shown, known, 1.8)
+    figure.suptitle(TITLE, fontsize=8)
+    return figure
+
+
+def _draw_originals(values: Tensor, header: StoreHeader) -> Tensor:
+    """Draw what INRs were fitted to, values (B, N, out), as these are drawn."""
+    if header.convention.is_volume:
+        return draw_slices(as_volumes(values, header.grid_shape))
+    return header.convention.to_visible(values.unflatten(1, header.grid_shape)).float()
 
 
 def draw_shapes(
@@ -113,7 +142,7 @@ def draw_shapes(
     """Draw objects above the INRs that encode them, one class after another.
 
     Args:
-        store: Of 3-D INRs.
+        store: Of INRs of shapes.
         originals: Where the objects come from; None draws the INRs alone.
         split: Of the store.
         count: Number of objects.

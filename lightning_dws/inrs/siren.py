@@ -44,10 +44,14 @@ def evaluate_inrs(batch: WeightBatch, coordinates: Tensor) -> Tensor:
     return outputs
 
 
+def evaluate_inr(inr: WeightBatch, points: Tensor) -> Tensor:
+    """Evaluate one INR at many points (N, d), a part of them at a time: (N, out)."""
+    return torch.cat([evaluate_inrs(inr, part)[0] for part in points.split(_POINTS_AT_ONCE)])
+
+
 def evaluate_field(inr: WeightBatch, points: Tensor) -> Tensor:
     """Evaluate one INR with one output at many points (N, d), a part of them at a time: (N,)."""
-    parts = [evaluate_inrs(inr, part)[0, :, 0] for part in points.split(_POINTS_AT_ONCE)]
-    return torch.cat(parts)
+    return evaluate_inr(inr, points)[:, 0]
 
 
 def encode_points(architecture: INRArchitecture, coordinates: Tensor, dim: int = -1) -> Tensor:

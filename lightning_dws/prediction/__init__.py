@@ -1,4 +1,4 @@
-"""Trained networks used on anything: images, meshes, networks and stores that nobody labelled."""
+"""Trained networks used on anything: images, arrays, networks and stores that nobody labelled."""
 
 from lightning_dws.prediction.shared_checkpoints import load_pretrained
 from lightning_dws.prediction.trained_classifier import (

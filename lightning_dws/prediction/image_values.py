@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 
-def prepare_images(images: Iterable[Any], size: tuple[int, int], colour: bool) -> Tensor:
+def prepare_images(
+    images: Iterable[Any], size: tuple[int, int], colour: bool, keep_alpha: bool = False
+) -> Tensor:
     """Make images the signals of INRs: one size, grey or RGB, values in [0, 1].
 
     Args:
@@ -25,9 +27,10 @@ def prepare_images(images: Iterable[Any], size: tuple[int, int], colour: bool) -
             floating-point values in [0, 1].
         size: (height, width) wanted.
         colour: RGB, else grey.
+        keep_alpha: See ``read_image``.
 
     Returns:
-        (B, height * width, 3 or 1) float32.
+        (B, height * width, 3 or 1) float32, and a channel more with ``keep_alpha``.
 
     Raises:
         DataError: One is no image; it is named by its position.
@@ -35,7 +38,7 @@ def prepare_images(images: Iterable[Any], size: tuple[int, int], colour: bool) -
     values = []
     for number, image in enumerate(images):
         try:
-            values.append(_prepare(image, size, colour))
+            values.append(_prepare(image, size, colour, keep_alpha))
         except DataError as error:
             raise DataError(f"image {number}: {error}") from error
     if not values:
@@ -49,29 +52,33 @@ def identify(values: Tensor) -> Tensor:
     return torch.tensor([int.from_bytes(digest, "little") >> 1 for digest in digests])
 
 
-def _prepare(image: Any, size: tuple[int, int], colour: bool) -> Tensor:
+def _prepare(image: Any, size: tuple[int, int], colour: bool, keep_alpha: bool) -> Tensor:
     """Give an image (height, width, channels) with values in [0, 1]."""
     from PIL import Image
 
     if isinstance(image, (str, Path)):
-        return read_image(Path(image), size, colour).float() / 255
+        return read_image(Path(image), size, colour, keep_alpha).float() / 255
     if isinstance(image, Image.Image):
-        return _convert(image, size, colour)
+        return _convert(image, size, colour, keep_alpha)
     array = _to_array(image)
     if array.dtype == np.uint8:
-        return _convert(_to_pillow(array), size, colour)
+        return _convert(_to_pillow(array), size, colour, keep_alpha)
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"values of {array.dtype}, expected uint8 or floating point")
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise DataError(f"values from {array.min():g} to {array.max():g}, expected some in [0, 1]")
-    if array.shape == (*size, 3 if colour else 1):  # nothing to convert, so nothing is rounded
+    if array.shape == (
+        *size,
+        (3 if colour else 1) + keep_alpha,
+    ):  # nothing to convert, so nothing is rounded
         return torch.from_numpy(np.ascontiguousarray(array)).float()
-    return _convert(_to_pillow(np.rint(array * 255).astype(np.uint8)), size, colour)
+    pixels = np.rint(array * 255).astype(np.uint8)
+    return _convert(_to_pillow(pixels), size, colour, keep_alpha)
 
 
-def _convert(image: "PillowImage", size: tuple[int, int], colour: bool) -> Tensor:
+def _convert(image: "PillowImage", size: tuple[int, int], colour: bool, keep_alpha: bool) -> Tensor:
     try:
-        return convert_image(image, size, colour).float() / 255
+        return convert_image(image, size, colour, keep_alpha).float() / 255
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises when it decodes
         raise DataError(f"not a readable image ({error})") from error
 

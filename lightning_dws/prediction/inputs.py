@@ -1,11 +1,13 @@
 """INRs of whatever a name on the command line leads to, each with the name it is predicted under.
 
 A split of the store that a network was trained on, a store, and files: weights, which are read, or
-images or meshes, to which INRs are fitted as the network's were.
+images, meshes, sounds or arrays, to which INRs are fitted as the network's were.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from lightning_dws import weight_space
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
 from lightning_dws.inrs.preparation.fitting_record import (
+    ARRAYS,
     IMAGES,
     MESHES,
     SOUNDS,
@@ -24,11 +27,10 @@ from lightning_dws.inrs.preparation.skipped import read_report
 from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
 from lightning_dws.inrs.signals import SPLITS
+from lightning_dws.inrs.signals.arrays.array_files import is_array_name
 from lightning_dws.inrs.signals.file_listing import normalised
 from lightning_dws.inrs.signals.image_files import is_image_name
-from lightning_dws.inrs.signals.unsorted_files import find_files
-from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
-from lightning_dws.inrs.sounds.unsorted_sounds import UnsortedSounds
+from lightning_dws.inrs.signals.unsorted_files import UnsortedSignals, find_files
 from lightning_dws.inrs.sounds.wav_files import is_wav_name
 from lightning_dws.inrs.store import is_address
 from lightning_dws.inrs.store.shards import INDEX_NAME
@@ -93,9 +95,14 @@ class Reader:
     w0: Sequence[float] | None = None
     show_progress: bool = True
 
-    @property
+    @cached_property
     def _kind(self) -> str:
-        return {1: SOUNDS, 3: MESHES}.get(self._inrs.in_features, IMAGES)
+        """What the network's INRs encode; where that is not known, what such mostly do."""
+        guessed = {1: SOUNDS, 3: MESHES}.get(self._inrs.in_features, IMAGES)
+        with suppress(DataError):  # told where files are to be fitted
+            found = self.find_record().kind
+            return found if found in _IS_KIND else guessed
+        return guessed
 
     @property
     def _inrs(self) -> INRArchitecture:
@@ -169,15 +176,15 @@ class Reader:
         return self._fit(place, signals)
 
     def _is_signal(self, name: str) -> bool:
-        return {MESHES: _is_mesh, SOUNDS: is_wav_name}.get(self._kind, is_image_name)(name)
+        return _IS_KIND[self._kind](name)
 
     def _nothing_found(self, place: Path) -> DataError:
         others = find_files(place, lambda name: True)
-        kinds = {"meshes": _is_mesh, "images": is_image_name, "sounds": is_wav_name}
-        counts = {kind: sum(map(has, (p.name for p in others))) for kind, has in kinds.items()}
+        kinds = [_kind_of(path.name) for path in others]
+        counts = {kind: kinds.count(kind) for kind in _IS_KIND if kind in kinds}
         found = f"{len(others)} other files, such as {others[0].name}" if others else "no file"
-        if any(counts.values()):
-            found = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        if counts:
+            found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         return DataError(
             f"{place}: found {found}; expected {self._kind}, state dicts "
             f"({', '.join(WEIGHT_SUFFIXES)}) or a store"
@@ -204,7 +211,7 @@ class Reader:
         record = self.find_record()
         spec = record.spec(place, paths)
         signals = spec.signals
-        assert isinstance(signals, (UnsortedImages, UnsortedMeshes, UnsortedSounds))
+        assert isinstance(signals, (UnsortedSignals, UnsortedMeshes))
         directory = self.root / STORES_FOLDER / spec.store_name
         told = read_report(directory)
         store = prepare_store(
@@ -220,7 +227,7 @@ class Reader:
         order = torch.tensor(list(chosen.values()))
         skipped = signals.skipped({"test": None})
         notes = [f"skipped: {name}: {skipped[name]}" for name in skipped if name in told]
-        notes += signals.describe_changes() if isinstance(signals, UnsortedImages) else []
+        notes += signals.describe_changes() if isinstance(signals, UnsortedSignals) else []
         notes += [*describe_low(store), *_compare(psnr, record.lowest_psnr)]
         if record.preparation and record.preparation.get("assumed"):
             notes.append(
@@ -248,3 +255,16 @@ def _is_weights(name: str) -> bool:
 
 def _is_mesh(name: str) -> bool:
     return Path(name).suffix.lower() in MESH_SUFFIXES
+
+
+_IS_KIND = {
+    MESHES: _is_mesh,
+    IMAGES: is_image_name,
+    SOUNDS: is_wav_name,
+    ARRAYS: is_array_name,
+}
+
+
+def _kind_of(name: str) -> str | None:
+    """Tell what a file holds by its name; a TIFF file counts as an image."""
+    return next((kind for kind, has in _IS_KIND.items() if has(name)), None)

@@ -190,8 +190,8 @@ class TrainedClassifier:
         Args:
             inputs: A ``WeightBatch``; networks (``nn.Sequential``) of the architecture; images
                 (see ``prepare_images``), to which INRs are fitted as to those trained on; or the
-                name of a folder or file of images, meshes or state dicts, of a store, or of a split
-                (``"test"``) of the store that the network was trained on.
+                name of a folder or file of images, meshes, sounds, arrays or state dicts, of a
+                store, or of a split (``"test"``) of the store that the network was trained on.
             root: Folder under whose ``inrs`` the INRs of files are kept. Default: ``root``.
             w0: Frequency of the state dicts' SIRENs, or one for each hidden layer. Default: that
                 of the INRs trained on.
@@ -242,7 +242,7 @@ class TrainedClassifier:
         if record.kind != IMAGES:
             raise DataError(f"{self.path}: trained on INRs of {record.kind}, not of images")
         architecture = require_inrs(self.architecture, f"{self.path}: images")
-        values = prepare_images(images, record.size, architecture.out_features == 3)
+        values = prepare_images(images, record.size, record.is_colour, record.has_alpha)
         object_id = identify(values)
         batch, psnr = fit_inrs(
             values.to(self.device),

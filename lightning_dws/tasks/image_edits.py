@@ -27,21 +27,52 @@ from lightning_dws.weight_space import INRArchitecture, WeightBatch
 EditName = Literal["dilate", "contrast"]
 SourceName = Literal["auto", "originals", "reconstructions"]
 Images = Float[Tensor, "batch height width channels"]
-Edit = Callable[[Images], Images]
+Edit = Callable[..., Images]  # of images, and whether they have alpha: has_alpha
 
+_LEAST_ALPHA = torch.finfo(torch.float32).tiny
 _MOVING = (Affine, Flip, Intensity, Rotation, Scaling, Translation)
 
 
-def dilate(images: Images, radius: int) -> Images:
-    """Dilate images: each pixel becomes the brightest within so many pixels of it, in a square."""
+def dilate(images: Images, radius: int, has_alpha: bool = False) -> Images:
+    """Dilate images: each pixel becomes the brightest within so many pixels of it, in a square.
+
+    With alpha, what is seen is dilated: a pixel counts as bright as it is on black, so that a
+    transparent one counts nothing, and alpha grows as what is seen does.
+    """
     size = 2 * radius + 1
-    return functional.max_pool2d(images.movedim(-1, 1), size, 1, radius).movedim(1, -1)
+    seen = _on_black(images) if has_alpha else images
+    dilated = functional.max_pool2d(seen.movedim(-1, 1), size, 1, radius).movedim(1, -1)
+    return _off_black(dilated) if has_alpha else dilated
 
 
-def raise_contrast(images: Images, factor: float) -> Images:
-    """Multiply each pixel's distance from its image's mean, within [0, 1]."""
-    mean = images.mean(dim=(1, 2), keepdim=True)
-    return (mean + factor * (images - mean)).clamp(0, 1)
+def raise_contrast(images: Images, factor: float, has_alpha: bool = False) -> Images:
+    """Multiply each pixel's distance from its image's mean, within [0, 1].
+
+    With alpha, the mean is that of what is seen, and alpha stays as it is.
+    """
+    if not has_alpha:
+        return _away_from(images.mean(dim=(1, 2), keepdim=True), images, factor)
+    colours, alpha = images[..., :-1], images[..., -1:]
+    total = alpha.sum(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(alpha.dtype).tiny)
+    mean = (colours * alpha).sum(dim=(1, 2), keepdim=True) / total
+    edited = torch.where(alpha > 0, _away_from(mean, colours, factor), colours)
+    return torch.cat([edited, alpha], dim=-1)
+
+
+def _away_from(mean: Images, colours: Images, factor: float) -> Images:
+    return (mean + factor * (colours - mean)).clamp(0, 1)
+
+
+def _on_black(images: Images) -> Images:
+    """Give images with alpha (the last channel) with their colours as they are seen on black."""
+    return torch.cat([images[..., :-1] * images[..., -1:], images[..., -1:]], dim=-1)
+
+
+def _off_black(images: Images) -> Images:
+    """Undo ``_on_black``; where nothing is seen, the colour is white, as in files."""
+    seen, alpha = images[..., :-1], images[..., -1:]
+    colours = torch.where(alpha > 0, (seen / alpha.clamp_min(_LEAST_ALPHA)).clamp(0, 1), 1.0)
+    return torch.cat([colours, alpha], dim=-1)
 
 
 class EditTargets:
@@ -68,6 +99,7 @@ class EditTargets:
                 f"{data.architecture.summary}"
             )
         self._edit = edit
+        self._has_alpha: bool = data.store.header.convention.has_alpha
         self._low, self._high = data.store.header.convention.value_range
         self._coordinates = data.store.header.convention.coordinates(*self.grid_shape).to(device)
         self._ids: Int64[Tensor, objects] | None = None
@@ -110,7 +142,7 @@ class EditTargets:
                 images = self.render(inrs).clamp(0, 1)
         else:
             images = self._originals[torch.searchsorted(self._ids, inrs.object_id)]
-        return self._edit(images)
+        return self._edit(images, has_alpha=self._has_alpha)
 
 
 def check_function_kept(augmentations: Sequence[Augmentation]) -> None:

@@ -54,7 +54,7 @@ def test_lines_have_axes_of_their_own():
     assert titles == [("left", "black"), ("right\nis middle", "red"), ("right", "black")]
 
 
-@pytest.mark.parametrize(("count", "channels"), [(1, 1), (3, 3), (11, 1), (9, 2)])
+@pytest.mark.parametrize(("count", "channels"), [(1, 1), (3, 3), (11, 1)])
 def test_every_image_stands_below_its_title_and_no_other(count, channels):
     height, width = 12, 9
     shades = torch.linspace(0, 0.8, count)
@@ -102,10 +102,25 @@ def test_bad_numbers_are_named(callback, name):
         callback(**{name: 0})
 
 
-@pytest.mark.parametrize(("outputs", "shown"), [(1, 1), (2, 1), (3, 3), (4, 1)])
-def test_of_outputs_that_are_no_colours_the_first_is_shown(outputs, shown):
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_grey_images_and_colours_are_shown_as_they_are(outputs):
     images = torch.rand(2, 4, 5, outputs)
-    assert torch.equal(visible_channels(images), images[..., :shown])
+    assert torch.equal(visible_channels(images), images)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "size"), [(2, (4, 11)), (4, (9, 11)), (5, (9, 17)), (7, (14, 17))]
+)
+def test_of_outputs_that_are_no_colours_each_is_a_grey_image(outputs, size):
+    images = torch.rand(2, 4, 5, outputs) / 2
+    shown = visible_channels(images)
+    assert shown.shape == (2, *size, 1)
+    columns = (size[1] + 1) // 6
+    for number in range(outputs):
+        row, column = divmod(number, columns)
+        part = shown[:, row * 5 : row * 5 + 4, column * 6 : column * 6 + 5, 0]
+        assert torch.equal(part, images[..., number])
+    assert int((shown[0] < 0.9).sum()) == outputs * 20  # the rest is white
 
 
 FIT = [

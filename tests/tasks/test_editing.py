@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,6 +60,33 @@ def test_images_are_edited_as_they_are_said_to_be():
     assert torch.allclose(found, (2 * images - means).clamp(0, 1), atol=1e-6)
     assert float(found.min()) == 0
     assert float(found.max()) == 1
+
+
+def test_alpha_is_no_colour_to_an_edit():
+    """Dilated is what is seen, and contrast is that of what is seen."""
+    images = torch.rand(3, 5, 6, 4, generator=torch.Generator().manual_seed(0))
+    opaque = torch.cat([images[..., :3], torch.ones(3, 5, 6, 1)], dim=-1)
+    for edit in (partial(dilate, radius=1), partial(raise_contrast, factor=2.0)):
+        found = edit(opaque, has_alpha=True)
+        torch.testing.assert_close(found[..., :3], edit(images[..., :3]))
+        assert torch.equal(found[..., 3], opaque[..., 3])
+
+    lonely = torch.ones(1, 5, 5, 2) * torch.tensor([1.0, 0.0])  # white that nobody sees
+    lonely[0, 2, 2] = torch.tensor([0.3, 0.5])
+    found = dilate(lonely, radius=1, has_alpha=True)[0]
+    assert torch.equal(found[..., 1] > 0, torch.nn.functional.pad(torch.ones(3, 3) > 0, (1,) * 4))
+    torch.testing.assert_close(found[1:4, 1:4], torch.tensor([0.3, 0.5]).expand(3, 3, 2))
+    assert torch.equal(found[0], lonely[0, 0])
+
+    found = raise_contrast(images, 2.0, has_alpha=True)
+    assert torch.equal(found[..., 3], images[..., 3])
+    colours, alpha = images[..., :3], images[..., 3:]
+    mean = (colours * alpha).sum(dim=(1, 2), keepdim=True) / alpha.sum(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(found[..., :3], (2 * colours - mean).clamp(0, 1))
+    assert torch.equal(raise_contrast(lonely, 3.0, has_alpha=True), lonely)  # of one colour
+    nothing = torch.ones(1, 5, 5, 2) * torch.tensor([1.0, 0.0])
+    for edit in (partial(dilate, radius=1), partial(raise_contrast, factor=0.5)):
+        assert torch.equal(edit(nothing, has_alpha=True), nothing)
 
 
 @pytest.mark.parametrize("source", ["originals", "reconstructions"])

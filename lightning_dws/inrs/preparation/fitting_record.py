@@ -1,9 +1,10 @@
 """How the INRs that a network was trained on were made, as plain data for its checkpoints.
 
-With it a checkpoint needs no config and no store: INRs of other images or meshes are fitted as
+With it a checkpoint needs no config and no store: INRs of other images or arrays are fitted as
 those were, and what they are compared with is known.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,15 +19,16 @@ from lightning_dws.inrs.preparation.spec import INRDatasetSpec
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
 from lightning_dws.inrs.signals import SignalDataset
+from lightning_dws.inrs.signals.arrays.unsorted_arrays import UnsortedArrays
 from lightning_dws.inrs.signals.unsorted_images import UnsortedImages
 from lightning_dws.inrs.sounds.unsorted_sounds import UnsortedSounds
 from lightning_dws.inrs.store import INRStore, StoreHeader
-from lightning_dws.inrs.store.convention import DEFAULT
+from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.inrs.store.header import UNREADABLE
 from lightning_dws.inrs.store.shards import read_psnr
 from lightning_dws.weight_space import INRArchitecture, require_inrs
 
-IMAGES, MESHES, SOUNDS = "images", "meshes", "sounds"
+IMAGES, MESHES, SOUNDS, ARRAYS = "images", "meshes", "sounds", "arrays"
 _LOW_SHARE = 0.01  # of the INRs that were trained on are fitted worse than ``lowest_psnr``
 
 
@@ -59,10 +61,13 @@ class FittingRecord:
         Args:
             directory: The store's folder.
             header: The store's.
-            signals: What they were fitted to, where it is at hand. Where it is not, the INRs of
-                lines, images and shapes are taken for those of our own signals.
+            signals: What they were fitted to, where it is at hand. Where it is not, and the store
+                does not say how they were prepared, images and shapes are taken for some of our
+                own.
         """
-        record = cls(header, signals.preparation if signals else _guess(header), str(directory))
+        known = signals.preparation if signals else header.preparation
+        preparation = _guess(header) if known is None and signals is None else known
+        record = cls(header, preparation, str(directory))
         with suppress(DataError):  # it is only a help
             ranges = [shard.range for shard in INRStore(directory).shards]
             train = [where for where in ranges if where.split == "train"]
@@ -101,7 +106,10 @@ class FittingRecord:
 
     @property
     def kind(self) -> str | None:
-        """What the INRs encode: ``images``, ``meshes`` or ``sounds``; None where no files help."""
+        """What the INRs encode: ``images``, ``meshes``, ``sounds`` or ``arrays``.
+
+        None where no files help.
+        """
         return None if self.preparation is None else self.preparation.get("kind")
 
     @property
@@ -109,6 +117,16 @@ class FittingRecord:
         """(height, width) of the images."""
         height, width = self.header.grid_shape
         return height, width
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last output is how opaque an image's pixel is."""
+        return self.header.convention.has_alpha
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether images are RGB, with or without how opaque a pixel is."""
+        return self._architecture.out_features - self.has_alpha == 3
 
     @property
     def recipe(self) -> Recipe:
@@ -135,7 +153,7 @@ class FittingRecord:
 
         Args:
             root: What the files' names are relative to.
-            paths: Images, meshes or sounds, as ``kind`` says.
+            paths: Images, meshes, sounds or arrays, as ``kind`` says.
 
         Raises:
             DataError: They cannot be; the message says why.
@@ -147,9 +165,11 @@ class FittingRecord:
             signals = UnsortedMeshes(root, paths, self._sampling())
         elif self.kind == SOUNDS:
             signals = UnsortedSounds(root, paths, self.header.grid_shape[0], *self._sound())
+        elif self.kind == ARRAYS:
+            grid, channels = self.header.grid_shape, architecture.out_features
+            signals = UnsortedArrays(root, paths, grid, channels, self._value_range())
         else:
-            colour = architecture.out_features == 3
-            signals = UnsortedImages(root, paths, self.size, colour)
+            signals = UnsortedImages(root, paths, self.size, self.is_colour, self.has_alpha)
         return INRDatasetSpec(signals, architecture, self.recipe, self.header.seed)
 
     def check_fittable(self) -> None:
@@ -164,8 +184,13 @@ class FittingRecord:
             return
         if self.kind == SOUNDS and (architecture.in_features, architecture.out_features) == (1, 1):
             return
-        plain_image = architecture.in_features == 2 and header.convention == DEFAULT
-        if self.kind == IMAGES and plain_image and architecture.out_features in (1, 3):
+        own_images = ImageConvention(has_alpha=self.has_alpha)
+        plain_image = architecture.in_features == 2 and header.convention == own_images
+        channels = (2, 4) if self.has_alpha else (1, 3)
+        if self.kind == IMAGES and plain_image and architecture.out_features in channels:
+            return
+        own_arrays = ImageConvention(is_volume=architecture.in_features == 3)
+        if self.kind == ARRAYS and header.convention == own_arrays:
             return
         raise DataError(
             f"the network reads INRs of {header.signals} with {architecture.in_features} inputs "
@@ -179,6 +204,15 @@ class FittingRecord:
             return int(known["rate"]), bool(known["normalise"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"how sounds are read cannot be read ({error})") from error
+
+    def _value_range(self) -> tuple[float, float]:
+        try:
+            low, high = (float(value) for value in (self.preparation or {})["value_range"])
+            if not (low < high and math.isfinite(high - low)):
+                raise ValueError(f"value_range {low} to {high}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"how arrays are read cannot be read ({error})") from error
+        return low, high
 
     @property
     def _architecture(self) -> INRArchitecture:
@@ -194,7 +228,7 @@ class FittingRecord:
 def _guess(header: StoreHeader) -> dict[str, Any] | None:
     if len(header.grid_shape) == 2:
         return {"kind": IMAGES, "assumed": True}
-    if len(header.grid_shape) == 3:
+    if len(header.grid_shape) == 3 and not header.convention.is_volume:
         sampling = Sampling(grid_size=header.grid_shape[0])
         return {"kind": MESHES, "sampling": asdict(sampling), "assumed": True}
     return None

@@ -1,6 +1,9 @@
 """What decides the INRs of a dataset."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.fitting.recipes import RecipeChanges, find_recipe
@@ -48,8 +51,11 @@ class INRDatasetSpec:
             grid_shape=self.signals.grid_shape,
             recipe=self.recipe_settings.settings,
             seed=self.seed,
-            convention=ImageConvention(has_alpha=self.signals.has_alpha),
+            convention=ImageConvention(
+                has_alpha=self.signals.has_alpha, is_volume=self.signals.is_volume
+            ),
             measures=self.signals.measures,
+            preparation=_worth_saying(self.signals.preparation),
         )
 
     def check(self) -> None:
@@ -65,3 +71,10 @@ class INRDatasetSpec:
         is_named = isinstance(self.recipe, str) and self.recipe_settings == unchanged
         recipe = self.recipe if is_named else "custom"
         return f"{self.signals.name}_{widths}_{recipe}_{self.header.fingerprint[:8]}"
+
+
+def _worth_saying(preparation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Give how files are prepared as plain data; images are what 2-D INRs are taken for anyway."""
+    if preparation is None or preparation == {"kind": "images"}:
+        return None
+    return dict(json.loads(json.dumps(preparation)))

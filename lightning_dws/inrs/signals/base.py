@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -25,8 +25,11 @@ class SignalDataset(ABC):
         classes: The names of the classes, in the order of their labels. Default: none; then every
             label is 0, and no classifier can be trained.
         grid_shape: (height, width) of an image whose pixels are the coordinates in row-major
-            order, for pictures; of a line (such as audio), (points,), and of a shape, (x, y, z).
+            order, for pictures; of a line (such as audio), (points,); of a volume (depth, height,
+            width), and of a shape, (x, y, z).
         has_alpha: Whether the last value of an image's pixel is how opaque it is.
+        is_volume: Whether signals with three coordinates are values of a volume, and no shape's
+            signed distances.
         measures: What ``measure`` gives, beside the PSNR, of every INR.
         objects_at_once: How many objects' samples may be in memory at once; None: any number.
         is_named_by_content: Whether an object's id is a hash of all that its signal depends on, so
@@ -37,6 +40,7 @@ class SignalDataset(ABC):
     classes: tuple[str, ...] = ()
     grid_shape: tuple[int, ...]
     has_alpha: bool = False
+    is_volume: bool = False
     measures: tuple[str, ...] = ()
     objects_at_once: int | None = None
     is_named_by_content: bool = False
@@ -46,8 +50,9 @@ class SignalDataset(ABC):
         """How files of anybody are made such signals, as plain data, for a network's checkpoints.
 
         ``{"kind": "images"}``: an image of the grid's size, with values in [0, 1] at the pixels'
-        coordinates. ``{"kind": "meshes", "sampling": ...}``: signed distances. Default: None, which
-        is not known, so that no file can be classified by a network trained on these.
+        coordinates. ``{"kind": "meshes", "sampling": ...}``: signed distances. ``{"kind":
+        "arrays", "value_range": ...}``: arrays of the grid's size. Default: None, which is not
+        known, so that no file can be classified by a network trained on these.
         """
         return None
 
@@ -118,13 +123,14 @@ class SignalDataset(ABC):
 
 
 def check_grid(signals: SignalDataset) -> None:
-    """Make sure that images and lines are sampled at the points of their grid.
+    """Make sure that lines, images and volumes are sampled at the points of their grid.
 
     Raises:
         DataError: They are not, so nothing could draw them.
     """
     shape, count = tuple(signals.grid_shape), len(signals.coordinates)
-    if len(shape) < 3 and math.prod(shape) != count:  # shapes are sampled anywhere
+    is_shape = len(shape) == 3 and not signals.is_volume  # it is sampled anywhere
+    if not is_shape and math.prod(shape) != count:
         raise DataError(
             f"{signals.name}: {count} coordinates, expected {math.prod(shape)} for the grid_shape "
             f"{shape}"
@@ -136,15 +142,25 @@ def pixel_coordinates(height: int, width: int) -> Tensor:
 
     Both axes run from -1 to 1, as in the published 2-D INR datasets (meshgrid ``xy``).
     """
-    y = torch.linspace(-1, 1, height)
-    x = torch.linspace(-1, 1, width)
-    rows, columns = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([columns, rows], dim=-1).reshape(-1, 2)
+    return grid_coordinates((height, width))
 
 
 def line_coordinates(size: int) -> Tensor:
     """Give the coordinates of a line's points, from -1 to 1: (size, 1)."""
-    return torch.linspace(-1, 1, size)[:, None]
+    return grid_coordinates((size,))
+
+
+def grid_coordinates(shape: Sequence[int]) -> Tensor:
+    """Give the coordinates of a grid's points, its last axis fastest: (N, d), that axis first.
+
+    Every axis runs from -1 to 1.
+
+    Example:
+        >>> grid_coordinates((1, 2, 2)).tolist()
+        [[-1.0, -1.0, -1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [1.0, 1.0, -1.0]]
+    """
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, size) for size in shape), indexing="ij")
+    return torch.stack(axes[::-1], dim=-1).reshape(-1, len(shape))
 
 
 class ImageSignals(SignalDataset):

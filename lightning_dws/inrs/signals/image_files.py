@@ -30,10 +30,12 @@ class ImageProperties:
     Attributes:
         size: (height, width) of the upright image.
         is_colour: False for files that can hold shades of grey alone. A palette counts as colour.
+        has_alpha: Whether it says how opaque pixels are.
     """
 
     size: tuple[int, int]
     is_colour: bool
+    has_alpha: bool
 
 
 def is_image_name(name: str) -> bool:
@@ -47,14 +49,14 @@ def read_properties(path: Path) -> ImageProperties:
     Raises:
         DataError: The file is not a readable image, or so large that it could be an attack.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         width, height = image.size
         # asking some formats for a tag that their header lacks would decode them
         tags = image.getexif() if "exif" in image.info else {}
         if tags.get(_EXIF_ORIENTATION) in _QUARTER_TURNS:
             height, width = width, height
         grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
-        return ImageProperties((height, width), not grey)
+        return ImageProperties((height, width), not grey, image.has_transparency_data)
 
 
 def read_image(path: Path, size: tuple[int, int], colour: bool, keep_alpha: bool = False) -> Tensor:
@@ -76,7 +78,7 @@ def read_image(path: Path, size: tuple[int, int], colour: bool, keep_alpha: bool
     Raises:
         DataError: The file is not a readable image, or so large that it could be an attack.
     """
-    with _opened(path) as opened:
+    with opened_image(path) as opened:
         return convert_image(opened, size, colour, keep_alpha)
 
 
@@ -107,15 +109,23 @@ def convert_image(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["PillowImage"]:
+def opened_image(path: Path) -> Iterator["PillowImage"]:
+    """Open an image file; what is read of it inside of the block may fail as well.
+
+    Raises:
+        DataError: It is not a readable image, or so large that it could be an attack.
+    """
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of tags: what matters fails as well
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # By its name Pillow 13 would map an uncompressed TIFF and turn it upright twice.
             with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
                 yield image
+    except DataError:
+        raise
     except Exception as error:  # on damaged files Pillow's decoders raise almost anything
         reason = str(error).partition(" <")[0]  # Pillow adds its file object
         raise DataError(f"{path}: not a readable image ({reason})") from error

@@ -106,6 +106,10 @@ class UnsortedSignals(SignalDataset):
             DataError: It cannot be read.
         """
 
+    def describe_changes(self) -> list[str]:
+        """Tell which files were changed to become such signals, a line for each kind of change."""
+        return []
+
     def identity_without(self, names: Collection[str]) -> str:
         return BY_CONTENT
 

@@ -19,22 +19,31 @@ class UnsortedImages(UnsortedSignals):
     """Image files without classes, all of them in the split ``test``.
 
     They are decoded as those of an ``ImageFolder``: turned upright, put on white where they are
-    transparent, made grey or RGB, and stretched to one size.
+    transparent unless that is kept, made grey or RGB, and stretched to one size.
 
     Args:
         root: What the files' names are relative to; it names the dataset.
         paths: The files.
         size: (height, width) of the signals.
         colour: Whether they have three values, red, green and blue, or one.
+        keep_alpha: Whether they have one more, how opaque a pixel is.
     """
 
     def __init__(
-        self, root: str | Path, paths: Sequence[Path], size: tuple[int, int], colour: bool
+        self,
+        root: str | Path,
+        paths: Sequence[Path],
+        size: tuple[int, int],
+        colour: bool,
+        keep_alpha: bool = False,
     ) -> None:
         height, width = size
         self.grid_shape = (height, width)
         self.colour = colour
+        self.has_alpha = keep_alpha
         preparation = {"kind": "image", "size": [height, width], "colour": colour}
+        if keep_alpha:  # other ids are as they were before it was kept
+            preparation["alpha"] = True
         self.files = UnsortedFiles(Path(root), paths, preparation)
 
     @cached_property
@@ -49,13 +58,17 @@ class UnsortedImages(UnsortedSignals):
     def values(self, object_id: Tensor) -> Tensor:
         images = [self._read(index) for index in object_id.tolist()]
         if not images:
-            return torch.empty(0, len(self.coordinates), 3 if self.colour else 1)
+            channels = (3 if self.colour else 1) + self.has_alpha
+            return torch.empty(0, len(self.coordinates), channels)
         return (torch.stack(images) / 255).flatten(1, 2)
 
     def describe_changes(self) -> list[str]:
-        """Tell which images had other proportions or lost their colours, a line each."""
+        """Tell which images had other proportions or other channels, a line each."""
         height, width = self.grid_shape
-        stretched, greyed = [], []
+        stretched: list[str] = []
+        greyed: list[str] = []
+        on_white: list[str] = []
+        opaque: list[str] = []
         for path in self.files.by_id.values():
             with suppress(DataError):  # it is skipped, and told as such
                 found = read_properties(path)
@@ -63,6 +76,8 @@ class UnsortedImages(UnsortedSignals):
                     stretched.append(f"{path.name} of {found.size[0]}x{found.size[1]}")
                 if found.is_colour and not self.colour:
                     greyed.append(path.name)
+                if found.has_alpha != self.has_alpha:
+                    (on_white if found.has_alpha else opaque).append(path.name)
         changes = []
         if stretched:
             changes.append(
@@ -70,8 +85,19 @@ class UnsortedImages(UnsortedSignals):
             )
         if greyed:
             changes.append(f"{len(greyed)} images are made grey, such as {greyed[0]}")
+        if on_white:
+            changes.append(
+                f"{len(on_white)} images with alpha are put on white, as the network reads none, "
+                f"such as {on_white[0]}"
+            )
+        if opaque:
+            changes.append(
+                f"{len(opaque)} images have no alpha, which the network reads, and are taken as "
+                f"opaque, such as {opaque[0]}"
+            )
         return changes
 
     def _read(self, object_id: int) -> Tensor:
         height, width = self.grid_shape
-        return read_image(self.files.by_id[object_id], (height, width), self.colour)
+        path = self.files.by_id[object_id]
+        return read_image(path, (height, width), self.colour, self.has_alpha)

@@ -1,4 +1,4 @@
-"""What a 2-D INR's inputs and outputs mean: which axis comes first, and which value is black."""
+"""What an INR's inputs and outputs mean: which axis comes first, and which value is black."""
 
 import math
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ class ImageConvention:
         axis_order: ``"xy"``: the first input is the column, x; ``"ij"``: it is the row.
         value_range: What black and white are as outputs.
         has_alpha: Whether the last output is how opaque a pixel is, and no colour.
+        is_volume: Whether INRs with three inputs give the values of a volume, as of an image, and
+            no signed distances.
 
     Raises:
         ValueError: An unknown axis order, or a range that is empty or not finite.
@@ -31,6 +33,7 @@ class ImageConvention:
     axis_order: str = "xy"
     value_range: tuple[float, float] = (0.0, 1.0)
     has_alpha: bool = False
+    is_volume: bool = False
 
     def __post_init__(self) -> None:
         low, high = (float(value) for value in self.value_range)

@@ -1,7 +1,7 @@
 """What all INRs of a store share, as ``dataset.json`` tells it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -34,12 +34,14 @@ class StoreHeader:
             every label is 0.
         signals: Name of the signals that the INRs encode; of networks, their own.
         grid_shape: (points,) of a line, (height, width) of the pixels, row-major, or of shapes the
-            size of the grid (x, y, z) on which they are compared; every axis from -1 to 1. Of
-            networks that are no INRs, ().
+            size of the grid (x, y, z) on which they are compared, or (depth, height, width) of
+            volumes; every axis from -1 to 1. Of networks that are no INRs, ().
         recipe: How the INRs were fitted, or where they were imported from, as plain data.
         seed: Of the initialisation.
         convention: Which axis comes first, and what black and white are.
         measures: Names of what is known of every INR beside its PSNR.
+        preparation: How files become such signals, see ``SignalDataset.preparation``; None where
+            that is not known. It says how others are read, and is no part of what these INRs are.
     """
 
     architecture: Architecture
@@ -50,16 +52,20 @@ class StoreHeader:
     seed: int
     convention: ImageConvention = DEFAULT
     measures: tuple[str, ...] = ()
+    preparation: dict[str, Any] | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
+        """Give what the INRs are, as plain data."""
         plain = {**asdict(self), "architecture": self.architecture.to_dict()}
+        plain.pop("preparation")
         convention = plain.pop("convention")
         if (
             self.convention != DEFAULT
         ):  # stores of the default are as they were before it had a name
             plain.update(convention)
-            if not self.convention.has_alpha:  # likewise
-                plain.pop("has_alpha")
+            for name in ("has_alpha", "is_volume"):  # likewise
+                if not plain[name]:
+                    plain.pop(name)
         if not self.measures:  # likewise
             plain.pop("measures")
         return dict(json.loads(json.dumps(plain)))
@@ -80,6 +86,9 @@ class StoreHeader:
         if len(set(names)) < len(names):
             raise ValueError(f"classes {names} are not all different")
         low, high = plain.get("value_range", DEFAULT.value_range)
+        preparation = plain.get("preparation")
+        if not isinstance(preparation, (dict, type(None))):
+            raise ValueError(f"preparation is a {type(preparation).__name__}")
         return cls(
             architecture=architecture,
             classes=tuple(str(name) for name in plain["classes"]),
@@ -91,8 +100,10 @@ class StoreHeader:
                 plain.get("axis_order", DEFAULT.axis_order),
                 (low, high),
                 plain.get("has_alpha", False) is True,
+                plain.get("is_volume", False) is True,
             ),
             measures=tuple(str(name) for name in plain.get("measures", ())),
+            preparation=preparation,
         )
 
     def check(self) -> None:

@@ -70,6 +70,7 @@ def write_index(directory: Path, header: StoreHeader, shards: Iterable[Shard]) -
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
         **header.to_dict(),
+        **({} if header.preparation is None else {"preparation": header.preparation}),
         "coordinates": _describe_coordinates(header),
         "shards": [
             {
@@ -149,6 +150,8 @@ def _describe_coordinates(header: StoreHeader) -> str:
         return "none: these networks are no INRs"
     if len(header.grid_shape) == 1:
         return "x from -1 to 1"
+    if header.convention.is_volume:
+        return "x first, all axes from -1 to 1, points page by page and row by row"
     if len(header.grid_shape) == 3:
         return "x, y, z from -1 to 1, each object in the unit sphere; signed distances, inside < 0"
     axis = {"xy": "x", "ij": "y"}[header.convention.axis_order]

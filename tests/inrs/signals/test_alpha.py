@@ -1,17 +1,25 @@
 """Transparent images: on white as a rule, with their alpha where it is asked for."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from saved import save_checkpoint
 from tiny import RECIPE, tiny_spec
 
-from lightning_dws import INRArchitecture
+from lightning_dws import INRArchitecture, load_checkpoint
 from lightning_dws.cli import main
-from lightning_dws.errors import DataError
-from lightning_dws.inrs import ImageFolder, INRDatasetSpec, INRStore, Wanted, prepare_store
+from lightning_dws.inrs import (
+    ImageFolder,
+    INRDatasetSpec,
+    INRStore,
+    Wanted,
+    evaluate_inrs,
+    prepare_store,
+)
 from lightning_dws.inrs.pictures import render_images
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.signals.image_files import read_image
@@ -76,8 +84,51 @@ def test_a_store_knows_its_alpha(folder, tmp_path, capsys):
     main(["inrs", "show", str(store.directory), "--signals=lightning_dws.inrs.ImageFolder", *words])
     assert (store.directory / "inrs.png").stat().st_size > 3000
     record = FittingRecord.of_store(store.directory, again.header, signals)
-    with pytest.raises(DataError, match="does not say how files become such"):
-        record.check_fittable()
+    record.check_fittable()
+    assert (record.has_alpha, record.is_colour) == (True, True)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("colour_alpha", 4), ("grey_alpha", 2)])
+def test_files_with_alpha_are_predicted_by_a_network_that_reads_it(
+    folder, tmp_path, monkeypatch, capsys, mode, channels
+):
+    monkeypatch.chdir(tmp_path)
+    signals = ImageFolder(str(folder), mode=mode)
+    architecture = INRArchitecture((2, 6, channels), w0=8.0)
+    path = save_checkpoint(tmp_path / "n.ckpt", signals, architecture=architecture, recipe=RECIPE)
+    network = load_checkpoint(path)
+    new = tmp_path / "new"
+    new.mkdir()
+    for number in (0, 13):
+        shutil.copy(signals._listing.paths[number], new)
+    found = network.predict(new)
+    [store] = (tmp_path / "data" / "inrs").iterdir()
+    notes = " ".join(found.notes)
+    assert ("images are made grey" in notes, "alpha" in notes) == (channels == 2, False)
+    assert INRStore(store).header.convention == ImageConvention(has_alpha=True)
+    assert found.names == ["0.png", "1.png"]
+    rows = evaluate_inrs(found.inrs, signals.coordinates)
+    errors = (rows - signals.values(torch.tensor([0, 13]))).square().mean(dim=(1, 2))
+    torch.testing.assert_close(-10 * torch.log10(errors), found.psnr, atol=0.01, rtol=0)
+    pixels = signals.values(torch.tensor([0, 13])).view(2, 6, 5, channels)
+    if channels == 4:
+        in_memory = network.predict([pixels[0].numpy(), pixels[1].numpy()])
+        files = network.predict([Image.open(signals._listing.paths[n]) for n in (0, 13)])
+        assert torch.equal(in_memory.probabilities, files.probabilities)
+    Image.new("RGB", (5, 6)).save(new / "opaque.png")
+    network.predict(new)
+    assert (
+        "1 images have no alpha, which the network reads, and are taken as opaque, such as "
+        "opaque.png" in capsys.readouterr().err
+    )
+
+
+def test_alpha_that_a_network_does_not_read_is_told(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = save_checkpoint(tmp_path / "n.ckpt", recipe=RECIPE)
+    load_checkpoint(path).predict(folder / "red")
+    said = capsys.readouterr().err
+    assert "12 images with alpha are put on white, as the network reads none, such as 0.png" in said
 
 
 def test_other_stores_do_not_speak_of_alpha(tmp_path):

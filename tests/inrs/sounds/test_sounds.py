@@ -1,5 +1,7 @@
 """Sounds as signals: their splits and values, and INRs of them from the fit to the files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from lightning_dws.inrs import (
     evaluate_inrs,
     prepare_store,
 )
+from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.sounds.spectrogram import spectrogram
 from lightning_dws.inrs.sounds.wav_files import read_wav
 from lightning_dws.inrs.store.verification import verify_store
@@ -120,6 +123,20 @@ def test_inrs_of_a_folder_are_fitted_verified_shown_and_heard(folder, tmp_path, 
     assert wavfile.read(heard[0])[0] == 4000
     assert len(read_wav(heard[0], 4000, 400)) == 400
     main(["inrs", "browse", str(store.directory)])
+
+
+def test_a_store_says_how_its_sounds_were_read(folder, tmp_path):
+    """So a network trained on the store alone reads others alike; stores keep their names."""
+    spec = INRDatasetSpec(audio(folder, rate=4000), ARCHITECTURE, RECIPE)
+    store = prepare_store(tmp_path / "s", spec, SOME, show_progress=False)
+    header = INRStore(store.directory).header
+    record = FittingRecord.of_store(store.directory, header, None)
+    assert record.preparation == {"kind": "sounds", "rate": 4000, "normalise": True}
+    assert record.spec(folder, []).signals.rate == 4000
+    unsaid = replace(header, preparation=None)
+    assert (unsaid.fingerprint, unsaid) == (header.fingerprint, header)
+    with pytest.raises(DataError, match="does not say how files become such"):
+        FittingRecord.of_store(store.directory, unsaid, None).check_fittable()
 
 
 def test_images_are_not_heard(tmp_path, capsys):
