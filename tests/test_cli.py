@@ -432,7 +432,7 @@ def test_inrs_names_a_misspelt_option(capsys):
 def test_help_names_every_command(capsys):
     main(["--help"])
     printed = capsys.readouterr().out
-    for command in ("fit", "validate", "test", "predict", "inrs fit", "inrs show"):
+    for command in ("fit", "validate", "test", "predict", "inrs fit", "inrs show", "inrs browse"):
         assert f"\n  {command} " in printed
 
 
