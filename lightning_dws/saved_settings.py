@@ -14,7 +14,9 @@ from lightning_dws.tasks import named_task
 from lightning_dws.tasks.task_notes import check_same_task
 
 _MEASURED = ("seed_everything", "name", "task", "data", "model")
-_WHAT_IS_MEASURED = ("-c", "--config", "--model", "--data.dataset", "--data.store")
+_GIVEN_AS_A_WHOLE = ("-c", "--config", "--model")  # with these, nothing is taken from a checkpoint
+_OTHER_DATA = ("--data.dataset", "--data.store")
+_OF_ITS_OWN_DATA = ("dataset", "store", "num_train_objects", "num_val_objects", "num_test_objects")
 
 
 def measured_part(settings: dict[str, Any]) -> dict[str, Any]:
@@ -26,11 +28,11 @@ def with_saved_settings(words: list[str]) -> list[str]:
     """Measure a checkpoint with the data and network that it was trained with, if none are given.
 
     Args:
-        words: The command line. Options in it that say something else than the data or the network
-            (``--data.root``, ``--trainer.*``) win over what was saved.
+        words: The command line. Its options win over what was saved; with ``--data.store`` or
+            ``--data.dataset``, all INRs of that store or dataset are measured.
     """
     if words[0] not in ("validate", "test", "predict") or any(
-        word.startswith(_WHAT_IS_MEASURED) for word in words
+        word.startswith(_GIVEN_AS_A_WHOLE) for word in words
     ):
         return words
     paths = values_of(("--ckpt_path",), words)
@@ -45,6 +47,9 @@ def with_saved_settings(words: list[str]) -> list[str]:
         raise DataError(
             f"{path}: does not say what it was trained on; give the --config of its run"
         )
+    if values_of(_OTHER_DATA, words):
+        data = {k: v for k, v in settings["data"].items() if k not in _OF_ITS_OWN_DATA}
+        settings = {**settings, "data": data}
     return [words[0], f"--config={yaml.safe_dump(settings)}", *words[1:]]
 
 

@@ -191,6 +191,19 @@ def test_a_checkpoint_is_measured_without_any_config(tmp_path, places, capsys): 
     main(["test", "--ckpt_path", str(last), *few])  # by the run's own config.yaml
 
 
+def test_a_checkpoint_is_measured_on_another_store(tmp_path, places, store, capsys):  # noqa: F811
+    """On all of it, whatever share of its own data it was trained and tested on."""
+    few = ["--data.num_test_objects=1", "--data.dataset.architecture.w0=8"]
+    main(["fit", *FIT, *places, *few])
+    last = run_folder(tmp_path) / "checkpoints" / "last.ckpt"
+    table = tmp_path / "p.csv"
+    words = [f"--ckpt_path={last}", "--trainer.enable_progress_bar=false"]
+    main(["test", *words, f"--data.store={store.directory}"])
+    assert "test/accuracy" in capsys.readouterr().out
+    main(["predict", *words, "--data.store", str(store.directory), f"--predictions.path={table}"])
+    assert len(table.read_text().splitlines()) == 1 + len(store.split("test"))
+
+
 def keeping(architecture, num_classes):
     return KeepingMLP(architecture, num_classes, 11)
 

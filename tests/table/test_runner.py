@@ -16,7 +16,7 @@ from table_command import NOISE, WIDE, TinyTable, run_two_processes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_dws.cli import main
-from lightning_dws.table import command
+from lightning_dws.table import command, processes
 from lightning_dws.table.cluster import ClusterJob
 from lightning_dws.table.processes import redirect_output, start_process
 
@@ -76,12 +76,17 @@ def test_a_cell_has_the_numbers_of_its_single_run(table, tmp_path):
 
 
 class Running:
-    """A table's command in a process of its own, forked from one that has imported all it needs."""
+    """A table's command in a process of its own, forked from one that has imported all it needs.
 
-    def __init__(self, table: TinyTable) -> None:
+    Its cells are forked from it, which saves the seconds that a server of its own takes to import
+    everything again; with ``own_server`` they come from such a server, as a user's do.
+    """
+
+    def __init__(self, table: TinyTable, own_server: bool = False) -> None:
         self._log = table.folder.with_name(f"output-{table.folder.name}")  # no file of the table
+        words = [*table.words, "--devices", "cpu"]
         self.process = multiprocessing.get_context("forkserver").Process(
-            target=run_with_output, args=([*table.words, "--devices", "cpu"], self._log)
+            target=run_with_output, args=(words, self._log, own_server)
         )
         self.process.start()
 
@@ -91,8 +96,10 @@ class Running:
         return self._log.read_text()
 
 
-def run_with_output(words: list[str], log: Path) -> None:
+def run_with_output(words: list[str], log: Path, own_server: bool) -> None:
     redirect_output(log)
+    if not own_server:
+        processes._context = lambda: multiprocessing.get_context("fork")
     torch.set_num_threads(1)
     main(words)
 
@@ -142,7 +149,7 @@ def test_a_killed_table_continues(tmp_path, capfd):
         each.content["models"] = {"DWS": each.content["models"]["DWS"]}
         each.content["common"]["trainer"] |= {"max_steps": 40, "val_check_interval": 4}
     straight.run()
-    running = Running(table)
+    running = Running(table, own_server=True)
     runs = table.results / "tiny" / "runs"
 
     def interrupted() -> set[str]:
