@@ -85,7 +85,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "there is no such checkpoint"
-        raise DataError(f"{path}: {what}; expected a file that 'main.py fit' wrote")
+        raise DataError(f"{path}: {what}; expected a file that 'fit' wrote")
     if is_plain(path):
         return read_plain(Path(path))
     _check_sums(path)

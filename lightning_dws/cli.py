@@ -20,7 +20,10 @@ usage: {program} COMMAND --config FILE [--config FILE ...] [--OPTION VALUE ...]
   inrs fit    fit a dataset of INRs, without training anything
   inrs show   show what a dataset of INRs holds, with a picture
   inrs augment  draw INRs after augmentation, and MixUp between two
+  inrs browse   write a web page that shows INRs, augments and mixes them
+  inrs import, export, verify  read and write published datasets, check a dataset
   zoo fit     train a zoo of small CNNs, whose accuracy networks learn to predict
+  zoo import, baseline  read a published zoo; predict from statistics of weights
   table       run a table of experiments, or what is left of it, and write its report
   sweep       search for the options of fit with the best validation score
   push, pull  share a checkpoint or a dataset of INRs on the Hugging Face Hub, or get one

@@ -13,7 +13,7 @@ from lightning_dws.config_files import expand_includes
 from lightning_dws.distributed import in_one_line
 from lightning_dws.errors import DataError
 from lightning_dws.lightning_cli import run_lightning
-from lightning_dws.saved_settings import with_saved_settings
+from lightning_dws.saved_settings import with_found_checkpoint, with_saved_settings
 
 
 def run_command(words: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def run_command(words: Sequence[str]) -> None:
         elif words[0] == "predict" and has_data(words):
             run_predict(words[1:])
         else:
-            run_lightning(with_saved_settings(expand_includes(words)))
+            run_lightning(with_saved_settings(with_found_checkpoint(expand_includes(words))))
     except (DataError, OSError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)

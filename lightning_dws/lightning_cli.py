@@ -54,6 +54,7 @@ from lightning_dws.runs import (
 from lightning_dws.saved_settings import measured_part
 from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task, task_notes
 from lightning_dws.tasks.restoring import add_instantiators, naming_checkpoint
+from lightning_dws.training_length import bound_training
 from lightning_dws.weight_space import to_plain
 
 
@@ -127,10 +128,8 @@ class WeightSpaceCLI(LightningCLI):
         """Parse without Lightning's warning about given words: ``main`` always gives them."""
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
-        if config.task != self._model_class.task_name() and (
-            named_task(config.task) is not self._model_class
-        ):
-            own = self._model_class.task_name()
+        own = self._model_class.task_name()
+        if config.task != own and named_task(config.task) is not self._model_class:
             parser.error(f"task: found {config.task}, this command line is that of {own}")
         try:
             check_options(config, args or ())
@@ -140,6 +139,8 @@ class WeightSpaceCLI(LightningCLI):
             parser.error(str(error))
         if config.seed_everything is True:
             config.seed_everything = seed_of(True)
+        if self.config.subcommand == "fit":
+            bound_training(config)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -176,9 +177,7 @@ class WeightSpaceCLI(LightningCLI):
             self.config[command].ckpt_path = str(found)
         elif path is not None and not by_name:
             self._checkpoint = load_checkpoint(path)
-        self._checkpoint_path = (
-            None if self._checkpoint is None else str(self.config[command].ckpt_path)
-        )
+        self._checkpoint_path = str(self.config[command].ckpt_path) if self._checkpoint else None
         start = self.config[command].get("init_from")
         if start is not None:
             if path is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import Namespace, dict_to_namespace
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from lightning_dws.checkpoints import CHECKPOINTS_FOLDER
+from lightning_dws.checkpoints import CHECKPOINTS_FOLDER, LAST_NAME, find_best
 from lightning_dws.errors import DataError
 
 CONFIG_NAME = "config.yaml"
@@ -130,6 +130,24 @@ def find_newest_run(root: Path) -> Path:
     if not found:
         raise DataError(f"{root}: no run has left a checkpoint here")
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent.parent
+
+
+def find_checkpoint(given: str, root: Path) -> Path:
+    """Find the checkpoint that a user names: a file, a run's folder, or ``best`` or ``last``.
+
+    Args:
+        given: The folder means its best checkpoint; the two words that of the newest run.
+        root: Folder of the runs.
+
+    Raises:
+        DataError: No run has left one, or a folder holds none or several.
+    """
+    path = Path(given)
+    if given in ("best", "last") and not path.exists():
+        path = find_newest_run(root)
+        if given == "last":
+            return path / CHECKPOINTS_FOLDER / LAST_NAME
+    return find_best(path) if path.is_dir() else path
 
 
 def _run_of(checkpoint: str, root: str | None, name: str | None) -> Run | None:

@@ -9,6 +9,7 @@ import yaml
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.config_files import read_settings, values_of
 from lightning_dws.errors import DataError
+from lightning_dws.runs import DEFAULT_ROOT, find_checkpoint
 from lightning_dws.tasks import named_task
 from lightning_dws.tasks.task_notes import check_same_task
 
@@ -50,6 +51,24 @@ def with_saved_settings(words: list[str]) -> list[str]:
         data = {k: v for k, v in settings["data"].items() if k not in _OF_ITS_OWN_DATA}
         settings = {**settings, "data": data}
     return [words[0], f"--config={yaml.safe_dump(settings)}", *words[1:]]
+
+
+def with_found_checkpoint(words: list[str]) -> list[str]:
+    """Put the file of a checkpoint where a command that measures one names its run.
+
+    Args:
+        words: The command line. What continues a training is left as it is: that wants the last
+            checkpoint, and not the best.
+
+    Raises:
+        DataError: See ``find_checkpoint``.
+    """
+    paths = values_of(("--ckpt_path",), words)
+    if words[0] not in ("validate", "test", "predict") or not paths or not paths[-1]:
+        return words
+    roots = values_of(("--trainer.default_root_dir",), words)
+    found = find_checkpoint(paths[-1], Path(roots[-1] if roots else DEFAULT_ROOT))
+    return words if str(found) == paths[-1] else [*words, f"--ckpt_path={found}"]
 
 
 def find_settings(path: str | Path, note: Mapping[str, Any]) -> dict[str, Any] | None:

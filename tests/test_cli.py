@@ -205,11 +205,13 @@ def test_validate_test_and_predict_use_a_checkpoint(tmp_path, places, capsys):
     main(["fit", *TINY, *NETWORK, *RUN, *places])
     best = next((run_folder(tmp_path) / "checkpoints").glob("best*"))
     capsys.readouterr()
-    arguments = [*TINY, *NETWORK, *RUN, *places, f"--ckpt_path={best}"]
-    for command, metric in (("validate", "val/accuracy"), ("test", "test/accuracy")):
-        main([command, *arguments])
-        assert metric in capsys.readouterr().out
-    main(["predict", *arguments, f"--predictions.path={tmp_path / 'predictions.csv'}"])
+    settings = [*TINY, *NETWORK, *RUN, *places]
+    main(["validate", *settings, f"--ckpt_path={best}"])
+    assert "val/accuracy" in capsys.readouterr().out
+    main(["test", *settings, f"--ckpt_path={run_folder(tmp_path)}"])
+    assert "test/accuracy" in capsys.readouterr().out
+    written = f"--predictions.path={tmp_path / 'predictions.csv'}"
+    main(["predict", *settings, "--ckpt_path=best", written])
     with open(tmp_path / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     [directory] = (tmp_path / "data").iterdir()
@@ -430,7 +432,7 @@ def test_inrs_names_a_misspelt_option(capsys):
 def test_help_names_every_command(capsys):
     main(["--help"])
     printed = capsys.readouterr().out
-    for command in ("fit", "validate", "test", "predict", "inrs fit", "inrs show"):
+    for command in ("fit", "validate", "test", "predict", "inrs fit", "inrs show", "inrs browse"):
         assert f"\n  {command} " in printed
 
 

@@ -36,7 +36,7 @@ LAYERS = (
     "canonical",
     "data callbacks",
     "tasks",
-    "resuming saved_settings run_messages plugins distributed",
+    "resuming saved_settings run_messages training_length plugins distributed",
     "prediction",
     "page",
     "lightning_cli",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from saved import blob_images, save_network
+from saved import save_network
 
 from lightning_dws.cli import main
 
@@ -34,20 +34,16 @@ def test_python_of_the_readme_runs():
     assert names["logits"].shape == (8, 10)
 
 
-def test_python_of_the_page_of_networks_runs():
-    names: dict[str, object] = {}
-    exec(python_of("docs/own_networks.md")[0], names)
-    assert names["psnr"].shape == (16,)
-    assert names["images"].shape == (16, 64, 1)
-    assert names["logits"].shape == (16, 10)
-
-
-def test_python_of_the_page_of_networks_uses_a_checkpoint(tmp_path, monkeypatch):
+def test_python_of_the_page_of_networks_runs(tmp_path, monkeypatch):
+    """Its blocks one after another, in one session, as a reader's."""
     monkeypatch.chdir(tmp_path)
     save_network(tmp_path / "runs" / "quickstart" / "version_0" / "checkpoints" / "best.ckpt")
-    names = {"images": blob_images(3)}
-    exec(python_of("docs/own_networks.md")[1], names)
-    assert len(names["predictions"]) == 3
+    names: dict[str, object] = {}
+    for code in python_of("docs/own_networks.md"):
+        exec(code, names)
+    assert names["psnr"].shape == (16,)
+    assert names["logits"].shape == (16, 10)
+    assert len(names["predictions"]) == 16
 
 
 def test_python_of_the_page_of_cnns_runs(tmp_path, monkeypatch):

@@ -8,14 +8,14 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat
 
-from lightning_dws.checkpoints import CHECKPOINTS_FOLDER, LAST_NAME, find_best
 from lightning_dws.config_files import values_of
 from lightning_dws.errors import DataError
 from lightning_dws.parse_errors import ArgumentParser
+from lightning_dws.plain_checkpoints import WEIGHTS_NAME
 from lightning_dws.prediction import Predictions, load_checkpoint
 from lightning_dws.prediction.prediction_table import write_predictions
 from lightning_dws.program import program
-from lightning_dws.runs import DEFAULT_ROOT, find_newest_run
+from lightning_dws.runs import DEFAULT_ROOT, find_checkpoint
 
 _CONFIG_SUFFIXES = (".yaml", ".yml")
 
@@ -23,11 +23,12 @@ _CONFIG_SUFFIXES = (".yaml", ".yml")
 def has_data(words: Sequence[str]) -> bool:
     """Whether a command line of ``predict`` is that of data to predict, and not of settings.
 
-    That of a run's folder is: Lightning's own command takes the file of a checkpoint.
+    That of a checkpoint that was pulled is: it has no data of its own.
     """
     given = values_of(("--data",), words)
     if not given and not values_of(("-c", "--config"), words):
-        return any(Path(path).is_dir() for path in values_of(("--ckpt_path",), words) if path)
+        paths = values_of(("--ckpt_path",), words)
+        return any((Path(path) / WEIGHTS_NAME).is_file() for path in paths)
     return bool(given) and not any(
         value.endswith(_CONFIG_SUFFIXES) or value.lstrip().startswith("{") for value in given
     )
@@ -111,11 +112,7 @@ def run_predict(words: Sequence[str]) -> None:
 
 
 def _predict(options: Namespace) -> Predictions:
-    path = Path(options.ckpt_path)
-    if options.ckpt_path in ("best", "last") and not path.exists():
-        run = find_newest_run(Path(options.runs))
-        best = options.ckpt_path == "best"
-        path = find_best(run) if best else run / CHECKPOINTS_FOLDER / LAST_NAME
+    path = find_checkpoint(options.ckpt_path, Path(options.runs))
     classifier = load_checkpoint(path, device=options.device)
     sys.stdout.write(f"checkpoint      {classifier.path}\n")
     return classifier.predict(options.data, root=options.root, w0=options.w0, show_progress=True)

@@ -105,7 +105,10 @@ def _write_sounds(store: INRStore, originals: SoundSignals | None, options: Name
     if not encodes_sound(store.header.measures):
         raise DataError(f"{store.directory}: sounds are for INRs of sounds, see SoundSignals")
     if rate is None:
-        raise DataError(f"{store.directory}: give the rate of its sounds, or signals that know it")
+        raise DataError(
+            f"{store.directory}: does not know the rate of its sounds; give what they were fitted "
+            "with, such as --rate 8000"
+        )
     folder = Path(options.sounds)
     for path in write_sounds(store, originals, options.split, options.count, rate, folder):
         sys.stdout.write(f"{path}\n")

@@ -13,6 +13,7 @@ import yaml
 
 from lightning_dws.config_files import Settings, merge_settings, read_settings, with_named_files
 from lightning_dws.files import json_sha256
+from lightning_dws.program import program
 from lightning_dws.runs import WITHOUT_EFFECT
 
 Piece = str | Settings
@@ -83,7 +84,7 @@ def words_of(pieces: Sequence[Piece]) -> list[str]:
 
 def command_of(words: Sequence[str]) -> str:
     """Write the command that runs words of ``fit`` alone, for a shell."""
-    return shlex.join(["python", "main.py", "fit", *words])
+    return shlex.join([*program().split(), "fit", *words])
 
 
 def _is_simple(settings: Settings) -> bool:
