@@ -43,7 +43,8 @@ class ArgumentParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         text = shorten(message)
-        super().error(text + suggest(text, self), ex)
+        meant = suggest(text, self)
+        super().error(text.removesuffix(".") + meant if meant else text, ex)
 
 
 def shorten(message: str) -> str:

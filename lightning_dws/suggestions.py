@@ -25,7 +25,10 @@ _COMMAND_OF = {
     **dict.fromkeys(("training", "channels", "kernel_size", "stride", "num_networks"), "zoo fit"),
     **dict.fromkeys(("architecture", "recipe", "recipe_changes"), "inrs fit"),
     **dict.fromkeys(("data", "model", "trainer", "task", "name"), "fit"),
+    **dict.fromkeys(("seeds", "views", "augmentations", "models", "datasets", "claims"), "table"),
+    **dict.fromkeys(("base", "space", "trials", "sampler", "pruning"), "sweep"),
 }
+_NAME_WITH_SPACES = re.compile(r'Spaces not allowed in keys: "([^"]+)"')  # of a table's row
 _NO_SETTING = re.compile(r"class_path '([\w.]+)'.*Option '(\w+)' is not accepted")
 
 
@@ -73,6 +76,10 @@ def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
     return closest(key, known) or (f"; it is one of '{command}'" if command else "")
 
 
+def _of_rows(parser: jsonargparse.ArgumentParser, name: str) -> str:
+    return "; it is one of 'table'"
+
+
 def _of_classes(parser: jsonargparse.ArgumentParser, key: str, word: str) -> str:
     paths = [
         path
@@ -117,6 +124,7 @@ _ANSWERS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
     (_UNKNOWN_OPTION, _of_options),
     (_NO_SETTING, _of_settings),
     (_UNKNOWN_KEY, _of_keys),
+    (_NAME_WITH_SPACES, _of_rows),
     (_UNKNOWN_COMMAND, _of_commands),
     (_NO_CHOICE, _of_choices),
     (_NO_CLASS, _of_classes),

@@ -3,11 +3,12 @@
 import sys
 
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.utilities import rank_zero_only
 
 MAX_STEPS = 1000
 MAX_EPOCHS = 200
+_THAT_END = (Timer.__name__, EarlyStopping.__name__)  # of callbacks
 VALIDATE_EVERY = 100  # steps: an epoch may be one step, or more than the training has
 
 
@@ -29,7 +30,7 @@ def bound_training(config: Namespace) -> None:
         or trainer.min_steps is not None
         or trainer.fast_dev_run
         or any(
-            callback.class_path.rpartition(".")[2] == Timer.__name__
+            callback.class_path.rpartition(".")[2] in _THAT_END
             for callback in trainer.callbacks or ()
         )
     )

@@ -98,6 +98,8 @@ def test_a_misspelt_setting_of_a_file_too(tmp_path, capsys):
         ("zoo fit", "inrs/digits.yaml", "inrs fit"),
         ("inrs fit", "data/digits.yaml", "fit"),
         ("fit", "inrs/digits.yaml", "inrs fit"),
+        ("fit", "table/digits.yaml", "table"),
+        ("fit", "sweep/digits_dws.yaml", "sweep"),
     ],
 )
 def test_a_config_of_another_command_is_answered_with_its_name(command, config, meant, capsys):

@@ -20,6 +20,7 @@ NOT_GIVEN = {
     "callbacks": None,
 }
 TIMER = Namespace(class_path="pytorch_lightning.callbacks.Timer")
+EARLY_STOPPING = Namespace(class_path="pytorch_lightning.callbacks.EarlyStopping")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ TIMER = Namespace(class_path="pytorch_lightning.callbacks.Timer")
         {"min_steps": 5000},
         {"fast_dev_run": True},
         {"callbacks": [TIMER]},
+        {"callbacks": [EARLY_STOPPING]},
     ],
     ids=str,
 )
