@@ -210,6 +210,9 @@ def test_validate_test_and_predict_use_a_checkpoint(tmp_path, places, capsys):
     assert "val/accuracy" in capsys.readouterr().out
     main(["test", *settings, f"--ckpt_path={run_folder(tmp_path)}"])
     assert "test/accuracy" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["predict", f"--ckpt_path={run_folder(tmp_path)}", "--dat=X"])
+    assert "--dat=X; did you mean '--data'?" in capsys.readouterr().err
     written = f"--predictions.path={tmp_path / 'predictions.csv'}"
     main(["predict", *settings, "--ckpt_path=best", written])
     with open(tmp_path / "predictions.csv", newline="") as file:

@@ -64,7 +64,7 @@ def test_a_run_by_a_shipped_config_s_name_is_that_of_its_path(tmp_path, monkeypa
         (["fitt"], "fit"),
         (["inrs", "shwo"], "show"),
         (["table", "--confg", "x"], "--config"),
-        (["predict", "--ckpt_path=.", "--dat=X"], "--data"),
+        (["predict", "--ckpt_path=.", "--data=X", "--outpt=Y"], "--output"),
         ([*QUICKSTART, "--trainer.max_epoch=3"], "--trainer.max_epochs"),
         ([*QUICKSTART, "--max_steps=3"], "--trainer.max_steps"),
         ([*QUICKSTART, "--seed=3"], "--seed_everything"),
