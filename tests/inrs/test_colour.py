@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from coloured_images import COLOURS, fill
 from PIL import Image
-from test_image_folder import COLOURS, fill
 
 from lightning_dws.cli import main
 from lightning_dws.figures import save_figure

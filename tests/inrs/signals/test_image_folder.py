@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from coloured_images import COLOURS, fill, paint
 from PIL import Image
 
 from lightning_dws import INRArchitecture
@@ -12,22 +13,6 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs import ImageFolder, INRDatasetSpec, Recipe, Wanted, prepare_store
 from lightning_dws.inrs.preparation import prepare as preparation
 from lightning_dws.inrs.signals import files_by_class, image_files, image_folder
-
-COLOURS = {"blue": (10, 20, 200), "green": (20, 180, 10), "red": (220, 30, 20)}
-
-
-def paint(path, colour, size=(6, 5), seed=0):
-    """Save noise around a colour; ``size`` is (width, height)."""
-    noise = np.random.default_rng(seed).integers(-9, 10, (size[1], size[0], 3))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((np.array(colour) + noise).astype(np.uint8)).save(path)
-
-
-def fill(folder, count=20, prefix=""):
-    for name, colour in COLOURS.items():
-        for index in range(count):
-            paint(folder / name / f"{prefix}{index:03d}.png", colour, seed=index)
-    return folder
 
 
 @pytest.fixture
