@@ -61,10 +61,12 @@ def with_found_checkpoint(words: list[str]) -> list[str]:
             checkpoint, and not the best.
 
     Raises:
-        DataError: See ``find_checkpoint``.
+        DataError: The option names nothing; or see ``find_checkpoint``.
     """
     paths = values_of(("--ckpt_path",), words)
-    if words[0] not in ("validate", "test", "predict") or not paths or not paths[-1]:
+    if paths and not paths[-1]:  # of a shell's variable that is not set
+        raise DataError("--ckpt_path: names nothing, expected a file that 'fit' wrote")
+    if words[0] not in ("validate", "test", "predict") or not paths:
         return words
     roots = values_of(("--trainer.default_root_dir",), words)
     found = find_checkpoint(paths[-1], Path(roots[-1] if roots else DEFAULT_ROOT))

@@ -480,6 +480,12 @@ def test_an_untrained_network_is_not_measured(places, capsys, command):
     assert f"{command} needs --ckpt_path" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("words", [["--ckpt_path="], ["--ckpt_path", ""], ["--ckpt_path"]])
+def test_a_checkpoint_without_a_name_is_named(command, words, capsys):
+    assert "--ckpt_path: names nothing" in error_of([command, *words], capsys)
+
+
 def test_a_test_keeps_the_run_as_it_was_and_fits_no_more_than_it_needs(tmp_path, places):
     main(["fit", *TINY, *NETWORK, *RUN, *places])
     folder = run_folder(tmp_path)
