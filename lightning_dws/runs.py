@@ -140,8 +140,10 @@ def find_checkpoint(given: str, root: Path) -> Path:
         root: Folder of the runs.
 
     Raises:
-        DataError: No run has left one, or a folder holds none or several.
+        DataError: Nothing is named, no run has left one, or a folder holds none or several.
     """
+    if not given:  # a shell's variable that is not set
+        raise DataError("--ckpt_path: names nothing, expected a file that 'fit' wrote")
     path = Path(given)
     if given in ("best", "last") and not path.exists():
         path = find_newest_run(root)

@@ -1,6 +1,7 @@
 """What a checkpoint says of its task: written, read, and a task made of it."""
 
 import inspect
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,7 @@ def compare_forms(path: str, note: Mapping[str, Any], data: Any, *, must_agree: 
     Raises:
         DataError: They must agree, and differ.
     """
+    _tell_other_preparation(path, note, data)
     saved = (note.get("canonical") or {}).get("forms", [])
     own = data.canonical_record["forms"]
     if own == saved:
@@ -73,6 +75,18 @@ def compare_forms(path: str, note: Mapping[str, Any], data: Any, *, must_agree: 
     if must_agree:
         raise DataError(line)
     rank_zero_only(sys.stderr.write)(f"{line}\n")
+
+
+def _tell_other_preparation(path: str, note: Mapping[str, Any], data: Any) -> None:
+    """Say where signals are read otherwise than those that were trained on, as in another range."""
+    source = data.dataset.signals if data.dataset else data.store.header
+    saved, own = (note.get("inrs") or {}).get("preparation"), source.preparation
+    if not saved or not own or "assumed" in saved:
+        return
+    for name, value in json.loads(json.dumps(own)).items():
+        if name in saved and value != saved[name]:
+            line = f"{path}: trained on signals with {name} {saved[name]}, these have {value}"
+            rank_zero_only(sys.stderr.write)(f"{line}\n")
 
 
 def write_note(task: Any, checkpoint: dict[str, Any]) -> None:

@@ -213,3 +213,23 @@ def test_what_a_checkpoint_says_of_arrays_is_checked(tmp_path):
             FittingRecord.from_dict(bad, "here").spec(tmp_path, [])
     unknown = FittingRecord.of_store(store.directory, INRStore(store.directory).header, None)
     assert unknown.preparation == record.preparation
+
+
+def test_a_network_that_is_measured_on_another_range_says_so(tmp_path, capsys):
+    root = write_folder(tmp_path / "arrays")
+    store, _ = fitted(root, tmp_path / "s", 3)
+    for path in root.rglob("*.npy"):
+        np.save(path, 2 * np.load(path))
+    other, _ = fitted(root, tmp_path / "t", 3)
+    quiet = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    run = [*quiet, "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path / 'runs'}"]
+    network = ["--model.network=tiny.FlatMLP", "--test_after_fit=false"]
+    data = [f"--data.store={store.directory}", "--data.batch_size=4"]
+    main(["fit", *run, *network, *data, "--trainer.max_epochs=1"])
+    [last] = tmp_path.rglob("last.ckpt")
+    capsys.readouterr()
+    main(["test", *run, f"--ckpt_path={last}", f"--data.store={store.directory}"])
+    assert "trained on signals" not in capsys.readouterr().err
+    main(["test", *run, f"--ckpt_path={last}", f"--data.store={other.directory}"])
+    said = "trained on signals with value_range [-7.0, 12.0], these have [-14.0, 24.0]"
+    assert said in capsys.readouterr().err
