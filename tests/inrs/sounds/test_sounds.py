@@ -114,7 +114,7 @@ def test_inrs_of_a_folder_are_fitted_verified_shown_and_heard(folder, tmp_path, 
     words = ["inrs", "show", str(store.directory), "--sounds", str(tmp_path / "heard")]
     with pytest.raises(SystemExit):
         main(words)
-    assert "give the rate of its sounds" in capsys.readouterr().err
+    assert "does not know the rate of its sounds" in capsys.readouterr().err
     main([*words, "--rate", "4000", "--count", "2"])
     printed = capsys.readouterr().out
     assert "mean snr, train" in printed
