@@ -139,8 +139,7 @@ class WeightSpaceCLI(LightningCLI):
             parser.error(str(error))
         if config.seed_everything is True:
             config.seed_everything = seed_of(True)
-        if self.config.subcommand == "fit":
-            bound_training(config)
+        self._length = bound_training(config) if self.config.subcommand == "fit" else ""
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -230,6 +229,7 @@ class WeightSpaceCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
+        rank_zero_only(sys.stderr.write)(self._length)
         with ending_together(self.trainer), naming_checkpoint(self.trainer):
             super()._run_subcommand(subcommand)
 

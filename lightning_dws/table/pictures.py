@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightning_dws.figures import save_figure
+from lightning_dws.figures import save_chart
 from lightning_dws.table.grid import format_views
 from lightning_dws.table.results import BASELINE, Entry, Results
 from lightning_dws.table.table_score import TableScore
@@ -38,7 +38,7 @@ def draw_figures(results: Results, folder: Path) -> list[str]:
     for name, draw in kinds.items():
         figure = draw(results)
         if figure is not None:
-            save_figure(figure, folder / "figures" / f"{name}.png")
+            save_chart(figure, folder / "figures" / f"{name}.png")
             drawn.append(f"figures/{name}.png")
     return drawn
 
