@@ -11,7 +11,7 @@ from typing import Any
 import jsonargparse
 from jsonargparse._link_arguments import ActionLink
 
-from lightning_dws.program import shipped_configs
+from lightning_dws.program import program, shipped_configs
 
 _UNKNOWN_OPTION = re.compile(r"unrecognized arguments: (--[\w.+-]+)")
 _UNKNOWN_KEY = re.compile(r"does not accept option '([\w.]+)'")
@@ -73,11 +73,15 @@ def _of_options(parser: jsonargparse.ArgumentParser, word: str) -> str:
 def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
     known = [a.dest for own in _with_subparsers(parser) for a in own._actions]
     command = _COMMAND_OF.get(key.partition(".")[0])
-    return closest(key, known) or (f"; it is one of '{command}'" if command else "")
+    return closest(key, known) or (_one_of(command) if command else "")
 
 
 def _of_rows(parser: jsonargparse.ArgumentParser, name: str) -> str:
-    return "; it is one of 'table'"
+    return _one_of("table")
+
+
+def _one_of(command: str) -> str:
+    return f"; it is one of '{program()} {command}'"
 
 
 def _of_classes(parser: jsonargparse.ArgumentParser, key: str, word: str) -> str:

@@ -106,7 +106,7 @@ def test_a_config_of_another_command_is_answered_with_its_name(command, config, 
     with pytest.raises(SystemExit):
         main([*command.split(), "--config", config])
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith(f"; it is one of {meant!r}")
+    assert said.endswith(f"; it is one of '{program()} {meant}'")
 
 
 def test_nothing_is_suggested_for_what_resembles_nothing():
