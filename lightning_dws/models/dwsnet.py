@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightning_dws.models.architecture_check import check_architecture
 from lightning_dws.models.batch_norm import PositionBatchNorm
+from lightning_dws.models.dws_lanes import LanePlan
 from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.models.merged_linear import LinearMap, MergedLinear, initialise_bias
 from lightning_dws.models.options import check_choice, check_heads, check_options
@@ -28,6 +29,7 @@ from lightning_dws.models.parameter_axes import (
 )
 from lightning_dws.models.pooling import REDUCTIONS, map_entries, pool, pool_matrix
 from lightning_dws.models.recorded import recorded
+from lightning_dws.models.relational_lanes import takes_lanes
 from lightning_dws.models.set_attention import AxisAttention
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.weight_space import Architecture, WeightBatch
@@ -264,6 +266,7 @@ class DWSNet(nn.Module):
         check_choice("reduction", reduction, REDUCTIONS)
         if set_layer == "attention":
             check_heads(num_heads, "hidden_dim", hidden_dim)
+        self._lanes: LanePlan | None = None
         self.standardize = Standardize(architecture)
         self.architecture = architecture
         self.tensors = parameter_tensors(architecture)
@@ -293,10 +296,33 @@ class DWSNet(nn.Module):
 
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the linear head takes."""
-        pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
+        pooled = self._pooled_in_lanes(batch)
+        if pooled is None:
+            pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
         last = sum(spec.is_weight for spec in self.architecture.tensors)
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)
+
+    def _pooled_in_lanes(self, batch: WeightBatch) -> Features | None:
+        import os
+        if not takes_lanes(batch.parameters) or os.environ.get("NOLANES"):
+            return None
+        check_architecture(self.architecture, batch)
+        if self._lanes is None:
+            layers = [
+                (
+                    dict(zip(layer.alongs, layer.linears, strict=True)),
+                    (layer._bias_channel, layer.bias_coefficient),
+                )
+                for layer in self.layers
+            ]
+            self._lanes = LanePlan(self.architecture, self.tensors, layers, self.reduction)
+        return self._lanes.embed(
+            self.standardize(batch.parameters),
+            [[*(linear.weight for linear in layer.linears), layer.bias] for layer in self.layers],
+            [list(norms) for norms in self.norms],
+            self.dropout.p if self.training else 0.0,
+        )
 
     def parameter_features(self, batch: WeightBatch) -> Float[Tensor, "batch parameters channels"]:
         """Give features of every parameter, in row order: permuted as the neurons are."""
