@@ -14,18 +14,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_dws.models.batch_norm import PositionBatchNorm
-from lightning_dws.models.dws_kernels import (
-    Layer,
-    Side,
-    features_backward,
-    layer_backward,
-    layer_forward,
-    pool_features,
-)
+from lightning_dws.models.dws_kernels import Layer, features_backward, layer_backward, layer_forward
 from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
 from lightning_dws.models.merged_linear import MergedLinear
 from lightning_dws.models.parameter_axes import Axes, ParameterTensor, fold_tensors
+from lightning_dws.models.pooling_kernels import Side, pool_features
 from lightning_dws.parallel import map_in_threads
 from lightning_dws.weight_space import Architecture, WeightBatch
 
@@ -95,6 +89,7 @@ class LayerPlan:
         linears: dict[Axes, MergedLinear],
         biases: tuple[Tensor, Tensor],
         reduction: str,
+        activates: bool,
     ) -> None:
         before, starts = place_side(sizes, in_channels)
         after, parts_starts = place_side(sizes, out_channels)
@@ -138,6 +133,7 @@ class LayerPlan:
             before,
             after,
             reduction == "max",
+            0.0 if activates else -np.inf,
         )
 
     def weights(self, parameters: list[Tensor]) -> Tensor:
@@ -172,12 +168,12 @@ class LanePlan:
         shapes = [(*x.shape[:-1], 1, 1)[:2] for x in entries]
         sizes = Sizes(tensors, shapes)
         self.layers = [
-            LayerPlan(sizes, maps[()].in_channels, maps[()].out_channels, maps, biases, reduction)
-            for maps, biases in layers
+            LayerPlan(sizes, maps[()].in_channels, maps[()].out_channels, maps, biases, reduction, i > 0)
+            for i, (maps, biases) in enumerate(layers)
         ]
         last = self.layers[-1].layer
         self.readout = last._replace(
-            tensors=last.tensors * (1, 1, 0) - (0, 0, 1), before=last.after
+            tensors=last.tensors * (1, 1, 0) - (0, 0, 1), before=last.after, floor=0.0
         )
         self.is_mean = reduction == "mean"
         folds = torch.tensor([tensor.fold for tensor in tensors])
@@ -209,12 +205,12 @@ class LanePlan:
         """
         size = len(parameters)
         z = to_lanes(parameters.index_select(1, self.entries))
-        affine, keep = parameters.new_empty(3, 0), np.empty((len(z), 0), np.uint16)
-        moments = affine
+        affine = moments = _identity(self.layers[0].layer, parameters)
+        keep = np.empty((len(z), 0), np.uint16)
         for number, (plan, own) in enumerate(zip(self.layers, of_layers, strict=True)):
             if number > 0:
                 keep, kept_share = draw_keep_bits(tuple(z.shape[:2]), dropout)
-                affine = self._identity(parameters)
+                affine = _identity(plan.layer, parameters)
                 if norms:
                     affine = self._normalise(norms[number - 1], from_lanes(moments, size))
                 affine = affine / affine.new_tensor([1, kept_share, kept_share])[:, None]
@@ -222,16 +218,11 @@ class LanePlan:
             z, moments = _Layer.apply(  # type: ignore[no-untyped-call]
                 plan.layer, has_moments, keep, z, affine, plan.weights(own)
             )
-        pooled = _PoolAll.apply(self.readout, z, self._identity(parameters))  # type: ignore[no-untyped-call]
+        pooled = _PoolAll.apply(self.readout, z, _identity(self.readout, parameters))  # type: ignore[no-untyped-call]
         rows = from_lanes(pooled, size)
         if self.is_mean:
             rows = rows / self.positions_of_channel
         return list(rows.split(self.channels, 1))
-
-    def _identity(self, like: Tensor) -> Float[Tensor, "3 channels"]:
-        identity = like.new_zeros(3, len(self.of_norm))
-        identity[1] = 1
-        return identity
 
     def _normalise(
         self, norms: list[PositionBatchNorm], moments: Float[Tensor, "batch 2*channels"]
@@ -261,6 +252,12 @@ class LanePlan:
         return mean, variance, count
 
 
+def _identity(layer: Layer, like: Tensor) -> Float[Tensor, "3 channels"]:
+    identity = like.new_zeros(3, layer.before.channels)
+    identity[1] = 1
+    return identity
+
+
 @torch.no_grad()
 def _track(
     norms: list[PositionBatchNorm], mean: Tensor, variance: Tensor, count: Tensor
@@ -284,19 +281,16 @@ class _Layer(torch.autograd.Function):
         ctx: Any, layer: Layer, has_moments: bool, keep: Any, z: Tensor, affine: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         groups, _, lanes = z.shape
-        y = z.new_empty(groups, layer.after.features, lanes)
-        pooled = z.new_empty(groups, layer.before.pooled, lanes)
+        y = _empty(groups, layer.after.features, lanes)
+        pooled = _empty(groups, layer.before.pooled, lanes)
         moments = z.new_empty(groups, 2 * layer.after.channels * has_moments, lanes)
 
+        own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
+        outputs = [_groups(x) for x in (y, pooled, moments)]
+
         def compute(group: int) -> None:
-            layer_forward(
-                layer,
-                _flat(z[group]),
-                _flat(affine),
-                keep[group],
-                _flat(weights),
-                *(_flat(x[group]) for x in (y, pooled, moments)),
-            )
+            out = (x[group] for x in outputs)
+            layer_forward(layer, own_z[group], own_affine, keep[group], own_weights, *out)
 
         map_in_threads(compute, range(groups))
         ctx.layer, ctx.keep = layer, keep
@@ -315,24 +309,25 @@ class _Layer(torch.autograd.Function):
         if grad_moments is not None and rest:
             y, moments = rest
             correction = _linear_in_features(layer, moments, grad_moments)
-        grad_z = torch.empty_like(z) if ctx.needs_input_grad[3] else nothing
+        grad_y = grad_y.contiguous()
+        grad_z = nothing
+        if ctx.needs_input_grad[3]:  # nobody else has the gradient that comes from the next layer
+            is_alike = np.array_equal(layer.before.places[:, :2], layer.after.places[:, :2])
+            grad_z = grad_y if is_alike else _empty(*z.shape)
         needs_grad_affine = ctx.needs_input_grad[4]
         size = 2 * layer.before.channels * needs_grad_affine
         grad_affine = z.new_zeros(groups, size, lanes)
         grad_wholes = z.new_empty(groups, layer.after.channels, lanes)
         grad_weights = z.new_zeros(groups, len(weights))
-        grad_y = grad_y.contiguous()
+        own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
+        others = [
+            _groups(x)
+            for x in (pooled, y, grad_y, correction, grad_weights, grad_wholes, grad_affine, grad_z)
+        ]
 
         def differentiate(group: int) -> None:
-            layer_backward(
-                layer,
-                _flat(z[group]),
-                _flat(affine),
-                keep[group],
-                _flat(weights),
-                *(_flat(x[group]) for x in (pooled, y, grad_y, correction)),
-                *(_flat(x[group]) for x in (grad_weights, grad_wholes, grad_affine, grad_z)),
-            )
+            rest = (x[group] for x in others)
+            layer_backward(layer, own_z[group], own_affine, keep[group], own_weights, *rest)
 
         map_in_threads(differentiate, range(groups))
         total = grad_weights.sum(0)
@@ -367,18 +362,15 @@ class _PoolAll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layer: Layer, z: Tensor, affine: Tensor) -> Tensor:
-        pooled = z.new_empty(len(z), layer.before.pooled, z.shape[2])
+        pooled = _empty(len(z), layer.before.pooled, z.shape[2])
+
+        own_affine, inputs, outputs = _flat(affine), _groups(z), _groups(pooled)
 
         def compute(group: int) -> None:
             pool_features(
-                layer.tensors,
-                layer.before,
-                layer.takes_maxima,
-                _flat(z[group]),
-                _flat(affine),
-                _NO_BITS,
-                _flat(pooled[group]),
-            )
+                layer.tensors, layer.before, layer.takes_maxima,
+                inputs[group], own_affine, layer.floor, _NO_BITS, outputs[group],
+            )  # fmt: skip
 
         map_in_threads(compute, range(len(z)))
         ctx.layer = layer
@@ -392,26 +384,29 @@ class _PoolAll(torch.autograd.Function):
         layer = ctx.layer
         grad_pooled = torch.zeros_like(pooled)
         grad_pooled[:, : layer.before.channels] = grad
-        grad_z, nothing = torch.empty_like(z), np.empty(0, np.float32)
+        grad_z, nothing = _empty(*z.shape), np.empty(0, np.float32)
+        own_affine = _flat(affine)
+        own_z, own_pooled, own_grad, out = map(_groups, (z, pooled, grad_pooled, grad_z))
 
         def differentiate(group: int) -> None:
             features_backward(
-                layer,
-                _flat(z[group]),
-                _flat(affine),
-                _NO_BITS,
-                nothing,
-                _flat(pooled[group]),
-                _flat(grad_pooled[group]),
-                *[nothing] * 5,
-                _flat(grad_z[group]),
-            )
+                layer, own_z[group], own_affine, _NO_BITS, nothing, own_pooled[group],
+                own_grad[group], nothing, nothing, nothing, out[group],
+            )  # fmt: skip
 
         map_in_threads(differentiate, range(len(z)))
         return None, grad_z, None
 
 
 _NO_BITS = np.empty(0, np.uint16)
+
+
+def _empty(*shape: int) -> Tensor:
+    return torch.from_numpy(np.empty(shape, np.float32))
+
+
+def _groups(x: Tensor) -> Any:
+    return x.detach().flatten(1).numpy()
 
 
 def _flat(x: Tensor) -> Any:

@@ -245,22 +245,25 @@ def _sigmoid_like(builder: Any, x: Any, with_density: bool) -> Any:
     return _call(builder, "fma", x, odd, _constant(0.5))
 
 
-def _exceeds_0(builder: Any, x: Any) -> Any:
-    return builder.fcmp_unordered(">", x, _constant(0.0))
+def _exceeds(builder: Any, x: Any, low: Any) -> Any:
+    return builder.fcmp_unordered(">", x, low)
 
 
 exp = _function(_exp)  # of numbers at most 0
 maximum = _function(lambda builder, a, b: _call(builder, "maximum", a, b), 2)  # NaN if one is
 multiply_add = _function(lambda builder, a, b, c: _call(builder, "fma", a, b, c), 3)  # a b + c
 square_root = _function(lambda builder, x: _call(builder, "sqrt", x))
-relu = _function(lambda builder, x: builder.select(_exceeds_0(builder, x), x, _constant(0.0)))
+at_least = _function(lambda builder, x, low: builder.select(_exceeds(builder, x, low), x, low), 2)
 gelu = _function(lambda builder, x: builder.fmul(x, _sigmoid_like(builder, x, False)))
 gelu_slope = _function(lambda builder, x: _sigmoid_like(builder, x, True))
 
 
-# The value where x is above 0 (or no number), or where a is b, and 0 elsewhere.
-keep_positive = _function(
-    lambda builder, x, value: builder.select(_exceeds_0(builder, x), value, _constant(0.0)), 2
+# The value where x is above another number (or none), or where a is b, and 0 elsewhere.
+keep_above = _function(
+    lambda builder, x, low, value: builder.select(
+        _exceeds(builder, x, low), value, _constant(0.0)
+    ),
+    3,
 )
 keep_equal = _function(
     lambda builder, a, b, value: builder.select(
