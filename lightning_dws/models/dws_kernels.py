@@ -51,9 +51,10 @@ class Layer(NamedTuple):
 
     Attributes:
         tensors: (T, 3) of each tensor n, m and where its positions' map begins, -1 if it has none.
-        axes: (A, 6) of each axis its number of neurons, channels before and after, where what is
-            pooled along it and where its parts begin, and its map.
-        bias: Where the wholes' bias begins; their map is first.
+        axes: (1 + A, 6) of the wholes, as of an axis of length 1, and then of each axis its number
+            of neurons, channels before and after, where what is pooled along it and where its parts
+            begin, and its map.
+        bias: Where the wholes' bias begins.
         before: Of the features that it reads.
         after: And of those that it gives.
         takes_maxima: How it pools: by maxima, or by sums.
@@ -77,13 +78,10 @@ def layer_forward(layer, z, affine, keep, weights, y, pooled, moments):
     parts = np.zeros(after.pooled * LANES, np.float32)
     for channel in range(after.channels):
         store(parts, channel, splat(weights[layer.bias + channel]))
-    C, D = before.channels, after.channels
-    a, b, out = Matrix(weights, 0, C, 1), Matrix(pooled, 0, 1, C), Matrix(parts, 0, 1, D)
-    multiply(D, 1, C, a, b, out, True)
     for axis in range(len(layer.axes)):
         n, c, d, start, parts_start, map_start = layer.axes[axis]
         a, b = Matrix(weights, map_start, c, 1), Matrix(pooled, start, 1, c)
-        multiply(d, n, c, a, b, Matrix(parts, parts_start, 1, d), False)
+        multiply(d, n, c, a, b, Matrix(parts, parts_start, 1, d), True)
     add_wholes(tensors, after, parts)
     moments[:] = 0
     scratch = make_scratch(tensors, before)
@@ -166,20 +164,29 @@ def layer_backward(
                 _add_grad_of_moments(grad_y, y, own, rows * m, place, slopes)
             sum_rows(grad_y[own * LANES :], first, rows, m, place, parts)
         finish_sum(n, place, parts)
-    grad_wholes[:] = parts[: after.channels * LANES]
+    for channel in range(after.channels):
+        store(grad_wholes, channel, load(parts, channel))
     grad_pooled = np.zeros(before.pooled * LANES, np.float32)
-    C, D = before.channels, after.channels
-    a, b, out = Matrix(weights, 0, 1, C), Matrix(parts, 0, 1, D), Matrix(grad_pooled, 0, 1, C)
-    multiply(C, 1, D, a, b, out, False)
     for axis in range(len(layer.axes)):
         n, c, d, start, parts_start, map_start = layer.axes[axis]
         b, out = Matrix(parts, parts_start, 1, d), Matrix(grad_pooled, start, 1, c)
         if grad_z.size > 0:
-            multiply(c, n, d, Matrix(weights, map_start, 1, c), b, out, False)
-        right, out = Matrix(pooled, start, c, 1), Matrix(grad_weights, map_start, c, 1)
-        multiply_sum(d, c, n, b, right, out, True)
+            multiply(c, n, d, Matrix(weights, map_start, 1, c), b, out, True)
+        if axis > 0:
+            right, out = Matrix(pooled, start, c, 1), Matrix(grad_weights, map_start, c, 1)
+            multiply_sum(d, c, n, b, right, out, True)
     features_backward(
-        layer, z, affine, keep, weights, pooled, grad_pooled, grad_y, grad_weights, grad_affine, grad_z
+        layer,
+        z,
+        affine,
+        keep,
+        weights,
+        pooled,
+        grad_pooled,
+        grad_y,
+        grad_weights,
+        grad_affine,
+        grad_z,
     )
 
 
@@ -218,7 +225,7 @@ def features_backward(
             if layer.takes_maxima:
                 spread_to_maxima(grad_pooled, pooled, a, first, rows, m, place, grad)
             else:
-                spread(grad_pooled, first, rows, m, place, grad, 0)
+                spread(grad_pooled, first, rows, m, place, grad, out.start)
             if map_start >= 0:
                 multiply(c, positions, d, Matrix(weights, map_start, 1, c), g, out, True)
             _activate_backward(
@@ -227,9 +234,7 @@ def features_backward(
 
 
 @kernel
-def _activate_backward(
-    z, start, positions, place, affine, floor, a, grad, grad_affine, grad_z
-):
+def _activate_backward(z, start, positions, place, affine, floor, a, grad, grad_affine, grad_z):
     c, channel, channels, low = place[0], place[2], affine.size // 3, splat(np.float32(floor))
     for p in range(positions):
         for k in range(c):

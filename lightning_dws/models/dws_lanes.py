@@ -1,11 +1,12 @@
-"""DWSNet with DeepSets on CPUs, an INR in each lane of a vector: what ``DWSNet.embed`` gives.
+"""DWSNet with DeepSets on CPUs, an INR in each lane of a vector.
 
 A compiled kernel takes a group of INRs through a whole layer, and another one back; see
-``dws_kernels``. Between layers are the groups' features of all tensors, (G, entries, lanes).
+``dws_kernels``. Between layers are the features of all tensors, (G, entries, lanes). Batch norm,
+relu and dropout are what the next layer reads them by.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,185 +15,77 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_dws.models.batch_norm import PositionBatchNorm
+from lightning_dws.models.dense_edges import takes_kernels
 from lightning_dws.models.dws_kernels import Layer, features_backward, layer_backward, layer_forward
+from lightning_dws.models.dws_tables import LayerTables
 from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
-from lightning_dws.models.merged_linear import MergedLinear
-from lightning_dws.models.parameter_axes import Axes, ParameterTensor, fold_tensors
-from lightning_dws.models.pooling_kernels import Side, pool_features
+from lightning_dws.models.merged_linear import MergedMaps
+from lightning_dws.models.parameter_axes import ParameterTensor, fold_tensors
+from lightning_dws.models.pooling_kernels import pool_features
 from lightning_dws.parallel import map_in_threads
 from lightning_dws.weight_space import Architecture, WeightBatch
 
-Lanes = Float[Tensor, "groups entries lanes"]
+Norms = Sequence[PositionBatchNorm]  # of each tensor
+Affine = Float[Tensor, "3 channels"]  # mean, scale and shift
 
 
-class Sizes(NamedTuple):
-    """The positions of every tensor: n x m, where an axis that it has not counts 1."""
-
-    tensors: list[ParameterTensor]
-    shapes: list[tuple[int, int]]
-
-    @property
-    def axes(self) -> dict[int, int]:
-        """The number of neurons of every axis."""
-        sizes = {}
-        for tensor, shape in zip(self.tensors, self.shapes, strict=True):
-            sizes |= dict(zip(tensor.axes, shape, strict=False))
-        return dict(sorted(sizes.items()))
-
-    def members(self, axis: int) -> list[int]:
-        """The tensors that have an axis."""
-        return [t for t, tensor in enumerate(self.tensors) if axis in tensor.axes]
+def takes_lanes(x: Float[Tensor, "batch ..."]) -> bool:
+    """Whether lanes are faster: in float32 on a CPU, three quarters of them filled with INRs."""
+    lanes = -(-len(x) // LANES) * LANES
+    return takes_kernels(x) and x.dtype == torch.float32 and 0 < 3 * lanes <= 4 * len(x)
 
 
-def place_side(sizes: Sizes, channels: Sequence[int]) -> tuple[Side, dict[int, int]]:
-    """Place features of tensors; give where those along each axis begin, too."""
-    places = np.zeros((len(channels), 7), np.int64)
-    total = sum(channels)
-    start, pooled = 0, total
-    for t, (own, (n, m)) in enumerate(zip(channels, sizes.shapes, strict=True)):
-        whole = sum(channels[:t])
-        places[t] = own, start, whole, 0, 0, whole, 0
-        start += own * n * m
-    along = {}
-    for axis, n in sizes.axes.items():
-        members = sizes.members(axis)
-        step = sum(channels[t] for t in members)
-        along[axis], own = pooled, pooled
-        for t in members:
-            first = 3 if sizes.tensors[t].axes[0] == axis else 5
-            places[t, first : first + 2] = own, step
-            own += channels[t]
-        pooled += n * step
-    for t, tensor in enumerate(sizes.tensors):
-        if not tensor.axes:  # its row is its whole once more, of which nothing is made
-            places[t, 3] = pooled
-            pooled += channels[t]
-    return Side(places, total, start, pooled), along
-
-
-class LayerPlan:
-    """What the kernels must know of a layer.
-
-    Attributes:
-        layer: The tables.
-        slots: Where each entry of the layer's parameters goes among the kernels' weights.
-        coefficients: And what it is multiplied by.
-        num_weights: Of the kernels.
-    """
-
-    def __init__(
-        self,
-        sizes: Sizes,
-        in_channels: Sequence[int],
-        out_channels: Sequence[int],
-        linears: dict[Axes, MergedLinear],
-        biases: tuple[Tensor, Tensor],
-        reduction: str,
-        activates: bool,
-    ) -> None:
-        before, starts = place_side(sizes, in_channels)
-        after, parts_starts = place_side(sizes, out_channels)
-        self.num_weights = 0
-        slots, coefficients = [], []
-        maps: dict[Axes, int] = {}
-        for along, linear in linears.items():
-            # A mean is a sum whose map is divided.
-            counts = [
-                np.prod(sizes.shapes[source]) / np.prod([sizes.axes[axis] for axis in along])
-                for source in linear.sources
-            ]
-            divisors = torch.tensor(counts if reduction == "mean" else [1.0] * len(counts))
-            divisor = divisors.repeat_interleave(torch.tensor(linear.in_channels))
-            matrix = (linear.coefficients.double().cpu() * linear.scale / divisor).flatten()
-            maps[along] = self.num_weights
-            slots.append(matrix.nonzero()[:, 0] + self.num_weights)
-            coefficients.append(matrix[matrix != 0])
-            self.num_weights += len(matrix)
-        channel, coefficient = biases
-        slots.append(channel.cpu() + self.num_weights)
-        coefficients.append(coefficient.double().cpu() / len(sizes.tensors))
-        bias = self.num_weights
-        self.num_weights += sum(out_channels)
-        self.slots = torch.cat(slots)
-        self.coefficients = torch.cat(coefficients).float()
-        tensors = [
-            (*shape, maps.get(tensor.axes, -1) if len(tensor.axes) == 2 else -1)
-            for tensor, shape in zip(sizes.tensors, sizes.shapes, strict=True)
-        ]
-        axes = []
-        for axis, n in sizes.axes.items():
-            c, d = (
-                sum(own[t] for t in sizes.members(axis)) for own in (in_channels, out_channels)
-            )
-            axes.append((n, c, d, starts[axis], parts_starts[axis], maps[(axis,)]))
-        self.layer = Layer(
-            np.array(tensors, np.int64),
-            np.array(axes, np.int64).reshape(-1, 6),
-            bias,
-            before,
-            after,
-            reduction == "max",
-            0.0 if activates else -np.inf,
-        )
-
-    def weights(self, parameters: list[Tensor]) -> Tensor:
-        """Give the kernels' weights, which follow autograd."""
-        own = torch.cat([parameter.flatten() for parameter in parameters]) * self.coefficients
-        return own.new_zeros(self.num_weights).index_add(0, self.slots, own)
-
-
-class LanePlan:
-    """DWSNet's layers on INRs in lanes.
+class LaneNetwork:
+    """The layers of a DWSNet, as kernels see them; it holds none of their parameters.
 
     Args:
         architecture: Of the INRs.
         tensors: Its parameter tensors.
-        layers: Of each the linear maps, by axes, and for every entry of its bias the channel that
-            it belongs to and what it is multiplied by.
+        maps: Of every layer.
         reduction: How to pool.
     """
 
     def __init__(
         self,
         architecture: Architecture,
-        tensors: list[ParameterTensor],
-        layers: list[tuple[dict[Axes, MergedLinear], tuple[Tensor, Tensor]]],
+        tensors: Sequence[ParameterTensor],
+        maps: Sequence[MergedMaps],
         reduction: str,
     ) -> None:
         length = sum(spec.num_entries for spec in architecture.tensors)
-        one = torch.zeros(1, dtype=torch.int64)
-        rows = WeightBatch(architecture, torch.arange(length).double()[None], one, one, one)
-        entries = [x[0].movedim(0, -1) for x in fold_tensors(rows)]  # channels behind positions
-        self.entries = torch.cat([x.flatten() for x in entries]).long()
-        shapes = [(*x.shape[:-1], 1, 1)[:2] for x in entries]
-        sizes = Sizes(tensors, shapes)
-        self.layers = [
-            LayerPlan(sizes, maps[()].in_channels, maps[()].out_channels, maps, biases, reduction, i > 0)
-            for i, (maps, biases) in enumerate(layers)
+        zero = torch.zeros(1, dtype=torch.int64)
+        entries = torch.arange(length, dtype=torch.float64)[None]
+        folded = fold_tensors(WeightBatch(architecture, entries, zero, zero, zero))
+        moved = [x[0].movedim(0, -1) for x in folded]  # channels behind positions
+        self._entries = torch.cat([x.flatten() for x in moved]).long()
+        shapes = [(*x.shape[:-1], 1, 1)[:2] for x in moved]
+        self._layers = [
+            LayerTables(tensors, shapes, of_layer, reduction, activates=number > 0)
+            for number, of_layer in enumerate(maps)
         ]
-        last = self.layers[-1].layer
-        self.readout = last._replace(
-            tensors=last.tensors * (1, 1, 0) - (0, 0, 1), before=last.after, floor=0.0
-        )
-        self.is_mean = reduction == "mean"
-        folds = torch.tensor([tensor.fold for tensor in tensors])
-        self.positions = torch.tensor([n * m for n, m in shapes])
+        last = self._layers[-1].layer
+        no_maps = last.tensors * (1, 1, 0) - (0, 0, 1)
+        self._readout = last._replace(tensors=no_maps, before=last.after, floor=0.0)
         channels = torch.from_numpy(last.after.places[:, 0]).clone()
-        self.channels = channels.tolist()
-        # Features' channels are those of the folds of each tensor; a norm's are shared by these.
-        width = self.channels[0] // tensors[0].fold
-        self.of_norm = torch.cat(
-            [torch.arange(t * width, (t + 1) * width).repeat(fold) for t, fold in enumerate(folds)]
+        positions = torch.tensor([n * m for n, m in shapes])
+        self._channels: list[int] = channels.tolist()
+        self._positions = positions.repeat_interleave(channels)
+        self._is_mean = reduction == "mean"
+        # Channels of a tensor come once for each of its folds; a norm's are shared by these.
+        folds = torch.tensor([tensor.fold for tensor in tensors])
+        width = self._channels[0] // tensors[0].fold
+        norm_channels = torch.arange(len(tensors) * width).view(len(tensors), width)
+        self._norm_channel = torch.cat(
+            [own.repeat(fold) for own, fold in zip(norm_channels, folds, strict=True)]
         )
-        self.positions_of_channel = self.positions.repeat_interleave(channels)
-        self.positions_of_norm = (self.positions * folds).repeat_interleave(width)
+        self._norm_positions = (positions * folds).repeat_interleave(width)
 
     def embed(
         self,
         parameters: Float[Tensor, "batch parameters"],
-        of_layers: list[list[Tensor]],
-        norms: list[list[PositionBatchNorm]],
+        of_layers: Sequence[Sequence[Tensor]],
+        norms: Sequence[Norms],
         dropout: float,
     ) -> list[Float[Tensor, "batch _channels"]]:
         """Give relu of the last layer's features, pooled over all positions of each tensor.
@@ -200,77 +93,85 @@ class LanePlan:
         Args:
             parameters: Standardised rows.
             of_layers: Weights of the linear maps, and bias, of every layer.
-            norms: Of every layer but the last one, by tensor; or none.
+            norms: Of every layer but the last one; or none.
             dropout: Probability of dropping a feature between layers.
         """
-        size = len(parameters)
-        z = to_lanes(parameters.index_select(1, self.entries))
-        affine = moments = _identity(self.layers[0].layer, parameters)
-        keep = np.empty((len(z), 0), np.uint16)
-        for number, (plan, own) in enumerate(zip(self.layers, of_layers, strict=True)):
-            if number > 0:
-                keep, kept_share = draw_keep_bits(tuple(z.shape[:2]), dropout)
-                affine = _identity(plan.layer, parameters)
-                if norms:
-                    affine = self._normalise(norms[number - 1], from_lanes(moments, size))
-                affine = affine / affine.new_tensor([1, kept_share, kept_share])[:, None]
-            has_moments = number < len(norms) and norms[number][0].training
-            z, moments = _Layer.apply(  # type: ignore[no-untyped-call]
-                plan.layer, has_moments, keep, z, affine, plan.weights(own)
+        weights = [own.weights(of) for own, of in zip(self._layers, of_layers, strict=True)]
+        uses_batch = len(norms) > 0 and norms[0][0].training
+        if uses_batch or dropout > 0 or torch.is_grad_enabled():
+            rows = self._embed(parameters, weights, norms, dropout)
+        else:  # a few INRs go through all layers in the cache
+            fixed = [self._normalise(of_layer, None) for of_layer in norms]
+            rows = torch.cat(
+                map_in_threads(
+                    lambda few: self._embed(few, weights, fixed, 0.0), parameters.split(LANES)
+                )
             )
-        pooled = _PoolAll.apply(self.readout, z, _identity(self.readout, parameters))  # type: ignore[no-untyped-call]
-        rows = from_lanes(pooled, size)
-        if self.is_mean:
-            rows = rows / self.positions_of_channel
-        return list(rows.split(self.channels, 1))
+        if self._is_mean:
+            rows = rows / self._positions
+        return list(rows.split(self._channels, 1))
 
-    def _normalise(
-        self, norms: list[PositionBatchNorm], moments: Float[Tensor, "batch 2*channels"]
-    ) -> Float[Tensor, "3 channels"]:
-        """Give batch norm's mean, scale and shift of every channel."""
+    def _embed(
+        self,
+        parameters: Tensor,
+        weights: Sequence[Tensor],
+        norms: Sequence[Norms] | Sequence[Affine],
+        dropout: float,
+    ) -> Float[Tensor, "batch channels"]:
+        size, last = len(parameters), len(weights) - 1
+        z = to_lanes(parameters.index_select(1, self._entries))
+        affine = _identity(self._layers[0].layer, parameters)
+        keep = np.empty((len(z), 0), np.uint16)
+        for number, (tables, own) in enumerate(zip(self._layers, weights, strict=True)):
+            norm = norms[number] if number < len(norms) else None
+            uses_batch = not (norm is None or isinstance(norm, Tensor)) and norm[0].training
+            z, moments = _Layer.apply(  # type: ignore[no-untyped-call]
+                tables.layer, uses_batch, keep, z, affine, own
+            )
+            affine = _identity(self._readout, parameters)
+            if isinstance(norm, Tensor):
+                affine = norm
+            elif norm is not None:
+                affine = self._normalise(norm, from_lanes(moments, size) if uses_batch else None)
+            if dropout > 0 and number < last:
+                keep, kept_share = draw_keep_bits(tuple(z.shape[:2]), dropout)
+                affine = affine / affine.new_tensor([1, kept_share, kept_share])[:, None]
+        pooled = _PoolAll.apply(self._readout, z, affine)  # type: ignore[no-untyped-call]
+        return from_lanes(pooled, size)
+
+    def _normalise(self, norms: Norms, moments: Float[Tensor, "batch _moments"] | None) -> Affine:
+        """Give batch norm by a batch's moments, or by the running statistics."""
         weight = torch.cat([norm.weight for norm in norms])
         bias = torch.cat([norm.bias for norm in norms])
-        if norms[0].training:
-            mean, variance, count = self._statistics(moments, len(weight))
-            _track(norms, mean, variance, count)
-        else:
+        if moments is None:
             mean = torch.cat([norm.running_mean for norm in norms])
             variance = torch.cat([norm.running_var for norm in norms])
+        else:
+            count = len(moments) * self._norm_positions
+            mean, variance = self._join(moments, count)
+            unbiased = variance.detach() * (count / (count - 1).clamp(min=1))
+            width = len(norms[0].weight)
+            of_norms = zip(norms, mean.detach().split(width), unbiased.split(width), strict=True)
+            for norm, own_mean, own_variance in of_norms:
+                norm.track(own_mean, own_variance)
         scale = weight * (variance + norms[0].eps).rsqrt()
-        return torch.stack([mean, scale, bias]).index_select(1, self.of_norm)
+        return torch.stack([mean, scale, bias]).index_select(1, self._norm_channel)
 
-    def _statistics(self, moments: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Give mean and variance over batch, folds and positions, and how many these are."""
+    def _join(self, moments: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the mean and variance of all that share a norm's channel (Chan et al., 1979)."""
         means, squares = moments.chunk(2, 1)
-        own, positions = self.positions_of_norm, self.positions_of_channel
-        count = len(moments) * own
-        total = moments.new_zeros(channels).index_add(0, self.of_norm, means.sum(0) * positions)
+        zeros = moments.new_zeros(len(count))
+        total = zeros.index_add(0, self._norm_channel, means.sum(0) * self._positions)
         mean = total / count
-        centred = means - mean[self.of_norm]
-        deviations = squares.sum(0) + positions * centred.square().sum(0)
-        variance = moments.new_zeros(channels).index_add(0, self.of_norm, deviations) / count
-        return mean, variance, count
+        deviations = (means - mean[self._norm_channel]).square().sum(0) * self._positions
+        joint = zeros.index_add(0, self._norm_channel, squares.sum(0) + deviations)
+        return mean, joint / count
 
 
-def _identity(layer: Layer, like: Tensor) -> Float[Tensor, "3 channels"]:
+def _identity(layer: Layer, like: Tensor) -> Affine:
     identity = like.new_zeros(3, layer.before.channels)
     identity[1] = 1
     return identity
-
-
-@torch.no_grad()
-def _track(
-    norms: list[PositionBatchNorm], mean: Tensor, variance: Tensor, count: Tensor
-) -> None:
-    """Move the running statistics of a layer's norms towards a batch's."""
-    unbiased = variance * (count / (count - 1).clamp(min=1))
-    width = len(norms[0].weight)
-    for norm, own_mean, own_variance in zip(
-        norms, mean.split(width), unbiased.split(width), strict=True
-    ):
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(own_mean, norm.momentum)
-        norm.running_var.lerp_(own_variance, norm.momentum)
 
 
 class _Layer(torch.autograd.Function):
@@ -278,7 +179,13 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, layer: Layer, has_moments: bool, keep: Any, z: Tensor, affine: Tensor, weights: Tensor
+        ctx: Any,
+        layer: Layer,
+        has_moments: bool,
+        keep: Any,
+        z: Tensor,
+        affine: Tensor,
+        weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         groups, _, lanes = z.shape
         y = _empty(groups, layer.after.features, lanes)
@@ -305,10 +212,10 @@ class _Layer(torch.autograd.Function):
         z, affine, weights, pooled, *rest = ctx.saved_tensors
         groups, _, lanes = z.shape
         nothing = z.new_empty(groups, 0, lanes)
-        y = correction = nothing
+        y = slopes = nothing
         if grad_moments is not None and rest:
             y, moments = rest
-            correction = _linear_in_features(layer, moments, grad_moments)
+            slopes = _linear_in_features(layer, moments, grad_moments)
         grad_y = grad_y.contiguous()
         grad_z = nothing
         if ctx.needs_input_grad[3]:  # nobody else has the gradient that comes from the next layer
@@ -322,7 +229,7 @@ class _Layer(torch.autograd.Function):
         own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
         others = [
             _groups(x)
-            for x in (pooled, y, grad_y, correction, grad_weights, grad_wholes, grad_affine, grad_z)
+            for x in (pooled, y, grad_y, slopes, grad_weights, grad_wholes, grad_affine, grad_z)
         ]
 
         def differentiate(group: int) -> None:
@@ -344,17 +251,12 @@ class _Layer(torch.autograd.Function):
 
 def _linear_in_features(layer: Layer, moments: Tensor, grad: Tensor) -> Tensor:
     """Give what times a feature, and what besides, is the gradient of its channel's moments."""
-    positions = _positions(layer)[:, None]
+    n, m, _ = layer.tensors.T
+    positions = torch.from_numpy((n * m).repeat(layer.after.places[:, 0]))[:, None]
     mean, _ = moments.chunk(2, 1)
     grad_mean, grad_squares = grad.chunk(2, 1)
     slope = 2 * grad_squares
     return torch.cat([slope, grad_mean / positions - slope * mean], 1)
-
-
-def _positions(layer: Layer) -> Tensor:
-    """The number of positions of each channel after a layer."""
-    n, m, _ = torch.from_numpy(layer.tensors).T
-    return (n * m).repeat_interleave(torch.from_numpy(layer.after.places[:, 0]))
 
 
 class _PoolAll(torch.autograd.Function):

@@ -17,9 +17,9 @@ def draw_keep_bits(shape: tuple[int, ...], dropout: float) -> tuple[Any, float]:
     Returns:
         The bits of each entry's lanes, none without dropout, and a multiple of 2^-16.
     """
-    if dropout == 0:
-        return np.empty((shape[0], 0), np.uint16), 1.0
     level = max(round((1 - dropout) * 2**16), 1)
+    if level == 2**16:
+        return np.empty((shape[0], 0), np.uint16), 1.0
     entries = -(-int(np.prod(shape[1:])) // 4) * 4
     keep = np.empty((shape[0], entries), np.uint16)
     seeds = torch.randint(-(2**63), 2**63 - 1, (shape[0],)).numpy().view(np.uint64)

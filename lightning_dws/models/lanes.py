@@ -258,19 +258,10 @@ gelu = _function(lambda builder, x: builder.fmul(x, _sigmoid_like(builder, x, Fa
 gelu_slope = _function(lambda builder, x: _sigmoid_like(builder, x, True))
 
 
-# The value where x is above another number (or none), or where a is b, and 0 elsewhere.
-keep_above = _function(
-    lambda builder, x, low, value: builder.select(
-        _exceeds(builder, x, low), value, _constant(0.0)
-    ),
-    3,
-)
-keep_equal = _function(
-    lambda builder, a, b, value: builder.select(
-        builder.fcmp_ordered("==", a, b), value, _constant(0.0)
-    ),
-    3,
-)
+# The value where x is above another number (or none), or where x is y, and 0 elsewhere.
+_ZERO = _constant(0.0)
+keep_above = _function(lambda b, x, low, value: b.select(_exceeds(b, x, low), value, _ZERO), 3)
+keep_equal = _function(lambda b, x, y, value: b.select(b.fcmp_ordered("==", x, y), value, _ZERO), 3)
 
 
 def _make_product(has_scalars: bool, sums_lanes: bool = False) -> Any:
@@ -296,7 +287,7 @@ def _make_product(has_scalars: bool, sums_lanes: bool = False) -> Any:
             def at(which: int, row: Any, column: Any) -> Any:
                 place = builder.add(starts[which], builder.mul(row, rows[which]))
                 place = builder.add(place, builder.mul(column, columns[which]))
-                if which == 0 and has_scalars or which == 2 and sums_lanes:
+                if (which == 0 and has_scalars) or (which == 2 and sums_lanes):
                     return builder.gep(data[which], [place])
                 return _vector_at(builder, data[which], place)
 

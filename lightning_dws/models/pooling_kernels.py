@@ -5,9 +5,9 @@ Pooled are each row, each column and the whole of every tensor; of m = 1 the onl
 whole, and a row is a position. They have one order: the wholes of all tensors, then (n, c) along
 each axis, where those that share the axis join channels. What is spread has the same order.
 
-Features z are read activated: they are ``max(scale (z - mean) + shift, floor)`` where they are kept.
-``affine`` (3, C) is mean, scale and shift of the channels of all tensors, single values. Arrays have
-one axis; indices count entries.
+Features z are read activated: ``max(scale (z - mean) + shift, floor)``, or 0 where they are dropped.
+``affine`` (3, C) is mean, scale and shift of the channels of all tensors, single values. Arrays
+have one axis; indices count entries.
 """
 
 # Numba says what the arguments are, annotations would not.
