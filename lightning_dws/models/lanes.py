@@ -327,6 +327,8 @@ def _make_product(has_scalars: bool, sums_lanes: bool = False) -> Any:
             for i in range(0, m, _ROWS):
                 tile(i, j, m, n, count, a, b, out, keeps)
 
+    # Code is linked by name: what differs must not share one.
+    product.__qualname__ = f"product_{has_scalars:d}{sums_lanes:d}"
     return njit(product, error_model="numpy")
 
 
@@ -338,6 +340,11 @@ multiply_lanes = _make_product(has_scalars=False)
 multiply_sum = _make_product(has_scalars=False, sums_lanes=True)
 
 
+_KERNEL_FILES = sorted(Path(__file__).parent.glob("*kernels.py"))  # they call each other
+
+
 def kernel(function: Any) -> Any:
     """Compile a function of arrays of entries, once a machine."""
-    return compiled(function, sources=[Path(__file__), Path(function.__code__.co_filename)])
+    return compiled(
+        function, sources=[Path(__file__), Path(function.__code__.co_filename), *_KERNEL_FILES]
+    )

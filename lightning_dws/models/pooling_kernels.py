@@ -5,7 +5,7 @@ Pooled are each row, each column and the whole of every tensor; of m = 1 the onl
 whole, and a row is a position. They have one order: the wholes of all tensors, then (n, c) along
 each axis, where those that share the axis join channels. What is spread has the same order.
 
-Features z are read activated: ``max(scale (z - mean) + shift, floor)``, or 0 where they are dropped.
+Features z are read activated: ``max(scale (z - mean) + shift, floor)``, or 0 where dropped.
 ``affine`` (3, C) is mean, scale and shift of the channels of all tensors, single values. Arrays
 have one axis; indices count entries.
 """
@@ -83,7 +83,7 @@ def activate(z, start, positions, of_tensor, affine, floor, keep, out):
             store(out, place, keep_lanes(keep[start + place], load(out, place)))
 
 
-def _make_pool(join):
+def _make_pool(join, name):
     def pool(x, first, rows, m, place, pooled):
         """Join some rows' features with what is in their rows and columns."""
         c, _, _, row, row_step, column, column_step = place
@@ -105,11 +105,12 @@ def _make_pool(join):
                     value = load(pooled, row + i * row_step + k)
                     store(pooled, whole + k, join(load(pooled, whole + k), value))
 
+    pool.__qualname__, finish.__qualname__ = f"{name}_rows", f"finish_{name}"  # linked by name
     return kernel(pool), kernel(finish)
 
 
-_max_rows, _finish_max = _make_pool(maximum)
-sum_rows, finish_sum = _make_pool(operator.add)
+_max_rows, _finish_max = _make_pool(maximum, "max")
+sum_rows, finish_sum = _make_pool(operator.add, "sum")
 
 
 @kernel

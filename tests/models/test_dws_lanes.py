@@ -9,11 +9,11 @@ from cnns import CNNS, cnn_batch
 from symmetry import make_batch, relative
 
 from lightning_dws import INRArchitecture
-from lightning_dws.models import DWSNet, dws_lanes
+from lightning_dws.models import DWSNet, dws_lanes, pooling_kernels
 from lightning_dws.models.dws_lanes import takes_lanes
 from lightning_dws.models.dws_tables import fits_tables
 from lightning_dws.models.lane_dropout import draw_keep_bits
-from lightning_dws.models.lanes import LANES, from_lanes
+from lightning_dws.models.lanes import LANES, from_lanes, multiply, multiply_lanes, multiply_sum
 from lightning_dws.models.parameter_axes import ParameterTensor
 
 
@@ -221,3 +221,9 @@ def test_axes_that_meet_twice_fit_no_tables(axes):
     tensors = [ParameterTensor(str(own), own, 1) for own in axes]
     assert not fits_tables(tensors)
     assert fits_tables(tensors[:1]) == (axes[0] != (1, 1))
+
+
+def test_compiled_code_that_differs_has_names_that_differ():
+    functions = [multiply, multiply_lanes, multiply_sum]
+    functions += [pooling_kernels._max_rows, pooling_kernels.sum_rows]
+    assert len({function.py_func.__qualname__ for function in functions}) == len(functions)
