@@ -51,7 +51,7 @@ from lightning_dws.runs import (
     place_loggers,
     place_run,
 )
-from lightning_dws.saved_settings import measured_part
+from lightning_dws.saved_settings import measured_part, name_of_other_data
 from lightning_dws.tasks import TASKS, WeightSpaceTask, find_task, named_task, task_notes
 from lightning_dws.tasks.restoring import add_instantiators, naming_checkpoint
 from lightning_dws.training_length import bound_training
@@ -72,7 +72,7 @@ class WeightSpaceCLI(LightningCLI):
     _checkpoint_path: str | None = None  # of what is continued or measured
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._words = set(map(str, kwargs.get("args") or ()))
+        self._words = [str(word) for word in kwargs.get("args") or ()]
         try:
             super().__init__(*args, **kwargs)
         finally:
@@ -205,7 +205,8 @@ class WeightSpaceCLI(LightningCLI):
             self.parser.error(str(error).splitlines()[0])
 
     def _find_run(self) -> Run | None:
-        return place_run(self.config[self.subcommand], self._checkpoint_path)
+        other = name_of_other_data(self._words, self._note)
+        return place_run(self.config[self.subcommand], self._checkpoint_path, other)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Add our callbacks: the user's first, checkpoints last and the monitored one before."""

@@ -30,6 +30,7 @@ _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
 _HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
 _NO_FILE = re.compile(r"Unexpected import path format: (\S+\.ya?ml)$")
+_PLAIN = {"Sequence": "a list", "Mapping": "settings by name"}
 _LONGEST = 120  # characters of a value that is shown
 
 
@@ -97,7 +98,7 @@ class _Said:
             kind = match[1] or match[2]
             if path := _PATH.fullmatch(kind):
                 kind, self.found = "import path of a class", self.found or path[1]
-            self.types.append(kind)
+            self.types.append(_PLAIN.get(kind, kind))
         else:
             self.reasons.append(text)
 

@@ -204,7 +204,7 @@ def _next_version(home: Path) -> str:
     return f"version_{max((int(n) for n in numbers if n.isdecimal()), default=-1) + 1}"
 
 
-def place_run(config: Namespace, checkpoint: str | None) -> Run | None:
+def place_run(config: Namespace, checkpoint: str | None, measured: str | None = None) -> Run | None:
     """Find the run of a command by its options; name and root are set where they are not given.
 
     A logger's own options come before the general ones.
@@ -212,6 +212,8 @@ def place_run(config: Namespace, checkpoint: str | None) -> Run | None:
     Args:
         config: Options of ``fit`` and its like.
         checkpoint: What the command continues from or measures.
+        measured: Names the data that a checkpoint is measured on, where they are not its run's own:
+            what comes of it lies in a folder of that name, in the run's.
 
     Returns:
         The run; None for ``fast_dev_run``, which leaves no files.
@@ -226,6 +228,8 @@ def place_run(config: Namespace, checkpoint: str | None) -> Run | None:
     run = None
     if not config.trainer.fast_dev_run:
         run = find_run(root, name, first.get("version"), checkpoint)
+        if measured is not None and not run.is_claimed:
+            run = Run(run.root, str(Path(run.name, run.version)), measured)
     config.name = config.name or (run.name if run else DEFAULT_NAME)
     if not config.trainer.default_root_dir:
         config.trainer.default_root_dir = str(run.root) if run else DEFAULT_ROOT

@@ -1,6 +1,6 @@
 """Measure a checkpoint with the settings that it was trained with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,20 @@ def with_saved_settings(words: list[str]) -> list[str]:
         data = {k: v for k, v in settings["data"].items() if k not in _OF_ITS_OWN_DATA}
         settings = {**settings, "data": data}
     return [words[0], f"--config={yaml.safe_dump(settings)}", *words[1:]]
+
+
+def name_of_other_data(words: Sequence[str], note: Mapping[str, Any]) -> str | None:
+    """Name what a checkpoint is measured on, where a command line gives other data than its own.
+
+    Args:
+        words: The command line; one that trains measures nothing.
+        note: The checkpoint's of itself.
+    """
+    given = values_of(_OTHER_DATA, words)
+    settings = note.get("settings") or {}
+    if words[:1] == ["fit"] or not given or given[-1] == settings.get("data", {}).get("store"):
+        return None
+    return Path(given[-1]).stem or None
 
 
 def with_found_checkpoint(words: list[str]) -> list[str]:

@@ -29,6 +29,15 @@ _COMMAND_OF = {
     **dict.fromkeys(("base", "space", "trials", "sampler", "pruning"), "sweep"),
 }
 _NAME_WITH_SPACES = re.compile(r'Spaces not allowed in keys: "([^"]+)"')  # of a table's row
+_ABSTRACT = re.compile(r"([\w.]+): Expected an instantiatable class, but [\w.]+ is abstract")
+# what others call our options
+_OTHER_WORDS = {
+    "--epochs": "--trainer.max_epochs",
+    "--steps": "--trainer.max_steps",
+    "--gpus": "--trainer.devices",
+    "--seed": "--seed_everything",
+    "--output": "--root",
+}
 _NO_SETTING = re.compile(r"class_path '([\w.]+)'.*Option '(\w+)' is not accepted")
 
 
@@ -66,8 +75,13 @@ def _of_options(parser: jsonargparse.ArgumentParser, word: str) -> str:
     ]
     by_last_part = {f"--{option.rpartition('.')[2]}": option for option in options}
     begun = [option for option in options if option.startswith(word)]
-    meant = by_last_part.get(word) or (begun[0] if begun else None)
-    return f"; did you mean {meant!r}?" if meant else closest(word, options)
+    group = word.removesuffix("help")
+    if word != group and any(option.startswith(group) for option in options):
+        return f"; --help lists the options that begin with {group!r}"
+    other = _OTHER_WORDS.get(word)
+    if other not in options:
+        other = by_last_part.get(word) or (begun[0] if begun else None)
+    return f"; did you mean {other!r}?" if other else closest(word, options)
 
 
 def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
@@ -85,14 +99,24 @@ def _one_of(command: str) -> str:
 
 
 def _of_classes(parser: jsonargparse.ArgumentParser, key: str, word: str) -> str:
-    paths = [
+    paths = _classes(parser, key)
+    return closest(word, paths if "." in word else [path.rpartition(".")[2] for path in paths])
+
+
+def _of_abstract(parser: jsonargparse.ArgumentParser, key: str) -> str:
+    paths = sorted({path.rpartition(".")[2] for path in _classes(parser, key)})
+    return f"; say which one by --{key} CLASS ({', '.join(paths)})" if paths else ""
+
+
+def _classes(parser: jsonargparse.ArgumentParser, key: str) -> list[str]:
+    """Give the paths of the classes that an option takes."""
+    return [
         path
         for own in _with_subparsers(parser)
         for action in own._actions
         if key.endswith(action.dest) and hasattr(action, "extra_help")
         for path in action.extra_help().rpartition(": ")[2].split(", ")
     ]
-    return closest(word, paths if "." in word else [path.rpartition(".")[2] for path in paths])
 
 
 def _of_module(parser: jsonargparse.ArgumentParser, module: str, word: str) -> str:
@@ -132,6 +156,7 @@ _ANSWERS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
     (_UNKNOWN_COMMAND, _of_commands),
     (_NO_CHOICE, _of_choices),
     (_NO_CLASS, _of_classes),
+    (_ABSTRACT, _of_abstract),
     (_NO_FILE, _of_files),
     (_NOT_IN_MODULE, _of_module),
 )

@@ -202,6 +202,12 @@ def test_a_checkpoint_is_measured_on_another_store(tmp_path, places, store, caps
     assert "test/accuracy" in capsys.readouterr().out
     main(["predict", *words, "--data.store", str(store.directory), f"--predictions.path={table}"])
     assert len(table.read_text().splitlines()) == 1 + len(store.split("test"))
+    run = run_folder(tmp_path)
+    own = set(run.iterdir())
+    main(["predict", *words, f"--data.store={store.directory}"])
+    assert set(run.iterdir()) == own  # beside what is known of its own data
+    found = run / store.directory.name / "predictions.csv"
+    assert found.read_text() == table.read_text()
 
 
 def keeping(architecture, num_classes):

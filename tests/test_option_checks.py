@@ -115,7 +115,7 @@ def test_a_part_of_a_named_recipe_says_how_it_is_changed(tmp_path, refused):
         ("data.dataset.architecture.widths=[2,a,1]", "architecture.widths: found a, expected int"),
         ("trainer.gradient_clip_val=nan", "gradient_clip_val: found nan, expected int or float"),
         ("model.label_smoothing=.nan", "model.label_smoothing must be a number, got nan"),
-        ("data.augmentations=3", "data.augmentations: found 3, expected Sequence"),
+        ("data.augmentations=3", "data.augmentations: found 3, expected a list"),
         ("trainer.callbacks=[foo]", "Not a valid subclass of Callback"),
     ],
 )

@@ -1,5 +1,6 @@
 """What the program is called, which configs come with it, and what it says of misspelt words."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,8 @@ def test_a_run_by_a_shipped_config_s_name_is_that_of_its_path(tmp_path, monkeypa
         ([*QUICKSTART, "--trainer.max_epoch=3"], "--trainer.max_epochs"),
         ([*QUICKSTART, "--max_steps=3"], "--trainer.max_steps"),
         ([*QUICKSTART, "--seed=3"], "--seed_everything"),
+        ([*QUICKSTART, "--epochs=3"], "--trainer.max_epochs"),
+        (["inrs", "fit", "--config=inrs/digits.yaml", "--output=X"], "--root"),
         ([*QUICKSTART, "--data.dataset=inrs/digitz.yaml"], "inrs/digits.yaml"),
         ([*QUICKSTART, "--model.network=DWSNett"], "DWSNet"),
         ([*QUICKSTART, "--model.network=lightning_dws.models.DWSnet"], "DWSNet"),
@@ -89,6 +92,25 @@ def test_a_misspelt_setting_of_a_file_too(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*QUICKSTART, "--config", str(tmp_path / "own.yaml")])
     assert "did you mean 'trainer.max_epochs'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (
+            [*QUICKSTART, "--trainer.help"],
+            "; --help lists the options that begin with '--trainer.'",
+        ),
+        (
+            ["inrs", "show", "X", "--signals.root=Y"],
+            r"one by --signals CLASS \(ArrayFolder, Audio.*",
+        ),
+    ],
+)
+def test_an_option_that_needs_another_one_says_so(words, answer, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert re.search(f"{answer}$", capsys.readouterr().err.splitlines()[-1])
 
 
 @pytest.mark.parametrize(

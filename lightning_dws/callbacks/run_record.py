@@ -8,6 +8,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_dws.callbacks.folder import run_folder
 from lightning_dws.callbacks.leaving_out import left_out_if_it_fails
+from lightning_dws.files import write_atomically
 
 
 class RunRecord(SaveConfigCallback):
@@ -29,14 +30,12 @@ class RunRecord(SaveConfigCallback):
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(
-            self.config, folder / self.config_filename, skip_none=False, overwrite=self.overwrite
-        )
-        with left_out_if_it_fails("the run's settings in its log", self._told):
-            self._log_config(trainer, pl_module)
-
-    def _log_config(self, trainer: pl.Trainer, task: Any) -> None:
         text = self.parser.dump(self.config, skip_none=False)
+        write_atomically(folder / self.config_filename, text.encode())
+        with left_out_if_it_fails("the run's settings in its log", self._told):
+            self._log_config(trainer, pl_module, text)
+
+    def _log_config(self, trainer: pl.Trainer, task: Any, text: str) -> None:
         settings = flatten(
             {name: self.config[name].as_dict() for name in ("data", "model", "trainer")}
         )

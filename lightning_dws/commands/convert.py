@@ -1,6 +1,7 @@
 """The commands ``inrs import`` and ``inrs export``."""
 
 import sys
+from dataclasses import replace
 from typing import Any, Literal
 
 from jsonargparse import Namespace
@@ -18,6 +19,7 @@ from lightning_dws.inrs.formats import (
     export_inrs,
     import_inrs,
 )
+from lightning_dws.inrs.store.convention import AXIS_ORDERS, ImageConvention
 from lightning_dws.parse_errors import ArgumentParser
 
 _OneOf: Any = Literal  # of names that are known when this runs
@@ -73,6 +75,36 @@ def import_parser() -> ArgumentParser:
         help="of the coordinates, in front of the first layer: '{\"frequencies\": [1, 2, 4]}' is "
         "NeRF's of three frequencies (default: none)",
     )
+    parser.add_argument(
+        "--axis_order",
+        type=Literal[AXIS_ORDERS] | None,
+        default=None,
+        help="xy: the first input of an image's INR is the column; ij: the row, as of "
+        "torch.meshgrid's default (default: the layout's, mostly xy)",
+    )
+    parser.add_argument(
+        "--value_range",
+        type=float,
+        nargs=2,
+        default=None,
+        help="black and white as outputs, such as -1 1 (default: the layout's, mostly 0 1)",
+    )
+    parser.add_argument(
+        "--grid_shape",
+        type=int,
+        nargs="+",
+        default=None,
+        help="points along each axis of what the INRs were fitted to, such as HEIGHT WIDTH, for "
+        "pictures (default: 28 28, of colours 32 32)",
+    )
+    parser.add_argument(
+        "--alpha", action="store_true", help="the last output is how opaque a pixel is"
+    )
+    parser.add_argument(
+        "--volume",
+        action="store_true",
+        help="INRs with three inputs give the values of volumes, no signed distances of shapes",
+    )
     return parser
 
 
@@ -118,12 +150,29 @@ def run_import(options: Namespace) -> None:
         output_offset=options.output_offset,
         num_val=options.num_val,
         encoding=options.encoding,
+        convention=_meaning(layout, options),
+        grid_shape=options.grid_shape,
     )
     if report.bad:
         sys.stderr.write(f"left out {len(report.bad)}:\n{describe_bad(report.bad)}\n")
     notes = [*(f"note: {note}" for note in report.notes), f"{report.files_per_second:.0f} files/s"]
     sys.stderr.write("\n".join(notes) + "\n")
     sys.stdout.write(f"{report.store.directory}\n")
+
+
+def _meaning(layout: Layout, options: Namespace) -> ImageConvention:
+    """Give the layout's convention, but for what the options say."""
+    given: dict[str, Any] = {
+        "axis_order": options.axis_order,
+        "value_range": options.value_range,
+        "has_alpha": options.alpha or None,
+        "is_volume": options.volume or None,
+    }
+    try:
+        changes = {name: value for name, value in given.items() if value is not None}
+        return replace(layout.convention, **changes)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def run_export(options: Namespace) -> None:

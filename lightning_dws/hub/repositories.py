@@ -23,6 +23,8 @@ _LONGEST = 300  # characters of what the client says
 
 Content = bytes | Path
 
+_KEPT = "; what was downloaded is kept, the same command goes on"
+
 
 class MissingRepositoryError(DataError):
     """There is no repository of a name, or it may not be seen."""
@@ -104,7 +106,7 @@ class HubRepository:
         Raises:
             DataError: They could not be downloaded; what is there is kept for the next time.
         """
-        with self._naming_errors():
+        with self._naming_errors(_KEPT):
             from huggingface_hub import snapshot_download
 
             found = snapshot_download(
@@ -131,7 +133,7 @@ class HubRepository:
             DataError: It could not be downloaded.
         """
         path = folder / name
-        with self._naming_errors():
+        with self._naming_errors(_KEPT):
             from huggingface_hub import hf_hub_download
 
             if path.is_symlink():  # the hub's cache keeps contents elsewhere
@@ -148,8 +150,11 @@ class HubRepository:
             )
 
     @contextmanager
-    def _naming_errors(self) -> Iterator["HfApi"]:
+    def _naming_errors(self, unreached: str = "") -> Iterator["HfApi"]:
         """Give the hub's client, and turn what it raises into one line.
+
+        Args:
+            unreached: What to say more where the hub cannot be reached.
 
         Raises:
             DataError: It raised something.
@@ -189,8 +194,7 @@ class HubRepository:
             raise DataError(f"{where}: the hub answers {status} ({said})") from error
         except (errors.HTTPError, errors.LocalEntryNotFoundError) as error:  # type: ignore[attr-defined]
             raise DataError(
-                f"{where}: the hub cannot be reached ({_shorten(error)}); what was downloaded is "
-                "kept, the same command goes on"
+                f"{where}: the hub cannot be reached ({_shorten(error)}){unreached}"
             ) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(f"{where}: {_shorten(error)}") from error

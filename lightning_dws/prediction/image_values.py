@@ -1,6 +1,5 @@
 """Images in memory made such signals as a network's INRs were fitted to."""
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,12 +43,6 @@ def prepare_images(
     if not values:
         raise DataError("no images were given")
     return torch.stack(values).flatten(1, 2)
-
-
-def identify(values: Tensor) -> Tensor:
-    """Give object ids (B,) of signals (B, N, C) that are hashes of their values."""
-    digests = [hashlib.sha256(one.numpy().tobytes()).digest()[:8] for one in values.contiguous()]
-    return torch.tensor([int.from_bytes(digest, "little") >> 1 for digest in digests])
 
 
 def _prepare(image: Any, size: tuple[int, int], colour: bool, keep_alpha: bool) -> Tensor:

@@ -15,12 +15,12 @@ from lightning_dws.canonical import CanonicalForm, make_forms, to_canonical
 from lightning_dws.devices import find_device
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import fit_inrs
-from lightning_dws.inrs.preparation.fitting_record import IMAGES, FittingRecord
-from lightning_dws.inrs.signals.base import pixel_coordinates
-from lightning_dws.prediction.image_values import identify, prepare_images
+from lightning_dws.inrs.preparation.fitting_record import FittingRecord
+from lightning_dws.inrs.signals.base import grid_coordinates
 from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
 from lightning_dws.prediction.shared_checkpoints import cache_checkpoint, push_checkpoint
+from lightning_dws.prediction.signal_values import identify, prepare_signals
 from lightning_dws.tasks import ClassificationTask, named_task
 from lightning_dws.tasks.task_notes import name_of_task
 from lightning_dws.weight_space import (
@@ -188,10 +188,11 @@ class TrainedClassifier:
         """Classify INRs, or what INRs are fitted to first.
 
         Args:
-            inputs: A ``WeightBatch``; networks (``nn.Sequential``) of the architecture; images
-                (see ``prepare_images``), to which INRs are fitted as to those trained on; or the
-                name of a folder or file of images, meshes, sounds, arrays or state dicts, of a
-                store, or of a split (``"test"``) of the store that the network was trained on.
+            inputs: A ``WeightBatch``; networks (``nn.Sequential``) of the architecture; images,
+                arrays or sounds (see ``prepare_signals``), to which INRs are fitted as to those
+                trained on; or the name of a folder or file of images, meshes, sounds, arrays or
+                state dicts, of a store, or of a split (``"test"``) of the store that the network
+                was trained on.
             root: Folder under whose ``inrs`` the INRs of files are kept. Default: ``root``.
             w0: Frequency of the state dicts' SIRENs, or one for each hidden layer. Default: that
                 of the INRs trained on.
@@ -223,30 +224,28 @@ class TrainedClassifier:
             return self._classify(Inputs.unnamed(batch))
         return self._classify(Inputs.unnamed(*self.fit(inputs)))
 
-    def fit(self, images: Sequence[Any] | Tensor) -> tuple[WeightBatch, Tensor]:
-        """Fit INRs to images as to those that the network was trained on.
+    def fit(self, signals: Sequence[Any] | Tensor) -> tuple[WeightBatch, Tensor]:
+        """Fit INRs to signals as to those that the network was trained on.
 
-        An INR depends on its image alone, whatever it is fitted together with.
+        An INR depends on its signal alone, whatever it is fitted together with.
 
         Args:
-            images: See ``prepare_images``.
+            signals: Images, arrays or sounds, see ``prepare_signals``.
 
         Returns:
             The INRs and their PSNR (B,) in dB, on the CPU.
 
         Raises:
-            DataError: The network was trained on INRs of something else, or one is no image.
+            DataError: The network was trained on INRs of something else, or one cannot be read.
         """
         record = self.record
         record.check_fittable()
-        if record.kind != IMAGES:
-            raise DataError(f"{self.path}: trained on INRs of {record.kind}, not of images")
-        architecture = require_inrs(self.architecture, f"{self.path}: images")
-        values = prepare_images(images, record.size, record.is_colour, record.has_alpha)
+        architecture = require_inrs(self.architecture, f"{self.path}: {record.kind}")
+        values = prepare_signals(signals, record)
         object_id = identify(values)
         batch, psnr = fit_inrs(
             values.to(self.device),
-            pixel_coordinates(*record.size).to(self.device),
+            grid_coordinates(record.header.grid_shape).to(self.device),
             architecture,
             recipe=record.recipe,
             seed=record.header.seed,

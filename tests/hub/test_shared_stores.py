@@ -1,11 +1,13 @@
+import huggingface_hub
 import pytest
 import torch
 import yaml
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants, errors
 from one_line import fails_in_one_line
 
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
+from lightning_dws.hub.repositories import HubRepository
 from lightning_dws.inrs import INRStore
 
 REPO = "me/blobs"
@@ -48,6 +50,18 @@ def test_a_licence_is_never_guessed(pushed):
     card = pushed.files["README.md"].decode()
     assert "license" not in yaml.safe_load(card.split("---\n")[1])
     assert "Licence: not stated" in card
+
+
+def test_a_hub_that_is_not_reached_is_one_line_of_what_was_asked(hub, store, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise errors.HTTPError("Connection refused")
+
+    monkeypatch.setattr(HfApi, "create_repo", refuse)
+    with pytest.raises(DataError, match=r"the hub cannot be reached \(Connection refused\)$"):
+        store.push_to_hub(REPO)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(DataError, match=r"what was downloaded is kept, the same command goes on$"):
+        HubRepository(REPO, "dataset").download(["dataset.json"])
 
 
 def test_a_store_is_downloaded_once(hub, store, pushed):

@@ -9,7 +9,7 @@ from lightning_dws import NetworkArchitecture, WeightBatch
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import Digits, INRStore
-from lightning_dws.zoo import ZooRecipe, ZooSpec, prepare_zoo, score_baselines
+from lightning_dws.zoo import ZooRecipe, ZooSpec, prepare_zoo, score_baselines, statistics_baseline
 from lightning_dws.zoo.cnn_shape import CNNShape
 from lightning_dws.zoo.statistics_baseline import QUANTILES, weight_statistics
 
@@ -23,6 +23,13 @@ def zoo(tmp_path_factory):
     training = ZooRecipe(batch_size=16, steps=(1, 1), init_gain=(0.1, 3.0))
     directory = tmp_path_factory.mktemp("zoo") / "store"
     return prepare_zoo(directory, ZooSpec(Digits(), (2,), 3, 2, training), 150, show_progress=False)
+
+
+@pytest.fixture
+def one_setting(monkeypatch):
+    """Of the boosted trees: all of them take seconds."""
+    monkeypatch.setattr(statistics_baseline, "LEAVES", (7,))
+    monkeypatch.setattr(statistics_baseline, "LEARNING_RATES", (0.1,))
 
 
 def test_statistics_are_those_of_each_tensor():
@@ -52,7 +59,7 @@ def test_statistics_do_not_see_the_order_of_neurons():
     torch.testing.assert_close(weight_statistics(permuted), weight_statistics(batch))
 
 
-def test_what_the_weights_tell_is_predicted(zoo):
+def test_what_the_weights_tell_is_predicted(zoo, one_setting):
     found = score_baselines(zoo, "init_gain", [0])
     for score in found.values():
         assert score.kendall_tau[0] > 0.7
@@ -61,7 +68,7 @@ def test_what_the_weights_tell_is_predicted(zoo):
     assert all(abs(score.kendall_tau[0]) < 0.6 for score in unseen.values())
 
 
-def test_the_command_prints_and_writes_the_scores(zoo, tmp_path, capsys):
+def test_the_command_prints_and_writes_the_scores(zoo, one_setting, tmp_path, capsys):
     output = tmp_path / "scores" / "statistics.json"
     words = [str(zoo.directory), "--target=init_gain", "--seeds", "0", f"--output={output}"]
     main(["zoo", "baseline", *words])

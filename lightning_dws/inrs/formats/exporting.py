@@ -19,6 +19,7 @@ from lightning_dws.inrs.formats.state_files import LABEL_KEY
 from lightning_dws.inrs.formats.weight_statistics import EntryStatistics
 from lightning_dws.inrs.store import INRStore
 from lightning_dws.inrs.store.convention import convert_exactly
+from lightning_dws.inrs.store.grids import choose_grid
 from lightning_dws.progress import FileProgress
 from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
@@ -212,6 +213,19 @@ def _notes(layout: WritableLayout, store: INRStore) -> list[str]:
             f"{layout.name} has no place for a {architecture.encoding}: import it with "
             f"--encoding '{json.dumps(architecture.encoding.to_dict())}'"
         )
+    convention = store.header.convention
+    options = {
+        "--alpha": convention.has_alpha,
+        "--volume": convention.is_volume,
+        f"--grid_shape {' '.join(map(str, store.header.grid_shape))}": (
+            store.header.grid_shape != choose_grid(architecture)
+        ),
+    }
+    notes += [
+        f"{layout.name} has no place for what {option.split()[0]} says: import it with {option}"
+        for option, is_needed in options.items()
+        if is_needed
+    ]
     for name, found, expected in (
         ("w0", architecture.w0, layout.w0),
         ("output_offset", architecture.output_offset, layout.output_offset),

@@ -15,6 +15,7 @@ from lightning_dws.inrs.formats.source import BadFile, Source
 from lightning_dws.inrs.formats.source_function import SourceFunction
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.store import INRStore, ShardRange, StoreHeader
+from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.inrs.store.grids import choose_grid
 from lightning_dws.inrs.store.locks import locked
 from lightning_dws.inrs.store.shards import read_shard
@@ -68,6 +69,8 @@ def import_inrs(
     output_offset: float | None = None,
     num_val: int = 0,
     encoding: FourierEncoding | None = None,
+    convention: ImageConvention | None = None,
+    grid_shape: Sequence[int] | None = None,
     show_progress: bool = True,
 ) -> ImportReport:
     """Import a published dataset of INRs into a store.
@@ -89,6 +92,9 @@ def import_inrs(
         num_val: Hold out so many training objects, stratified, where the source has no
             validation split.
         encoding: Of the coordinates, in front of the first layer. Default: none.
+        convention: What the INRs' inputs and outputs mean. Default: the layout's.
+        grid_shape: Points along each axis of what the INRs were fitted to, such as (height, width).
+            Default: what INRs with so many inputs and outputs mostly have.
         show_progress: Show a progress bar with files per second and time left.
 
     Raises:
@@ -109,7 +115,16 @@ def import_inrs(
         encoding=encoding,
     )
     probes = _probe(layout, folder, listing)
-    header = _make_header(layout, listing, function, probes[0].found.widths)
+    architecture = function.make_architecture(probes[0].found.widths)
+    meaning = layout.convention if convention is None else convention
+    meaning.check(architecture)
+    grid = choose_grid(architecture) if grid_shape is None else tuple(grid_shape)
+    if len(grid) != architecture.in_features or min(grid) < 1:
+        raise DataError(
+            f"grid_shape {list(grid)}, expected {architecture.in_features} numbers of at least 1, "
+            "one for each input of the INRs"
+        )
+    header = _make_header(layout, listing, function, architecture, meaning, grid)
     checked = _compare_one(folder, probes, function)
     directory = make_directory(output)
     importer = Importer(layout, folder, listing, function, skip_bad)
@@ -203,20 +218,25 @@ def _probe(layout: Layout, source: Source, listing: Listing) -> list[_Probe]:
 
 
 def _make_header(
-    layout: Layout, listing: Listing, function: SourceFunction, widths: tuple[int, ...]
+    layout: Layout,
+    listing: Listing,
+    function: SourceFunction,
+    architecture: INRArchitecture,
+    convention: ImageConvention,
+    grid_shape: tuple[int, ...],
 ) -> StoreHeader:
-    """Describe the store to be, from what is listed and the widths of the first files."""
-    architecture = function.make_architecture(widths)
+    """Describe the store to be."""
     # imports with one frequency are described as they were before there could be several
-    w0 = {"w0": list(function.layer_w0(len(widths) - 2))} if function.is_folded else {}
+    hidden = len(architecture.widths) - 2
+    w0 = {"w0": list(function.layer_w0(hidden))} if function.is_folded else {}
     return StoreHeader(
         architecture=architecture,
         classes=listing.classes,
         signals=layout.name,
-        grid_shape=choose_grid(architecture),
+        grid_shape=grid_shape,
         recipe={"imported": layout.name, "listing_sha256": listing.sha256, **w0, **listing.notes},
         seed=0,
-        convention=layout.convention,
+        convention=convention,
     )
 
 

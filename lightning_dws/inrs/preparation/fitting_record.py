@@ -129,6 +129,39 @@ class FittingRecord:
         return self._architecture.out_features - self.has_alpha == 3
 
     @property
+    def channels(self) -> int:
+        """Values at each point of the signals."""
+        return self._architecture.out_features
+
+    @property
+    def sound(self) -> tuple[int, bool]:
+        """How sounds are read: samples in a second, and whether each one's peak is made 1.
+
+        Raises:
+            DataError: That cannot be read.
+        """
+        try:
+            known = dict(self.preparation or {})
+            return int(known["rate"]), bool(known["normalise"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"how sounds are read cannot be read ({error})") from error
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """What of arrays' values becomes 0, and what 1.
+
+        Raises:
+            DataError: That cannot be read.
+        """
+        try:
+            low, high = (float(value) for value in (self.preparation or {})["value_range"])
+            if not (low < high and math.isfinite(high - low)):
+                raise ValueError(f"value_range {low} to {high}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"how arrays are read cannot be read ({error})") from error
+        return low, high
+
+    @property
     def recipe(self) -> Recipe:
         """How the INRs were fitted.
 
@@ -164,10 +197,10 @@ class FittingRecord:
         if self.kind == MESHES:
             signals = UnsortedMeshes(root, paths, self._sampling())
         elif self.kind == SOUNDS:
-            signals = UnsortedSounds(root, paths, self.header.grid_shape[0], *self._sound())
+            signals = UnsortedSounds(root, paths, self.header.grid_shape[0], *self.sound)
         elif self.kind == ARRAYS:
-            grid, channels = self.header.grid_shape, architecture.out_features
-            signals = UnsortedArrays(root, paths, grid, channels, self._value_range())
+            grid = self.header.grid_shape
+            signals = UnsortedArrays(root, paths, grid, self.channels, self.value_range)
         else:
             signals = UnsortedImages(root, paths, self.size, self.is_colour, self.has_alpha)
         return INRDatasetSpec(signals, architecture, self.recipe, self.header.seed)
@@ -197,22 +230,6 @@ class FittingRecord:
             f"and {architecture.out_features} outputs, and does not say how files become such; "
             "give INRs, as a store or as state dicts"
         )
-
-    def _sound(self) -> tuple[int, bool]:
-        try:
-            known = dict(self.preparation or {})
-            return int(known["rate"]), bool(known["normalise"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"how sounds are read cannot be read ({error})") from error
-
-    def _value_range(self) -> tuple[float, float]:
-        try:
-            low, high = (float(value) for value in (self.preparation or {})["value_range"])
-            if not (low < high and math.isfinite(high - low)):
-                raise ValueError(f"value_range {low} to {high}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"how arrays are read cannot be read ({error})") from error
-        return low, high
 
     @property
     def _architecture(self) -> INRArchitecture:

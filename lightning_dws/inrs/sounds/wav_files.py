@@ -36,20 +36,30 @@ def read_wav(path: Path, rate: int, num_samples: int) -> Tensor:
     Raises:
         DataError: The file is not a readable WAV file, cut short, or holds nothing.
     """
+    return to_sound(*_read(path), rate, num_samples, str(path))
+
+
+def to_sound(
+    found_rate: int, samples: NDArray[np.generic], rate: int, num_samples: int, where: str
+) -> Tensor:
+    """Make samples (N,) or (N, channels) a sound as ``read_wav`` makes a file's.
+
+    Raises:
+        DataError: There are none, some are not finite, or it is no rate; ``where`` names them.
+    """
     from scipy.signal import resample_poly
 
-    found_rate, samples = _read(path)
     if found_rate not in _RATES:
         raise DataError(
-            f"{path}: {found_rate} samples in a second, expected {_RATES[0]} to {_RATES[-1]}"
+            f"{where}: {found_rate} samples in a second, expected {_RATES[0]} to {_RATES[-1]}"
         )
     seconds = num_samples / rate + _MARGIN_SECONDS
     channels = samples[: math.ceil(seconds * found_rate)]
     if not channels.size:
-        raise DataError(f"{path}: no samples")
+        raise DataError(f"{where}: no samples")
     mono = _to_unit_range(channels).reshape(len(channels), -1).mean(axis=1)
     if not np.isfinite(mono).all():
-        raise DataError(f"{path}: not all samples are finite")
+        raise DataError(f"{where}: not all samples are finite")
     if found_rate != rate:
         shared = math.gcd(rate, found_rate)
         mono = resample_poly(mono, rate // shared, found_rate // shared)
@@ -65,8 +75,13 @@ def read_sound(path: Path, rate: int, num_samples: int, normalise: bool) -> Tens
         DataError: See ``read_wav``.
     """
     signal = read_wav(path, rate, num_samples)
-    peak = signal.abs().max()
-    return signal / peak if normalise and peak > 0 else signal
+    return to_peak_one(signal) if normalise else signal
+
+
+def to_peak_one(sound: Tensor) -> Tensor:
+    """Scale a sound so that its peak is 1; silence stays silence."""
+    peak = sound.abs().max()
+    return sound / peak if peak > 0 else sound
 
 
 def _read(path: Path) -> tuple[int, NDArray[np.generic]]:

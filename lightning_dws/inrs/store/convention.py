@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import pixel_coordinates
-from lightning_dws.weight_space import WeightBatch, require_inrs
+from lightning_dws.weight_space import INRArchitecture, WeightBatch, require_inrs
 
 AXIS_ORDERS = ("xy", "ij")
 _SQUARES = 8  # along the shorter side of a checkerboard
@@ -42,6 +42,25 @@ class ImageConvention:
             raise ValueError(f"axis_order must be one of {AXIS_ORDERS}, got {self.axis_order!r}")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"value_range must be finite and ascending, got {self.value_range}")
+
+    def check(self, architecture: INRArchitecture) -> None:
+        """Make sure that INRs can be of this convention.
+
+        Raises:
+            DataError: They have other inputs or outputs than it speaks of.
+        """
+        inputs, outputs = architecture.in_features, architecture.out_features
+        if self.has_alpha and (inputs != 2 or outputs not in (2, 4)):
+            raise DataError(
+                f"INRs with {inputs} inputs and {outputs} outputs have no alpha: expected 2 "
+                "inputs, and 2 or 4 outputs"
+            )
+        if self.is_volume and inputs != 3:
+            raise DataError(f"INRs with {inputs} inputs are of no volumes, expected 3")
+        if self.axis_order != "xy" and inputs != 2:
+            raise DataError(
+                f"INRs with {inputs} inputs have no axis order, expected 2: row and column"
+            )
 
     def coordinates(self, height: int, width: int) -> Tensor:
         """Give the inputs for an image's pixels, row by row: (height * width, 2)."""

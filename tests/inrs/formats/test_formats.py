@@ -329,6 +329,67 @@ def test_inrs_of_images_and_shapes_are_taken_and_others_refused(tmp_path, num_in
     assert_same(store, do_import("state-dicts", again, tmp_path / "back"))
 
 
+def import_one(folder, widths, *options):
+    """Import one INR of a network of those widths, the same at each call."""
+    torch.manual_seed(0)
+    layers = itertools.starmap(torch.nn.Linear, itertools.pairwise(widths))
+    network = torch.nn.Sequential(*layers)
+    path = folder / "in" / "train" / "cat" / "a.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), path)
+    return do_import("state-dicts", folder / "in", folder / f"out{len(options)}", *options)
+
+
+def test_what_state_dicts_mean_is_said_by_options(tmp_path):
+    """Which axis comes first, black and white, and the size: seen in the pictures."""
+    drawn = []
+    turned = ("--axis_order=ij", "--grid_shape", "9", "6")
+    for options in (("--value_range", "-9", "9"), (*turned, "--value_range", "-3", "3")):
+        store = import_one(tmp_path, (2, 6, 1), "--output_offset=0.5", *options)
+        header = store.header
+        assert header.grid_shape == ((9, 6) if turned[0] in options else (28, 28))
+        image = render_images(store.split("train"), (7, 7), header.convention)[0]
+        low, high = header.convention.value_range
+        drawn.append(low + (high - low) * image)
+    assert torch.allclose(drawn[1], drawn[0].transpose(0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("widths", "options", "note"),
+    [
+        ((3, 6, 1), ("--volume", "--grid_shape", "4", "5", "6"), "--grid_shape 4 5 6"),
+        ((2, 6, 4), ("--alpha",), "--alpha"),
+    ],
+)
+def test_what_an_export_has_no_place_for_comes_back_by_options(
+    tmp_path, widths, options, note, capsys
+):
+    store = import_one(tmp_path, widths, *options)
+    again = do_export("state-dicts", store.directory, tmp_path / "exported")
+    assert f"import it with {note}" in capsys.readouterr().err
+    back = do_import("state-dicts", again, tmp_path / "back", *options)
+    assert back.header.convention == store.header.convention
+    assert back.header.grid_shape == store.header.grid_shape
+    assert_same(store, back)
+
+
+@pytest.mark.parametrize(
+    ("widths", "options", "message"),
+    [
+        ((2, 6, 1), ("--alpha",), "2 inputs and 1 outputs have no alpha"),
+        ((2, 6, 1), ("--volume",), "2 inputs are of no volumes, expected 3"),
+        ((3, 6, 1), ("--axis_order=ij",), "3 inputs have no axis order"),
+        ((2, 6, 1), ("--value_range", "1", "0"), "value_range must be finite and ascending"),
+        ((2, 6, 1), ("--grid_shape", "5"), r"grid_shape \[5\], expected 2 numbers"),
+        ((2, 6, 1), ("--grid_shape", "5", "0"), r"grid_shape \[5, 0\], expected 2 numbers"),
+    ],
+)
+def test_options_that_inrs_cannot_mean_are_refused(tmp_path, widths, options, message):
+    with pytest.raises(DataError, match=message):
+        import_one(tmp_path, widths, *options)
+    assert not (tmp_path / f"out{len(options)}" / "dataset.json").exists()
+
+
 def test_inr2vec(tmp_path):
     h5py = pytest.importorskip("h5py")
     architecture = INRArchitecture((3, 4, 4, 1), output_offset=0.0)

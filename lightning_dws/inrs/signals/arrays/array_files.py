@@ -73,10 +73,19 @@ def read_array(path: Path, num_axes: int) -> Array:
     """
     if _is_tiff(path):
         return _read_pages(path, num_axes, lambda shape, pages: _stack(path, shape, pages))
-    mapped = _map(path)
-    properties = _split(path, mapped.shape, num_axes)
-    values = np.array(mapped, np.float64).reshape(*properties.size, properties.channels)
-    return _checked(path, values)
+    return check_array(_map(path), num_axes, str(path))
+
+
+def check_array(array: NDArray[Any], num_axes: int, where: str) -> Array:
+    """Give an array in memory as ``read_array`` gives a file's; ``where`` names it in errors.
+
+    Raises:
+        DataError: See ``read_array``.
+    """
+    _check_numbers(where, array)
+    properties = _split(where, array.shape, num_axes)
+    values = np.array(array, np.float64).reshape(*properties.size, properties.channels)
+    return _checked(where, values)
 
 
 def _is_tiff(path: Path) -> bool:
@@ -93,32 +102,36 @@ def _map(path: Path) -> NDArray[Any]:
         if "Python objects" in reason:
             reason = "it holds Python objects, which can run code and are never opened"
         raise DataError(f"{path}: not a readable .npy file ({reason})") from error
-    if mapped.dtype.kind == "c":
-        raise DataError(
-            f"{path}: values of {mapped.dtype}; expected real and imaginary parts as two channels"
-        )
-    if mapped.dtype.kind not in _NUMBERS:
-        raise DataError(f"{path}: values of {mapped.dtype}, expected numbers")
+    _check_numbers(path, mapped)
     return mapped
 
 
-def _split(path: Path, shape: tuple[int, ...], num_axes: int) -> ArrayProperties:
+def _check_numbers(where: str | Path, array: NDArray[Any]) -> None:
+    if array.dtype.kind == "c":
+        raise DataError(
+            f"{where}: values of {array.dtype}; expected real and imaginary parts as two channels"
+        )
+    if array.dtype.kind not in _NUMBERS:
+        raise DataError(f"{where}: values of {array.dtype}, expected numbers")
+
+
+def _split(where: str | Path, shape: tuple[int, ...], num_axes: int) -> ArrayProperties:
     """Tell the axes of the grid from that of the channels."""
     if len(shape) not in (num_axes, num_axes + 1) or not all(shape):
         raise DataError(
-            f"{path}: an array of shape {shape}, expected {num_axes} axes, and perhaps one of the "
+            f"{where}: an array of shape {shape}, expected {num_axes} axes, and perhaps one of the "
             "channels behind them"
         )
     count = int(np.prod(shape, dtype=object))
     if count > _MOST_VALUES:
-        raise DataError(f"{path}: {count} values, expected at most {_MOST_VALUES}")
+        raise DataError(f"{where}: {count} values, expected at most {_MOST_VALUES}")
     return ArrayProperties(tuple(shape[:num_axes]), shape[-1] if len(shape) > num_axes else 1)
 
 
-def _checked(path: Path, values: Array) -> Array:
+def _checked(where: str | Path, values: Array) -> Array:
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
-        raise DataError(f"{path}: {count} of {values.size} values are not finite")
+        raise DataError(f"{where}: {count} of {values.size} values are not finite")
     return values
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.arrays.array_files import read_array
+from lightning_dws.inrs.signals.arrays.array_files import Array, read_array
 from lightning_dws.inrs.signals.arrays.resampling import resample
 from lightning_dws.inrs.signals.base import SignalDataset, grid_coordinates
 
@@ -69,13 +69,22 @@ class ArraySignals(SignalDataset):
             DataError: See ``read_array``, or it has other channels.
         """
         values = read_array(path, len(self.grid_shape))
-        if values.shape[-1] != self.channels:
-            raise DataError(
-                f"{path}: number of channels {values.shape[-1]}, expected {self.channels}"
-            )
-        low, high = self.value_range
-        scaled = (resample(values, self.grid_shape) - low) / (high - low)
-        return torch.from_numpy(scaled.clip(0, 1).astype(np.float32))
+        return to_signal(values, self.grid_shape, self.channels, self.value_range, str(path))
+
+
+def to_signal(
+    values: Array, size: Sequence[int], channels: int, value_range: ValueRange, where: str
+) -> Tensor:
+    """Make an array (*any size, channels) a signal (*size, channels) in [0, 1].
+
+    Raises:
+        DataError: It has other channels; ``where`` names it.
+    """
+    if values.shape[-1] != channels:
+        raise DataError(f"{where}: number of channels {values.shape[-1]}, expected {channels}")
+    low, high = value_range
+    scaled = (resample(values, size) - low) / (high - low)
+    return torch.from_numpy(scaled.clip(0, 1).astype(np.float32))
 
 
 def times(size: Sequence[int]) -> str:
