@@ -180,12 +180,26 @@ def count_features(network: nn.Module) -> int:
 def flops(variant: Variant) -> int:
     """Operations of a step's matrix products on a CPU, those of the lanes' kernels included."""
     total = count_flops(make_variant(variant, "cpu"))
-    if variant.kind == "ours" and variant.network is TRANSFORMER:
-        total += variant.batch_size * lane_flops(INRArchitecture(WIDTHS))
+    if variant.kind == "ours" and not variant.options.get("message_passing"):
+        count = gnn_lane_flops if variant.network is GNN else transformer_lane_flops
+        total += variant.batch_size * count(INRArchitecture(WIDTHS))
     return total
 
 
-def lane_flops(architecture: INRArchitecture) -> int:
+def gnn_lane_flops(architecture: INRArchitecture) -> int:
+    """Operations of the GNN's products of edges, for one INR, of our defaults."""
+    channels, layers = 32, 4
+    shapes = architecture.weight_shapes
+    edges = 2 * sum(n_out * n_in for n_out, n_in in shapes)
+    last = shapes[-1][0] * shapes[-1][1]  # edges that end in the outputs
+    # The first round's are of the table. Scale and shift are computed twice, then two gradients;
+    # the features for the next round are computed once.
+    scale_shift = 4 * 2 * channels**2 * ((layers - 2) * edges + last)
+    update = 3 * channels**2 * ((layers - 3) * edges + last)
+    return 2 * (scale_shift + update)
+
+
+def transformer_lane_flops(architecture: INRArchitecture) -> int:
     """Operations of the transformer's products of pairs, for one INR, of our defaults."""
     nodes, outputs, layers = sum(architecture.widths), architecture.out_features, 4
     channels, heads, values, hidden = 32, 8, 128, 64

@@ -7,8 +7,9 @@ parameters and every direction, and what depends on a node alone is computed onc
 
 On a CPU, compiled kernels work on a few INRs at a time, whose edges stay in the cache, and threads
 share out these chunks. What a chunk computes from its edges is not kept for the backward pass but
-computed again: fetching it from memory would be slower. Elsewhere (on GPUs, in ``torch.compile``,
-in mixed precision) the same is an expression of torch operations.
+computed again: fetching it from memory would be slower. (More than a few INRs in float32 take
+``pna_lanes`` instead.) Elsewhere (on GPUs, in ``torch.compile``, in mixed precision) the same is an
+expression of torch operations.
 """
 
 from typing import Any

@@ -18,6 +18,7 @@ def in_chunks(
     batched: Sequence[Shaped[Tensor, "batch ..."]],
     shared: Sequence[Tensor],
     size: int,
+    keeps: bool = False,
 ) -> Float[Tensor, "batch ..."]:
     """Compute ``function(*batched, *shared)``, a few rows at a time, each chunk on one thread.
 
@@ -31,10 +32,11 @@ def in_chunks(
         batched: Its first arguments.
         shared: Its other arguments, the same for all rows.
         size: Rows of a chunk.
+        keeps: Whether to keep intermediate results for the backward pass nevertheless.
     """
     if not torch.is_grad_enabled():
         return _compute(function, batched, shared, size)
-    return _InChunks.apply(function, size, len(batched), *batched, *shared)  # type: ignore[no-any-return, no-untyped-call]
+    return _InChunks.apply(function, size, keeps, len(batched), *batched, *shared)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _compute(
@@ -48,14 +50,35 @@ def _split(batched: Sequence[Tensor], size: int) -> list[tuple[Tensor, ...]]:
     return list(zip(*(tensor.split(size) for tensor in batched), strict=True))
 
 
+def _record(
+    function: Function, tensors: Sequence[Tensor], needed: Sequence[bool]
+) -> tuple[list[Tensor], Tensor]:
+    """Compute the function; give the tensors that gradients are wanted of, and the result."""
+    # Tensors of the chunk's own: hooks of the user's are none of a chunk's business.
+    arguments = [
+        tensor.detach().requires_grad_(need) for tensor, need in zip(tensors, needed, strict=True)
+    ]
+    # As the forward pass was computed, even if a backward pass is called within autocast.
+    with torch.enable_grad(), torch.autocast(arguments[0].device.type, enabled=False):
+        out = function(*arguments)
+    return [tensor for tensor in arguments if tensor.requires_grad], out
+
+
 class _InChunks(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, function: Function, size: int, num_batched: int, *tensors: Tensor
+        ctx: Any, function: Function, size: int, keeps: bool, num_batched: int, *tensors: Tensor
     ) -> Tensor:
         ctx.function, ctx.size, ctx.num_batched = function, size, num_batched
         ctx.save_for_backward(*tensors)
-        return _compute(function, tensors[:num_batched], tensors[num_batched:], size)
+        batched, shared = tensors[:num_batched], tensors[num_batched:]
+        needed, ctx.kept = ctx.needs_input_grad[4:], None
+        if not keeps:
+            return _compute(function, batched, shared, size)
+        ctx.kept = map_in_threads(
+            lambda rows: _record(function, [*rows, *shared], needed), _split(batched, size)
+        )
+        return torch.cat([out.detach() for _, out in ctx.kept])
 
     @staticmethod
     @once_differentiable
@@ -64,23 +87,21 @@ class _InChunks(torch.autograd.Function):
             ctx.saved_tensors[: ctx.num_batched],
             ctx.saved_tensors[ctx.num_batched :],
         )
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
+        chunks = _split([*batched, grad_out], ctx.size)
+        kept, ctx.kept = ctx.kept, None  # another backward pass computes again
 
-        def differentiate(chunk: tuple[Tensor, ...]) -> Sequence[Tensor | None]:
-            *rows, grad = chunk
-            # Tensors of the chunk's own: hooks of the user's are none of a chunk's business.
-            arguments = [
-                tensor.detach().requires_grad_(need)
-                for tensor, need in zip([*rows, *shared], needed, strict=True)
-            ]
-            inputs = [tensor for tensor in arguments if tensor.requires_grad]
-            # As the forward pass was computed, even if this one is called within autocast.
-            with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
-                out = ctx.function(*arguments)
+        def differentiate(number: int) -> Sequence[Tensor | None]:
+            *rows, grad = chunks[number]
+            if kept is None:
+                inputs, out = _record(ctx.function, [*rows, *shared], needed)
+            else:
+                inputs, out = kept[number]
+                kept[number] = None
+            with torch.autocast(grad.device.type, enabled=False):
                 return torch.autograd.grad(out, inputs, grad, allow_unused=True)
 
-        chunks = map_in_threads(differentiate, _split([*batched, grad_out], ctx.size))
-        columns = iter(zip(*chunks, strict=True))
+        columns = iter(zip(*map_in_threads(differentiate, range(len(chunks))), strict=True))
         grads: list[Tensor | None] = []
         for index, need in enumerate(needed):
             parts = next(columns) if need else (None,)
@@ -90,4 +111,4 @@ class _InChunks(torch.autograd.Function):
                 grads.append(torch.cat(parts))
             else:
                 grads.append(torch.stack(parts).sum(0))
-        return None, None, None, *grads
+        return None, None, None, None, *grads

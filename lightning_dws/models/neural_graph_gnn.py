@@ -29,6 +29,7 @@ from lightning_dws.models.neural_graph import NeuralGraph
 from lightning_dws.models.options import check_options
 from lightning_dws.models.parameter_readout import ParameterReadout
 from lightning_dws.models.pna import EdgeUpdate, GraphNorm, PNAConv
+from lightning_dws.models.pna_lanes import fill_lanes, pass_in_lanes
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
 from lightning_dws.models.weight_encoding import encode_features, interpolate, tabulate
@@ -47,10 +48,11 @@ class NeuralGraphGNN(nn.Module):
     maps with relu between. Equal to the published model, save that an INR's logits do not depend on
     the others of its batch (but for rounding and interpolation).
 
-    Messages are passed layer by layer between complete layers (``dense_edges``);
-    ``message_passing=True`` takes torch-geometric's way over ``graph.edge_index`` instead: the same
-    numbers from the same parameters, several times slower. Only that way calls the submodules of a
-    round of messages, with hooks and adapters on them; elsewhere their parameters are used.
+    Messages are passed layer by layer between complete layers (``dense_edges``, and on CPUs with an
+    INR in each lane of a vector ``pna_lanes``). With ``message_passing=True`` they take
+    torch-geometric's way over ``graph.edge_index``: the same numbers from the same parameters, many
+    times slower. Only that way calls the submodules of a round of messages, with hooks and adapters
+    on them; elsewhere their parameters are used.
 
     Args:
         architecture: Of the INRs: any number of layers from two, any widths; or of other networks.
@@ -133,7 +135,9 @@ class NeuralGraphGNN(nn.Module):
         """Give invariant features: what the head takes."""
         check_architecture(self.architecture, batch)
         with without_autocast(batch.parameters):
-            return read_out(self._last_nodes(batch), self.readout, self.graph.num_outputs)
+            outputs = self.graph.num_outputs
+            num_wanted = outputs if self.readout == "outputs" else self.graph.num_nodes
+            return read_out(self._last_nodes(batch, num_wanted), self.readout, outputs)
 
     def parameter_features(self, batch: WeightBatch) -> Float[Tensor, "batch parameters channels"]:
         """Give features of every parameter, in row order: permuted as the INR's neurons are.
@@ -145,18 +149,23 @@ class NeuralGraphGNN(nn.Module):
             raise ValueError("features of single parameters are of INRs alone, not of CNNs")
         check_architecture(self.architecture, batch)
         with without_autocast(batch.parameters):
-            nodes = functional.layer_norm(self._last_nodes(batch), (self.node_in.out_features,))
+            nodes = functional.layer_norm(
+                self._last_nodes(batch, self.graph.num_nodes), (self.node_in.out_features,)
+            )
             return self.parameter_readout(nodes, self.standardize(batch.parameters))  # type: ignore[no-any-return]
 
-    def _last_nodes(self, batch: WeightBatch) -> Tensor:
+    def _last_nodes(self, batch: WeightBatch, num_wanted: int) -> Tensor:
+        """Give the last nodes behind all rounds, at least as many as are wanted."""
         standardized = batch.replace(parameters=self.standardize(batch.parameters))
         biases = self.graph.biases(standardized)
         nodes = self.encode_bias(self.bias_features(biases))
         if self.probes is not None:
             nodes = nodes + self.probes(batch)
         nodes = self.node_in(nodes) + self.positions[self.graph.neuron_class]
-        pass_messages = self._pass_on_graph if self.message_passing else self._pass_between_layers
-        return pass_messages(nodes, self.graph.weights(standardized), self._draw_dropout(nodes))
+        weights, kept = self.graph.weights(standardized), self._draw_dropout(nodes)
+        if self.message_passing:
+            return self._pass_on_graph(nodes, weights, kept)
+        return self._pass_between_layers(nodes, weights, kept, num_wanted)
 
     def _draw_dropout(self, x: Tensor) -> Tensor:
         """Give what multiplies the nodes between layers, (B, num_layers - 1, N, D) or ones."""
@@ -176,7 +185,9 @@ class NeuralGraphGNN(nn.Module):
             edges = update(x, edge_index, edges)
         return self.convs[-1](x, edge_index, edges)  # type: ignore[no-any-return]
 
-    def _pass_between_layers(self, x: Tensor, weights: Tensor, kept: Tensor) -> Tensor:
+    def _pass_between_layers(
+        self, x: Tensor, weights: Tensor, kept: Tensor, num_wanted: int
+    ) -> Tensor:
         """Give the same; with compiled kernels on a CPU, a few INRs at a time on each thread."""
         graph, encoding = self.graph, self._edge_encoding()
         rounds = make_rounds(self.convs, self.norms, self.edge_updates, graph.in_degree)
@@ -187,6 +198,8 @@ class NeuralGraphGNN(nn.Module):
         if one_number and weights.dtype == torch.float32 and not weights.requires_grad:
             frequencies, *linear = encoding
             tabulated = tabulate(weights[..., 0], frequencies[..., 0], *linear)
+            if tabulated is not None and fill_lanes(*tabulated):
+                return pass_in_lanes(x, *tabulated, kept, rounds, graph, num_wanted)
         shared: Sequence[Tensor]
         encode: Callable[..., Tensor]
         if tabulated is None:

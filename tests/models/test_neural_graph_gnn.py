@@ -136,6 +136,7 @@ def test_an_inr_does_not_depend_on_its_batch(message_passing):
 
 
 def test_neither_chunks_nor_threads_matter(monkeypatch):
+    monkeypatch.setattr(neural_graph_gnn, "fill_lanes", lambda *table: False)
     model = make_model((2, 6, 6, 1), torch.float32)
     batch = make_batch((2, 6, 6, 1), 20, torch.float32)
     logits, expected = gradients(model, batch)
