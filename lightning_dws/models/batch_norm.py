@@ -63,7 +63,7 @@ class PositionBatchNorm(nn.Module):
         return out.to(x.dtype)
 
     @torch.no_grad()
-    def track(self, mean: Tensor, unbiased: Tensor) -> None:
+    def track(self, mean: Float[Tensor, "channels"], unbiased: Float[Tensor, "channels"]) -> None:
         """Move the running statistics towards a batch's mean and unbiased variance."""
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)

@@ -84,7 +84,7 @@ class LaneNetwork:
     def embed(
         self,
         parameters: Float[Tensor, "batch parameters"],
-        of_layers: Sequence[Sequence[Tensor]],
+        of_layers: Sequence[Sequence[Float[Tensor, "..."]]],
         norms: Sequence[Norms],
         dropout: float,
     ) -> list[Float[Tensor, "batch _channels"]]:

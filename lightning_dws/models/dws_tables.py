@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_dws.models.dws_kernels import Layer
@@ -80,7 +81,7 @@ class LayerTables:
             0.0 if activates else -np.inf,
         )
 
-    def weights(self, parameters: Sequence[Tensor]) -> Tensor:
+    def weights(self, parameters: Sequence[Float[Tensor, "..."]]) -> Float[Tensor, "weights"]:
         """Give the kernels' weights of the maps' and the bias, in that order; autograd follows."""
         own = torch.cat([parameter.flatten() for parameter in parameters]) * self._coefficient
         return own.new_zeros(self.num_weights).index_add(0, self._slots, own)
