@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
-from lightning_dws.models.dwsnet import DWSLayer
+from lightning_dws.models.dws_layer import DWSLayer
 from lightning_dws.models.merged_linear import LinearMap, MergedLinear
 from lightning_dws.models.set_attention import AttentionGroup
 

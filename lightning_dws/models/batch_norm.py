@@ -54,16 +54,20 @@ class PositionBatchNorm(nn.Module):
             out, mean, unbiased = _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 wide, self.weight, self.bias, self.eps, self.synchronised and dist.is_initialized()
             )
-            with torch.no_grad():
-                self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(unbiased, self.momentum)
+            self.track(mean, unbiased)
         else:
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
             split = _split(wide, len(self.weight))
             out = torch.addcmul(shift[:, None], split, scale[:, None]).view(x.shape)
         return out.to(x.dtype)
+
+    @torch.no_grad()
+    def track(self, mean: Float[Tensor, "channels"], unbiased: Float[Tensor, "channels"]) -> None:
+        """Move the running statistics towards a batch's mean and unbiased variance."""
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(unbiased, self.momentum)
 
 
 def _split(x: Tensor, num_features: int) -> Tensor:

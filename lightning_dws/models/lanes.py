@@ -97,6 +97,13 @@ def _call(builder: Any, name: str, *operands: Any) -> Any:
     return builder.call(function, operands)
 
 
+def _sum_lanes(builder: Any, x: Any) -> Any:
+    single = ir.FloatType()
+    kind, name = ir.FunctionType(single, [single, _VECTOR]), f"llvm.vector.reduce.fadd.v{LANES}f32"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [ir.Constant(single, -0.0), x], fastmath=("reassoc",))
+
+
 def _polynomial(builder: Any, x: Any, coefficients: Any) -> Any:
     """Give a polynomial whose coefficients begin with the constant."""
     *lower, result = map(_constant, map(float, coefficients))
@@ -191,6 +198,8 @@ def _function(generate: Callable[..., Any], arguments: int = 1) -> Any:
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return generate(builder, *values)
 
+    if arguments == 3:
+        return intrinsic(lambda typing, a, b, c: (_LANES_TYPE(a, b, c), lower))
     if arguments == 2:
         return intrinsic(lambda typing, a, b: (_LANES_TYPE(a, b), lower))
     return intrinsic(lambda typing, a: (_LANES_TYPE(a), lower))
@@ -236,14 +245,26 @@ def _sigmoid_like(builder: Any, x: Any, with_density: bool) -> Any:
     return _call(builder, "fma", x, odd, _constant(0.5))
 
 
+def _exceeds(builder: Any, x: Any, low: Any) -> Any:
+    return builder.fcmp_unordered(">", x, low)
+
+
 exp = _function(_exp)  # of numbers at most 0
 maximum = _function(lambda builder, a, b: _call(builder, "maximum", a, b), 2)  # NaN if one is
+multiply_add = _function(lambda builder, a, b, c: _call(builder, "fma", a, b, c), 3)  # a b + c
 square_root = _function(lambda builder, x: _call(builder, "sqrt", x))
+at_least = _function(lambda builder, x, low: builder.select(_exceeds(builder, x, low), x, low), 2)
 gelu = _function(lambda builder, x: builder.fmul(x, _sigmoid_like(builder, x, False)))
 gelu_slope = _function(lambda builder, x: _sigmoid_like(builder, x, True))
 
 
-def _make_product(has_scalars: bool) -> Any:
+# The value where x is above another number (or none), or where x is y, and 0 elsewhere.
+_ZERO = _constant(0.0)
+keep_above = _function(lambda b, x, low, value: b.select(_exceeds(b, x, low), value, _ZERO), 3)
+keep_equal = _function(lambda b, x, y, value: b.select(b.fcmp_ordered("==", x, y), value, _ZERO), 3)
+
+
+def _make_product(has_scalars: bool, sums_lanes: bool = False) -> Any:
     def clamp(builder: Any, first: Any, step: int, size: Any) -> Any:
         index = builder.add(first, ir.Constant(first.type, step))
         last = builder.sub(size, ir.Constant(first.type, 1))
@@ -266,7 +287,7 @@ def _make_product(has_scalars: bool) -> Any:
             def at(which: int, row: Any, column: Any) -> Any:
                 place = builder.add(starts[which], builder.mul(row, rows[which]))
                 place = builder.add(place, builder.mul(column, columns[which]))
-                if which == 0 and has_scalars:
+                if (which == 0 and has_scalars) or (which == 2 and sums_lanes):
                     return builder.gep(data[which], [place])
                 return _vector_at(builder, data[which], place)
 
@@ -286,6 +307,8 @@ def _make_product(has_scalars: bool) -> Any:
                         builder.store(value, total)
             targets = [at(2, row, column) for row in own_rows for column in own_columns]
             results = [builder.load(total) for totals in sums for total in totals]
+            if sums_lanes:
+                results = [_sum_lanes(builder, total) for total in results]
             # All are read before one is written: what was computed again is written again.
             with builder.if_else(keeps) as (then, otherwise):
                 with then:
@@ -304,33 +327,24 @@ def _make_product(has_scalars: bool) -> Any:
             for i in range(0, m, _ROWS):
                 tile(i, j, m, n, count, a, b, out, keeps)
 
+    # Code is linked by name: what differs must not share one.
+    product.__qualname__ = f"product_{has_scalars:d}{sums_lanes:d}"
     return njit(product, error_model="numpy")
 
 
 # Each is ``product(m, n, k, a, b, out, keeps)``: out (m, n) = a (m, k) b (k, n), added to what is
-# there if it ``keeps`` that; all are matrices of entries, but a is of single values in the first.
+# there if it ``keeps`` that; all are matrices of entries, but a is of single values in the first,
+# and out in the last: the sums over the lanes.
 multiply = _make_product(has_scalars=True)
 multiply_lanes = _make_product(has_scalars=False)
+multiply_sum = _make_product(has_scalars=False, sums_lanes=True)
+
+
+_KERNEL_FILES = sorted(Path(__file__).parent.glob("*kernels.py"))  # they call each other
 
 
 def kernel(function: Any) -> Any:
     """Compile a function of arrays of entries, once a machine."""
-    return compiled(function, sources=[Path(__file__), Path(function.__code__.co_filename)])
-
-
-@kernel
-def draw_bits(seed, level, words):
-    """Fill 64-bit words with bits that are 1 with the probability level / 2^16.
-
-    Of independent fair bits, one more that is ORed halves the way to 1, one that is ANDed to 0.
-    """
-    for place in range(words.size):
-        bits = np.uint64(0)
-        for power in range(16):
-            # splitmix64 (Steele et al., 2014) of a counter
-            z = seed + np.uint64(16 * place + power + 1) * np.uint64(0x9E3779B97F4A7C15)
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z = z ^ (z >> np.uint64(31))
-            bits = bits | z if (level >> power) & 1 else bits & z
-        words[place] = bits
+    return compiled(
+        function, sources=[Path(__file__), Path(function.__code__.co_filename), *_KERNEL_FILES]
+    )

@@ -22,7 +22,8 @@ from lightning_dws.models.attention_kernels import (
 )
 from lightning_dws.models.dense_edges import takes_kernels
 from lightning_dws.models.edge_update_kernels import Maps, update_group, update_group_backward
-from lightning_dws.models.lanes import LANES, draw_bits, from_lanes, to_lanes
+from lightning_dws.models.lane_dropout import draw_keep_bits
+from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
 from lightning_dws.models.relational_edges import EdgeUpdateTerms
 from lightning_dws.parallel import map_in_threads
 
@@ -221,26 +222,6 @@ def update_in_lanes(
         *(parameter.contiguous() for parameter in (own, opposite, *others, no_edge)),
     )
     return LanePairs(features, dense_places(num_queries, nodes), num_queries)
-
-
-def draw_keep_bits(shape: tuple[int, ...], dropout: float) -> tuple[Any, float]:
-    """Draw which lanes of entries dropout keeps, and give the exact probability of that.
-
-    Returns:
-        The bits of each entry's lanes, none without dropout, and a multiple of 2^-16.
-    """
-    if dropout == 0:
-        return np.empty((shape[0], 0), np.uint16), 1.0
-    level = max(round((1 - dropout) * 2**16), 1)
-    entries = -(-int(np.prod(shape[1:])) // 4) * 4
-    keep = np.empty((shape[0], entries), np.uint16)
-    seeds = torch.randint(-(2**63), 2**63 - 1, (shape[0],)).numpy().view(np.uint64)
-
-    def draw(group: int) -> None:
-        draw_bits(seeds[group], level, keep[group].view(np.uint64))
-
-    map_in_threads(draw, range(shape[0]))
-    return keep, level / 2**16
 
 
 class _UpdateInLanes(torch.autograd.Function):

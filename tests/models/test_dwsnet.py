@@ -8,7 +8,7 @@ from symmetry import make_batch, permute_hidden, relative
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
 from lightning_dws.models.batch_norm import PositionBatchNorm
-from lightning_dws.models.dwsnet import linear_maps
+from lightning_dws.models.dws_layer import linear_maps
 from lightning_dws.models.parameter_axes import parameter_tensors
 from lightning_dws.models.pooling import map_entries, pool, pool_matrix
 from lightning_dws.models.set_attention import attend

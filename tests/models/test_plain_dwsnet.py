@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
-from lightning_dws.models.dwsnet import DWSLayer
+from lightning_dws.models.dws_layer import DWSLayer
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "plain_dwsnet.py"
 spec = importlib.util.spec_from_file_location("plain_dwsnet", PATH)

@@ -7,6 +7,7 @@ from symmetry import make_batch, relative
 
 from lightning_dws import INRArchitecture
 from lightning_dws.models import NeuralGraphTransformer, relational_lanes
+from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
 from lightning_dws.models.relational_edges import EdgeUpdateTerms, update_edges_at_once
 from lightning_dws.models.relational_lanes import (
@@ -14,7 +15,6 @@ from lightning_dws.models.relational_lanes import (
     attend_in_lanes,
     bipartite_places,
     dense_places,
-    draw_keep_bits,
     update_in_lanes,
 )
 
