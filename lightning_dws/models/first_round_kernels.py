@@ -18,7 +18,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lightning_dws.models.edge_kernels import NUM_POINTS
-from lightning_dws.models.lanes import LANES, load, splat, store
+from lightning_dws.models.lanes import LANES, kernel, load, splat, store
 from lightning_dws.models.message_kernels import (
     EDGES,
     add_messages,
@@ -28,7 +28,6 @@ from lightning_dws.models.message_kernels import (
     blocks_of,
     finish,
     new_entries,
-    round_kernel,
 )
 
 
@@ -178,7 +177,7 @@ def _look_up_backward(edge, count, D, incoming, grad_table, scratch, maps, updat
         _interpolate_backward(edge + k, incoming, grad_table, scratch)
 
 
-@round_kernel
+@kernel
 def first_round(incoming, which, table, ends, updated, aggregates):
     """Aggregate messages, and give the next round's features."""
     D, start, next_start = which
@@ -198,7 +197,7 @@ def first_round(incoming, which, table, ends, updated, aggregates):
         finish(D, end - first, aggregates, place)
 
 
-@round_kernel
+@kernel
 def first_round_backward(
     incoming, which, table, ends, aggregates, grad_aggregates, grad_updated, grad_table, grad_ends
 ):

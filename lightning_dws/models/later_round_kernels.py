@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from lightning_dws.models.lanes import Matrix, exp, load, multiply, multiply_lanes, splat, store
+from lightning_dws.models.lanes import (
+    Matrix,
+    exp,
+    kernel,
+    load,
+    multiply,
+    multiply_lanes,
+    splat,
+    store,
+)
 from lightning_dws.models.message_kernels import (
     EDGES,
     add_messages,
@@ -24,7 +33,6 @@ from lightning_dws.models.message_kernels import (
     blocks_of,
     finish,
     new_entries,
-    round_kernel,
     where_above,
 )
 
@@ -59,7 +67,7 @@ def _activate(first, count, node, D, incoming, features, place, ends, active, sl
                 store(slopes, k * F + c, sigmoid + result * (one - sigmoid))
 
 
-@round_kernel
+@kernel
 def later_round(
     incoming, which, features, update_ends, message_ends, parameters, updated, aggregates
 ):
@@ -88,7 +96,7 @@ def later_round(
         finish(D, last - first, aggregates, place)
 
 
-@round_kernel
+@kernel
 def later_round_backward(
     incoming, which, features, update_ends, message_ends, parameters, aggregates,
     grad_aggregates, grad_updated, grad_features, grad_update_ends, grad_message_ends, grads,

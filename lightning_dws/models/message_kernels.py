@@ -12,15 +12,12 @@ are what a node gives as target and as source; aggregates (nodes, 4 D) are mean,
 # mypy: disable-error-code="untyped-decorator"
 # ruff: noqa: N803, N806
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numba.extending import intrinsic
 
-from lightning_dws.compiled import compiled
-from lightning_dws.models import edge_kernels, lanes
 from lightning_dws.models.edge_kernels import VARIANCE_FLOOR
 from lightning_dws.models.lanes import LANES, load, splat, square_root, store
 
@@ -196,9 +193,3 @@ def add_messages_backward(
         store(grad_ends, node * S + c, grad_to)
         store(grad_bias, c, grad_scale)
         store(grad_bias, D + c, grad_shift)
-
-
-def round_kernel(function: Any) -> Any:
-    """Compile a function that calls these, once a machine."""
-    paths = (lanes.__file__, edge_kernels.__file__, __file__, function.__code__.co_filename)
-    return compiled(function, sources=[Path(path) for path in paths])
