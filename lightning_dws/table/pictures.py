@@ -124,6 +124,8 @@ def _draw_gains(results: Results) -> "Figure | None":
         for number, count in enumerate(views):
             gains = [results.gain(Entry(row, model, dataset, count)) for row in rows]
             found = [(place, gain) for place, gain in enumerate(gains) if gain is not None]
+            if not found:  # no bar, and so no colour in the legend
+                continue
             axes.barh(
                 [place + (number + 0.5) * thickness - 0.4 for place, _ in found],
                 [gain.value for _, gain in found],
