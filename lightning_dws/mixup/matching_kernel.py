@@ -93,9 +93,10 @@ def _layout(architecture: Architecture) -> tuple[Any, Any, Any, Any]:
 
 
 # Below, ``layout`` is what ``_layout`` gives. ``own`` is the row that moves, with its permutation
-# and signs (hidden neurons of all layers one after another). ``work`` is memory to write into:
-# column prices of every hidden neuron, two matrices, integers and numbers of a layer. Weights of a
-# place are (before, neurons, behind).
+# and signs (hidden neurons of all layers one after another). ``a`` is the row that stays, with its
+# lines (see ``_write_lines``). ``work`` is memory to write into: column prices of every hidden
+# neuron, two matrices, integers and numbers of a layer. Weights of a place are (before, neurons,
+# behind).
 
 
 @compiled
@@ -115,28 +116,34 @@ def _match_pairs(
     """
     num_hidden, widest, largest = permutations.shape[1], layout[0].max(), 0
     for layer in range(len(layout[0])):
+        num_weights = 0
         for place in range(layout[2][layer], layout[2][layer + 1]):
-            largest = max(largest, layout[0][layer] * layout[1][place, 3])
+            num_weights += layout[1][place, 2] * layout[1][place, 3]
+        largest = max(largest, layout[0][layer] * num_weights)
+    fixed_lines = np.empty((len(layout[0]), largest))
     given = np.empty(moved.shape[1])
     other = (np.empty(moved.shape[1]), np.empty(num_hidden, np.int64), np.empty(num_hidden))
     work = (
         np.empty(num_hidden),
         np.empty((2, max(widest * widest, largest))),
-        np.empty((6, widest), np.int64),
-        np.empty((3, widest)),
+        np.empty((5, widest), np.int64),
+        np.empty((5, widest)),
     )
     for pair in range(moved.shape[0]):
-        a, own = fixed[pair], (moved[pair], permutations[pair], signs[pair])
+        row, own = fixed[pair], (moved[pair], permutations[pair], signs[pair])
+        a = (row, fixed_lines)
+        for layer in range(len(layout[0])):
+            _write_lines(row, layer, layout, fixed_lines[layer], True)
         given[:] = own[0]
-        first, second = _squared_norm(a), _squared_norm(given)
+        first, second = _squared_norm(row), _squared_norm(given)
         if not (first < _LARGEST_NORM and second < _LARGEST_NORM):  # as every score then is
             return pair
         least = relative_gain * np.sqrt(first) * np.sqrt(second)
-        unmatched = _squared_distance(a, given)
+        unmatched = _squared_distance(row, given)
         _begin(own, given, layout, work)
         _assign_from_incoming(a, own, layout, work, False)
         _descend(a, own, layout, work, False, least)
-        if _squared_distance(a, own[0]) > unmatched:
+        if _squared_distance(row, own[0]) > unmatched:
             _begin(own, given, layout, work)
             _descend(a, own, layout, work, False, least)
         if signed:
@@ -145,7 +152,7 @@ def _match_pairs(
             _descend(a, other, layout, work, True, least)
             work[0][:] = 0
             _descend(a, own, layout, work, True, least)
-            if _squared_distance(a, other[0]) < _squared_distance(a, own[0]):
+            if _squared_distance(row, other[0]) < _squared_distance(row, own[0]):
                 own[0][:], own[1][:], own[2][:] = other
     return int(moved.shape[0])
 
@@ -222,7 +229,7 @@ def _move_if_closer(
     old_row, old_permutation, old_sign = row.copy(), permutation.copy(), sign.copy()
     old_prices = work[0].copy()
     _move(own, layer, start, layout, work)
-    if _squared_distance(a, old_row) - _squared_distance(a, row) > 2 * least:
+    if _squared_distance(a[0], old_row) - _squared_distance(a[0], row) > 2 * least:
         return True
     row[:], permutation[:], sign[:], work[0][:] = old_row, old_permutation, old_sign, old_prices
     return False
@@ -231,29 +238,52 @@ def _move_if_closer(
 @compiled
 def _scores(a: Any, b: Any, layer: int, layout: Any, work: Any, with_outgoing: bool) -> Any:
     """Give the inner products (n, n) of the weights of a's neurons with those of b's."""
-    widths, places, starts, _ = layout
-    n = widths[layer]
+    n, lines = layout[0][layer], work[1][1]
+    num_lines = _write_lines(b, layer, layout, lines, with_outgoing)
+    left = a[1][layer, : num_lines * n].reshape(num_lines, n)
+    right = lines[: num_lines * n].reshape(num_lines, n)
     scores = work[1][0, : n * n].reshape(n, n)
     scores[:] = 0
-    column = work[3][0, :n]
-    for place in range(starts[layer], starts[layer + 1]):
-        side, first, before, behind = places[place]
-        if side == 1 and not with_outgoing:
-            continue
-        for k in range(before):
-            for m in range(behind):
-                at = first + k * n * behind + m
-                line = column
-                if behind == 1:
-                    line = b[at : at + n]
-                else:
-                    for j in range(n):
-                        column[j] = b[at + j * behind]
-                for i in range(n):
-                    factor = a[at + i * behind]
-                    for j in range(n):
-                        scores[i, j] += factor * line[j]
+    last = num_lines - num_lines % 4
+    for k in range(0, last, 4):  # four at once, so that a score is read and written less often
+        for i in range(n):
+            first, second, third, fourth = (
+                left[k, i],
+                left[k + 1, i],
+                left[k + 2, i],
+                left[k + 3, i],
+            )
+            for j in range(n):
+                scores[i, j] += (first * right[k, j] + second * right[k + 1, j]) + (
+                    third * right[k + 2, j] + fourth * right[k + 3, j]
+                )
+    for k in range(last, num_lines):
+        for i in range(n):
+            factor = left[k, i]
+            for j in range(n):
+                scores[i, j] += factor * right[k, j]
     return scores
+
+
+@compiled
+def _write_lines(row: Any, layer: int, layout: Any, lines: Any, with_outgoing: bool) -> int:
+    """Write the weights of a layer's neurons, for each weight of a neuron a line of all neurons.
+
+    Returns:
+        The number of lines.
+    """
+    widths, places, starts, _ = layout
+    n, end = widths[layer], 0
+    for place in range(starts[layer], starts[layer + 1]):
+        side, start, before, behind = places[place]
+        if side == 0 or with_outgoing:
+            for k in range(before):
+                block = row[start + k * n * behind : start + (k + 1) * n * behind]
+                for i in range(n):
+                    for m in range(behind):
+                        lines[end + m * n + i] = block[i * behind + m]
+                end += n * behind
+    return int(end // n)
 
 
 @compiled
@@ -265,7 +295,7 @@ def _solve(scores: Any, start: int, work: Any, signed: bool) -> float:
     for i in range(n):
         for j in range(n):
             cost[i, j] = -abs(scores[i, j]) if signed else -scores[i, j]
-    assign(cost, prices[start : start + n], integers[0, :n], integers[1:, :n], numbers[1, :n])
+    assign(cost, prices[start : start + n], integers[0, :n], integers[1:, :n], numbers[1:4, :n])
     total = 0.0
     for i in range(n):
         chosen = scores[i, integers[0, i]]
@@ -288,16 +318,16 @@ def _move(own: Any, layer: int, start: int, layout: Any, work: Any) -> None:
             at = first + k * n * behind
             block = row[at : at + n * behind]
             if behind == 1:
-                _reorder(block, chosen, factor, numbers[2])
+                _reorder(block, chosen, factor, numbers[4])
             else:
                 rows = matrices[1, : n * behind]
                 rows[:] = block
                 for i in range(n):
                     for m in range(behind):
                         block[i * behind + m] = factor[i] * rows[chosen[i] * behind + m]
-    _reorder(sign[start : start + n], chosen, factor, numbers[2])
+    _reorder(sign[start : start + n], chosen, factor, numbers[4])
     _reorder(permutation[start : start + n], chosen, np.ones(n, np.int64), integers[1])
-    _reorder(prices[start : start + n], chosen, np.ones(n), numbers[2])
+    _reorder(prices[start : start + n], chosen, np.ones(n), numbers[4])
 
 
 @compiled
