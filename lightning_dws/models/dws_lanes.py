@@ -1,4 +1,4 @@
-"""DWSNet with DeepSets on CPUs, an INR in each lane of a vector.
+"""DWSNet on CPUs, an INR in each lane of a vector.
 
 A compiled kernel takes a group of INRs through a whole layer, and another one back; see
 ``dws_kernels``. Between layers are the features of all tensors, (G, entries, lanes). Batch norm,
@@ -17,11 +17,11 @@ from torch.autograd.function import once_differentiable
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.dense_edges import takes_kernels
 from lightning_dws.models.dws_kernels import Layer, features_backward, layer_backward, layer_forward
+from lightning_dws.models.dws_layer import DWSLayer
 from lightning_dws.models.dws_tables import LayerTables
 from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
-from lightning_dws.models.merged_linear import MergedMaps
-from lightning_dws.models.parameter_axes import ParameterTensor, fold_tensors
+from lightning_dws.models.parameter_axes import fold_tensors
 from lightning_dws.models.pooling_kernels import pool_features
 from lightning_dws.parallel import map_in_threads
 from lightning_dws.weight_space import Architecture, WeightBatch
@@ -41,18 +41,10 @@ class LaneNetwork:
 
     Args:
         architecture: Of the INRs.
-        tensors: Its parameter tensors.
-        maps: Of every layer.
-        reduction: How to pool.
+        layers: Of the network.
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        tensors: Sequence[ParameterTensor],
-        maps: Sequence[MergedMaps],
-        reduction: str,
-    ) -> None:
+    def __init__(self, architecture: Architecture, layers: Sequence[DWSLayer]) -> None:
         length = sum(spec.num_entries for spec in architecture.tensors)
         zero = torch.zeros(1, dtype=torch.int64)
         entries = torch.arange(length, dtype=torch.float64)[None]
@@ -61,8 +53,8 @@ class LaneNetwork:
         self._entries = torch.cat([x.flatten() for x in moved]).long()
         shapes = [(*x.shape[:-1], 1, 1)[:2] for x in moved]
         self._layers = [
-            LayerTables(tensors, shapes, of_layer, reduction, activates=number > 0)
-            for number, of_layer in enumerate(maps)
+            LayerTables(layer, shapes, activates=number > 0)
+            for number, layer in enumerate(layers)
         ]
         last = self._layers[-1].layer
         no_maps = last.tensors * (1, 1, 0) - (0, 0, 1)
@@ -71,8 +63,9 @@ class LaneNetwork:
         positions = torch.tensor([n * m for n, m in shapes])
         self._channels: list[int] = channels.tolist()
         self._positions = positions.repeat_interleave(channels)
-        self._is_mean = reduction == "mean"
+        self._is_mean = layers[0].reduction == "mean"
         # Channels of a tensor come once for each of its folds; a norm's are shared by these.
+        tensors = layers[0].tensors
         folds = torch.tensor([tensor.fold for tensor in tensors])
         width = self._channels[0] // tensors[0].fold
         norm_channels = torch.arange(len(tensors) * width).view(len(tensors), width)
@@ -84,7 +77,7 @@ class LaneNetwork:
     def embed(
         self,
         parameters: Float[Tensor, "batch parameters"],
-        of_layers: Sequence[Sequence[Float[Tensor, "..."]]],
+        layers: Sequence[DWSLayer],
         norms: Sequence[Norms],
         dropout: float,
     ) -> list[Float[Tensor, "batch _channels"]]:
@@ -92,11 +85,11 @@ class LaneNetwork:
 
         Args:
             parameters: Standardised rows.
-            of_layers: Weights of the linear maps, and bias, of every layer.
+            layers: Whose parameters to use.
             norms: Of every layer but the last one; or none.
             dropout: Probability of dropping a feature between layers.
         """
-        weights = [own.weights(of) for own, of in zip(self._layers, of_layers, strict=True)]
+        weights = [own.weights(layer) for own, layer in zip(self._layers, layers, strict=True)]
         uses_batch = len(norms) > 0 and norms[0][0].training
         if uses_batch or dropout > 0 or torch.is_grad_enabled():
             rows = self._embed(parameters, weights, norms, dropout)
@@ -190,10 +183,11 @@ class _Layer(torch.autograd.Function):
         groups, _, lanes = z.shape
         y = _empty(groups, layer.after.features, lanes)
         pooled = _empty(groups, layer.before.pooled, lanes)
+        attended = _empty(groups, layer.attended, lanes)
         moments = z.new_empty(groups, 2 * layer.after.channels * has_moments, lanes)
 
         own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
-        outputs = [_groups(x) for x in (y, pooled, moments)]
+        outputs = [_groups(x) for x in (y, pooled, attended, moments)]
 
         def compute(group: int) -> None:
             out = (x[group] for x in outputs)
@@ -202,14 +196,15 @@ class _Layer(torch.autograd.Function):
         map_in_threads(compute, range(groups))
         ctx.layer, ctx.keep = layer, keep
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(z, affine, weights, pooled, *((y, moments) if has_moments else ()))
+        kept = (y, moments) if has_moments else ()
+        ctx.save_for_backward(z, affine, weights, pooled, attended, *kept)
         return y, moments
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_moments: Tensor | None) -> Any:
         layer, keep = ctx.layer, ctx.keep
-        z, affine, weights, pooled, *rest = ctx.saved_tensors
+        z, affine, weights, pooled, attended, *rest = ctx.saved_tensors
         groups, _, lanes = z.shape
         nothing = z.new_empty(groups, 0, lanes)
         y = slopes = nothing
@@ -229,7 +224,9 @@ class _Layer(torch.autograd.Function):
         own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
         others = [
             _groups(x)
-            for x in (pooled, y, grad_y, slopes, grad_weights, grad_wholes, grad_affine, grad_z)
+            for x in (
+                pooled, attended, y, grad_y, slopes, grad_weights, grad_wholes, grad_affine, grad_z
+            )
         ]
 
         def differentiate(group: int) -> None:

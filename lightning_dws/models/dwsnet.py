@@ -148,8 +148,7 @@ class DWSNet(nn.Module):
         """Whether compiled kernels compute the features: those of DeepSets, in float32 on a CPU."""
         norms = [norm for of_layer in self.norms for norm in of_layer]  # type: ignore[attr-defined]
         return (
-            self.set_layer == "deepsets"
-            and takes_lanes(parameters)
+            takes_lanes(parameters)
             and self.head.weight.dtype == torch.float32
             and fits_tables(self.tensors)
             and len({norm.training for norm in norms}) < 2
@@ -161,11 +160,10 @@ class DWSNet(nn.Module):
         check_architecture(self.architecture, batch)
         layers: list[DWSLayer] = list(self.layers)  # type: ignore[arg-type]
         if self._lanes is None:
-            maps = [layer.merged_maps() for layer in layers]
-            self._lanes = LaneNetwork(self.architecture, self.tensors, maps, self.reduction)
+            self._lanes = LaneNetwork(self.architecture, layers)
         return self._lanes.embed(
             self.standardize(batch.parameters),
-            [[*(linear.weight for linear in layer.linears), layer.bias] for layer in layers],
+            layers,
             [list(norms) for norms in self.norms],  # type: ignore[call-overload]
             self.dropout.p if self.dropout.training else 0.0,
         )
