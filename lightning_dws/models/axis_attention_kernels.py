@@ -32,6 +32,7 @@ from lightning_dws.models.lanes import (
     splat,
     store,
 )
+from lightning_dws.models.scratch_kernels import make_room
 from lightning_dws.models.softmax_kernels import softmax, softmax_backward
 
 _SCORES_IN_CACHE = 512
@@ -41,11 +42,10 @@ _SCORES_IN_CACHE = 512
 def attend_axis(blocks, weights, pooled, attended, parts):
     """Add to the parts what each block gives, and keep every o in ``attended``."""
     zero = splat(np.float32(0))
+    qkv, hidden, scores = _make_scratch(blocks)
     for b in range(len(blocks)):
         n, c, d, heads, x, x_step, y, y_step, maps, start = blocks[b]
         step, width, rows = (3 * d) | 1, d // heads, _rows_at_once(n)
-        qkv, hidden = _empty(n * step), _empty(n * (d | 1))
-        scores = _empty(rows * n)
         _map(n, c, 3 * d, weights, maps, pooled, x, x_step, qkv, step)
         for i in range(n):
             for k in range(d):
@@ -73,11 +73,11 @@ def attend_axis_backward(
 ):
     """Add to the gradients of weights and, if it ``needs_grad``, of what is pooled."""
     zero = splat(np.float32(0))
+    qkv, hidden, scores = _make_scratch(blocks)
+    grad_qkv, _, grad_scores = _make_scratch(blocks)
     for b in range(len(blocks)):
         n, c, d, heads, x, x_step, y, y_step, maps, start = blocks[b]
         step, width, rows, out_map = (3 * d) | 1, d // heads, _rows_at_once(n), maps + 3 * d * (c + 1)
-        qkv, grad_qkv = _empty(n * step), _empty(n * step)
-        hidden, scores, grad_scores = _empty(n * (d | 1)), _empty(rows * n), _empty(rows * n)
         _map(n, d, d, weights, out_map, attended, start, d, hidden, d | 1)
         # The gradient of o is that of q as well, to which comes that of its scores.
         for i in range(n):
@@ -125,8 +125,14 @@ def _rows_at_once(n):
 
 
 @kernel
-def _empty(entries):
-    return np.empty(entries * LANES, np.float32)
+def _make_scratch(blocks):
+    """Make room for q, k and v, for the map of o, and for the scores of some rows."""
+    qkv = hidden = scores = 0
+    for b in range(len(blocks)):
+        n, d = blocks[b, 0], blocks[b, 2]
+        qkv, hidden = max(qkv, n * (3 * d | 1)), max(hidden, n * (d | 1))
+        scores = max(scores, _rows_at_once(n) * n)
+    return make_room(qkv), make_room(hidden), make_room(scores)
 
 
 @kernel

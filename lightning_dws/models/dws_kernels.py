@@ -46,6 +46,7 @@ from lightning_dws.models.pooling_kernels import (
     spread_to_maxima,
     sum_rows,
 )
+from lightning_dws.models.scratch_kernels import make_room
 
 
 class Layer(NamedTuple):
@@ -82,7 +83,8 @@ def layer_forward(layer, z, affine, keep, weights, y, pooled, attended, moments)
     """Compute y, what is kept, and each channel's mean and sum of squares if there is room."""
     tensors, before, after = layer.tensors, layer.before, layer.after
     pool_features(tensors, before, layer.takes_maxima, z, affine, layer.floor, keep, pooled)
-    parts = np.zeros(after.pooled * LANES, np.float32)
+    parts = make_room(after.pooled)
+    parts[:] = 0
     for channel in range(after.channels):
         store(parts, channel, splat(weights[layer.bias + channel]))
     for axis in range(len(layer.axes)):
@@ -160,7 +162,8 @@ def layer_backward(
     the moments is added to grad_y, and grad_z may be the same array, as in ``features_backward``.
     """
     tensors, before, after = layer.tensors, layer.before, layer.after
-    parts = np.zeros(after.pooled * LANES, np.float32)
+    parts = make_room(after.pooled)
+    parts[:] = 0
     for t in range(len(tensors)):
         n, m, _ = tensors[t]
         place = after.places[t]
@@ -174,7 +177,8 @@ def layer_backward(
         finish_sum(n, place, parts)
     for channel in range(after.channels):
         store(grad_wholes, channel, load(parts, channel))
-    grad_pooled = np.zeros(before.pooled * LANES, np.float32)
+    grad_pooled = make_room(before.pooled)
+    grad_pooled[:] = 0
     for axis in range(len(layer.axes)):
         n, c, d, start, step, parts_start, parts_step, map_start = layer.axes[axis]
         b, out = Matrix(parts, parts_start, 1, parts_step), Matrix(grad_pooled, start, 1, step)

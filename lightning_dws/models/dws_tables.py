@@ -128,7 +128,7 @@ class LayerTables:
             members = [t for t, tensor in enumerate(self.tensors) if axis in tensor.axes]
             if (axis,) in maps:  # those that are mapped together stand together
                 members.sort(key=lambda t, mapped=maps[(axis,)].sources: t not in mapped)
-            step, own = sum(channels[t] for t in members), pooled
+            step, own = sum(channels[t] for t in members) | 1, pooled
             for t in members:
                 first = 3 if self.tensors[t].axes[0] == axis else 5
                 places[t, first : first + 2] = along[axis, t] = own, step

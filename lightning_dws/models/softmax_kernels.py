@@ -5,16 +5,19 @@
 
 import numpy as np
 
-from lightning_dws.models.lanes import exp, kernel, load, maximum, splat, store
+from lightning_dws.models.lanes import exp, kernel, larger, load, splat, store
 
 
 @kernel
 def softmax(scores, start, count, step):
-    """Turn scores, a step apart from each other, to the shares of their softmax."""
+    """Turn scores, a step apart from each other, to the shares of their softmax.
+
+    If one is NaN, so are all shares.
+    """
     stop = start + count * step
     highest = load(scores, start)
     for place in range(start + step, stop, step):
-        highest = maximum(highest, load(scores, place))
+        highest = larger(load(scores, place), highest)
     total = splat(np.float32(0))
     for place in range(start, stop, step):
         share = exp(load(scores, place) - highest)
