@@ -29,6 +29,7 @@ from lightning_dws.weight_space import Architecture, WeightBatch
 
 Norms = Sequence[PositionBatchNorm]  # of each tensor
 Affine = Float[Tensor, "3 channels"]  # mean, scale and shift
+Lanes = Float[Tensor, "groups entries lanes"]
 
 
 def takes_lanes(x: Float[Tensor, "batch ..."]) -> bool:
@@ -91,47 +92,61 @@ class LaneNetwork:
             dropout: Probability of dropping a feature between layers.
         """
         weights = [own.weights(layer) for own, layer in zip(self._layers, layers, strict=True)]
+        z = to_lanes(parameters.index_select(1, self._entries))
         uses_batch = len(norms) > 0 and norms[0][0].training
         if uses_batch or dropout > 0 or torch.is_grad_enabled():
-            rows = self._embed(parameters, weights, norms, dropout)
-        else:  # a few INRs go through all layers in the cache
-            fixed = [self._normalise(of_layer, None) for of_layer in norms]
-            rows = torch.cat(
-                map_in_threads(
-                    lambda few: self._embed(few, weights, fixed, 0.0), parameters.split(LANES)
-                )
-            )
+            pooled = self._embed(z, weights, norms, dropout, len(parameters))
+        else:
+            pooled = self._evaluate(z, weights, norms)
+        rows = from_lanes(pooled, len(parameters))
         if self._is_mean:
             rows = rows / self._positions
         return list(rows.split(self._channels, 1))
 
     def _embed(
-        self,
-        parameters: Tensor,
-        weights: Sequence[Tensor],
-        norms: Sequence[Norms] | Sequence[Affine],
-        dropout: float,
-    ) -> Float[Tensor, "batch channels"]:
-        size, last = len(parameters), len(weights) - 1
-        z = to_lanes(parameters.index_select(1, self._entries))
-        affine = _identity(self._layers[0].layer, parameters)
-        keep = np.empty((len(z), 0), np.uint16)
+        self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms], dropout: float, size: int
+    ) -> Lanes:
+        uses_batch, last = len(norms) > 0 and norms[0][0].training, len(weights) - 1
+        affine, keep = _identity(self._layers[0].layer), np.empty((len(z), 0), np.uint16)
         for number, (tables, own) in enumerate(zip(self._layers, weights, strict=True)):
-            norm = norms[number] if number < len(norms) else None
-            uses_batch = not (norm is None or isinstance(norm, Tensor)) and norm[0].training
+            has_norm = number < len(norms)
             z, moments = _Layer.apply(  # type: ignore[no-untyped-call]
-                tables.layer, uses_batch, keep, z, affine, own
+                tables.layer, uses_batch and has_norm, keep, z, affine, own
             )
-            affine = _identity(self._readout, parameters)
-            if isinstance(norm, Tensor):
-                affine = norm
-            elif norm is not None:
-                affine = self._normalise(norm, from_lanes(moments, size) if uses_batch else None)
+            affine = _identity(self._readout)
+            if has_norm:
+                of_inrs = from_lanes(moments, size) if uses_batch else None
+                affine = self._normalise(norms[number], of_inrs)
             if dropout > 0 and number < last:
                 keep, kept_share = draw_keep_bits(tuple(z.shape[:2]), dropout)
                 affine = affine / affine.new_tensor([1, kept_share, kept_share])[:, None]
-        pooled = _PoolAll.apply(self._readout, z, affine)  # type: ignore[no-untyped-call]
-        return from_lanes(pooled, size)
+        return _PoolAll.apply(self._readout, z, affine)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _evaluate(self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms]) -> Lanes:
+        """Take a group through all layers in the cache, with nothing between the kernels.
+
+        Python's lock would let other threads wait for what is.
+        """
+        readout = self._readout
+        affines = [_identity(self._layers[0].layer), *(self._normalise(own, None) for own in norms)]
+        affines += [_identity(readout)] * (len(weights) + 1 - len(affines))
+        *of_layers, last = map(_flat, affines)
+        layers = [tables.layer for tables in self._layers]
+        steps = list(zip(layers, of_layers, map(_flat, weights), strict=True))
+        result = _empty(len(z), readout.before.pooled, LANES)
+        inputs, outputs = _groups(z), _groups(result)
+
+        def evaluate(group: int) -> None:
+            x = inputs[group]
+            for layer, affine, own in steps:
+                sizes = (layer.after.features, layer.before.pooled, layer.attended)
+                y, *kept = (_room(size * LANES) for size in sizes)
+                layer_forward(layer, x, affine, _NO_BITS, own, y, *kept, _NOTHING)
+                x = y
+            _pool(readout, x, last, outputs[group])
+
+        map_in_threads(evaluate, range(len(z)))
+        return result[:, : readout.before.channels]
 
     def _normalise(self, norms: Norms, moments: Float[Tensor, "batch _moments"] | None) -> Affine:
         """Give batch norm by a batch's moments, or by the running statistics."""
@@ -162,10 +177,8 @@ class LaneNetwork:
         return mean, joint / count
 
 
-def _identity(layer: Layer, like: Tensor) -> Affine:
-    identity = like.new_zeros(3, layer.before.channels)
-    identity[1] = 1
-    return identity
+def _identity(layer: Layer) -> Affine:
+    return torch.tensor([[0.0], [1.0], [0.0]]).repeat(1, layer.before.channels)
 
 
 class _Layer(torch.autograd.Function):
@@ -267,10 +280,7 @@ class _PoolAll(torch.autograd.Function):
         own_affine, inputs, outputs = _flat(affine), _groups(z), _groups(pooled)
 
         def compute(group: int) -> None:
-            pool_features(
-                layer.tensors, layer.before, layer.takes_maxima,
-                inputs[group], own_affine, layer.floor, _NO_BITS, outputs[group],
-            )  # fmt: skip
+            _pool(layer, inputs[group], own_affine, outputs[group])
 
         map_in_threads(compute, range(len(z)))
         ctx.layer = layer
@@ -284,29 +294,38 @@ class _PoolAll(torch.autograd.Function):
         layer = ctx.layer
         grad_pooled = torch.zeros_like(pooled)
         grad_pooled[:, : layer.before.channels] = grad
-        grad_z, nothing = _empty(*z.shape), np.empty(0, np.float32)
+        grad_z = _empty(*z.shape)
         own_affine = _flat(affine)
         own_z, own_pooled, own_grad, out = map(_groups, (z, pooled, grad_pooled, grad_z))
 
         def differentiate(group: int) -> None:
             features_backward(
-                layer, own_z[group], own_affine, _NO_BITS, nothing, own_pooled[group],
-                own_grad[group], nothing, nothing, nothing, out[group],
+                layer, own_z[group], own_affine, _NO_BITS, _NOTHING, own_pooled[group],
+                own_grad[group], _NOTHING, _NOTHING, _NOTHING, out[group],
             )  # fmt: skip
 
         map_in_threads(differentiate, range(len(z)))
         return None, grad_z, None
 
 
-_NO_BITS = np.empty(0, np.uint16)
+def _pool(layer: Layer, z: Any, affine: Any, pooled: Any) -> None:
+    pool_features(
+        layer.tensors, layer.before, layer.takes_maxima, z, affine, layer.floor, _NO_BITS, pooled
+    )
+
+
+_NO_BITS, _NOTHING = np.empty(0, np.uint16), np.empty(0, np.float32)
+
+
+def _room(size: int) -> Any:
+    """Give memory of NumPy's, which is huge pages, from the start of a line of the cache."""
+    room = np.empty(size + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + size]
 
 
 def _empty(*shape: int) -> Tensor:
-    """Give memory of NumPy's, which is huge pages, from the start of a line of the cache."""
-    size = math.prod(shape)
-    room = np.empty(size + 16, np.float32)
-    start = -room.ctypes.data % 64 // 4
-    return torch.from_numpy(room[start : start + size]).view(shape)
+    return torch.from_numpy(_room(math.prod(shape))).view(shape)
 
 
 def _groups(x: Tensor) -> Any:
