@@ -24,7 +24,7 @@ from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
 from lightning_dws.models.parameter_axes import fold_tensors
 from lightning_dws.models.pooling_kernels import pool_features
-from lightning_dws.parallel import map_in_threads
+from lightning_dws.parallel import map_in_threads, one_thread_per_operation
 from lightning_dws.weight_space import Architecture, WeightBatch
 
 Norms = Sequence[PositionBatchNorm]  # of each tensor
@@ -76,6 +76,7 @@ class LaneNetwork:
         )
         self._norm_positions = (positions * folds).repeat_interleave(width)
 
+    @one_thread_per_operation()
     def embed(
         self,
         parameters: Float[Tensor, "batch parameters"],
@@ -216,6 +217,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @one_thread_per_operation()
     def backward(ctx: Any, grad_y: Tensor, grad_moments: Tensor | None) -> Any:
         layer, keep = ctx.layer, ctx.keep
         z, affine, weights, pooled, attended, *rest = ctx.saved_tensors
@@ -289,6 +291,7 @@ class _PoolAll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @one_thread_per_operation()
     def backward(ctx: Any, grad: Tensor) -> Any:
         z, affine, pooled = ctx.saved_tensors
         layer = ctx.layer

@@ -5,6 +5,8 @@ Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spac
 Its layers are those of ``dws_layer``. Those with DeepSets run in lanes on CPUs (``dws_lanes``).
 """
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from lightning_dws.models.parameter_axes import fold_tensors, parameter_tensors,
 from lightning_dws.models.pooling import REDUCTIONS, pool
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
+from lightning_dws.parallel import one_thread_per_operation
 from lightning_dws.weight_space import Architecture, WeightBatch
 
 SET_LAYERS = ("attention", "deepsets")
@@ -96,7 +99,9 @@ class DWSNet(nn.Module):
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
         """Give logits."""
-        return self.head(self.embed(batch))  # type: ignore[no-any-return]
+        one_thread = one_thread_per_operation() if self._takes_lanes(batch.parameters) else nullcontext()
+        with one_thread:
+            return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the linear head takes."""
