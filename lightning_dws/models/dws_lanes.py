@@ -24,6 +24,7 @@ from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
 from lightning_dws.models.parameter_axes import fold_tensors
 from lightning_dws.models.pooling_kernels import pool_features
+from lightning_dws.models.scratch_kernels import make_room
 from lightning_dws.parallel import map_in_threads, one_thread_per_operation
 from lightning_dws.weight_space import Architecture, WeightBatch
 
@@ -55,8 +56,7 @@ class LaneNetwork:
         self._entries = torch.cat([x.flatten() for x in moved]).long()
         shapes = [(*x.shape[:-1], 1, 1)[:2] for x in moved]
         self._layers = [
-            LayerTables(layer, shapes, activates=number > 0)
-            for number, layer in enumerate(layers)
+            LayerTables(layer, shapes, activates=number > 0) for number, layer in enumerate(layers)
         ]
         last = self._layers[-1].layer
         no_maps = last.tensors * (1, 1, 0) - (0, 0, 1)
@@ -141,7 +141,7 @@ class LaneNetwork:
             x = inputs[group]
             for layer, affine, own in steps:
                 sizes = (layer.after.features, layer.before.pooled, layer.attended)
-                y, *kept = (_room(size * LANES) for size in sizes)
+                y, *kept = (_room(size) for size in sizes)
                 layer_forward(layer, x, affine, _NO_BITS, own, y, *kept, _NOTHING)
                 x = y
             _pool(readout, x, last, outputs[group])
@@ -241,7 +241,15 @@ class _Layer(torch.autograd.Function):
         others = [
             _groups(x)
             for x in (
-                pooled, attended, y, grad_y, slopes, grad_weights, grad_wholes, grad_affine, grad_z
+                pooled,
+                attended,
+                y,
+                grad_y,
+                slopes,
+                grad_weights,
+                grad_wholes,
+                grad_affine,
+                grad_z,
             )
         ]
 
@@ -320,15 +328,11 @@ def _pool(layer: Layer, z: Any, affine: Any, pooled: Any) -> None:
 _NO_BITS, _NOTHING = np.empty(0, np.uint16), np.empty(0, np.float32)
 
 
-def _room(size: int) -> Any:
-    """Give memory of NumPy's, which is huge pages, from the start of a line of the cache."""
-    room = np.empty(size + 16, np.float32)
-    start = -room.ctypes.data % 64 // 4
-    return room[start : start + size]
+_room = make_room.py_func  # NumPy's memory is huge pages
 
 
 def _empty(*shape: int) -> Tensor:
-    return torch.from_numpy(_room(math.prod(shape))).view(shape)
+    return torch.from_numpy(_room(math.prod(shape) // LANES)).view(shape)
 
 
 def _groups(x: Tensor) -> Any:

@@ -6,7 +6,7 @@ kernels; these axes are folded into the channels (``parameter_axes``). What a la
 tensor S for tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from lightning_dws.models.merged_linear import (
 )
 from lightning_dws.models.parameter_axes import Axes, ParameterTensor
 from lightning_dws.models.pooling import map_entries, pool, pool_matrix
-from lightning_dws.models.set_attention import AxisAttention
+from lightning_dws.models.set_attention import AttentionGroup, AxisAttention
 
 # What a weight from a group to itself has more than others, by the number of axes: it and its
 # transpose, or its rows, columns and diagonal; what is made for its rows and for its columns.
@@ -187,6 +187,12 @@ class DWSLayer(IndexTensors):
             tensor.axes[1:]: columns,
             (): pool(rows, self.reduction),
         }
+
+    def attention_groups(self) -> Iterator[tuple[int, AttentionGroup]]:
+        """Give each group of attention blocks with its axis."""
+        for axis, attention in self.attentions.items():
+            for group in attention.groups:  # type: ignore[union-attr]
+                yield int(axis), group
 
     def _total_bias(self, dtype: torch.dtype) -> Tensor:
         total = self.bias.new_zeros(sum(self.out_channels))

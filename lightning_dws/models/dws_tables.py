@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_dws.models.dws_kernels import Layer
 from lightning_dws.models.dws_layer import DWSLayer
 from lightning_dws.models.merged_linear import MergedLinear
-from lightning_dws.models.parameter_axes import Axes, ParameterTensor
+from lightning_dws.models.parameter_axes import Axes
 from lightning_dws.models.pooling_kernels import Side
 from lightning_dws.models.set_attention import AttentionGroup
 
@@ -19,16 +19,25 @@ from lightning_dws.models.set_attention import AttentionGroup
 Along = Mapping[tuple[int, int], tuple[int, int]]
 
 
-def fits_tables(tensors: Sequence[ParameterTensor]) -> bool:
-    """Whether two axes are one tensor's alone, and not the same: else its entries meet others'."""
-    pairs = [frozenset(tensor.axes) for tensor in tensors if len(tensor.axes) == 2]
-    return len(set(pairs)) == len(pairs) and all(len(pair) == 2 for pair in pairs)
+def fits_tables(layer: DWSLayer) -> bool:
+    """Whether the kernels know how its tensors meet.
+
+    Two axes are one tensor's alone, and not the same; and each tensor's whole is mapped, which
+    attention along an axis that all tensors have leaves out.
+    """
+    pairs = [frozenset(tensor.axes) for tensor in layer.tensors if len(tensor.axes) == 2]
+    wholes = {block.source for block in layer.maps if block.along == ()}
+    return (
+        len(set(pairs)) == len(pairs)
+        and all(len(pair) == 2 for pair in pairs)
+        and len(wholes) == len(layer.tensors)
+    )
 
 
 class LayerTables:
     """What a layer's kernels must know, and how its parameters become their weights.
 
-    A mean is a sum whose map is divided.
+    Kernels sum where the layer takes means; what maps a sum is divided.
 
     Args:
         layer: Whose tables they are; it is not kept.
@@ -36,17 +45,15 @@ class LayerTables:
         activates: Whether the layer reads its features activated.
     """
 
-    def __init__(
-        self, layer: DWSLayer, shapes: Sequence[tuple[int, int]], activates: bool
-    ) -> None:
+    def __init__(self, layer: DWSLayer, shapes: Sequence[tuple[int, int]], activates: bool) -> None:
         self.tensors, self.shapes, self.reduction = layer.tensors, shapes, layer.reduction
         sizes: dict[int, int] = {}
         for tensor, shape in zip(self.tensors, shapes, strict=True):
             sizes |= dict(zip(tensor.axes, shape, strict=False))
         self.axis_sizes = dict(sorted(sizes.items()))
         self.num_weights = self.num_attended = 0
-        self._all_slots: list[Tensor] = []
-        self._all_coefficients: list[Tensor] = []
+        self._slots = torch.empty(0, dtype=torch.int64)
+        self._coefficient = torch.empty(0)
         maps = dict(zip(layer.alongs, layer.linears, strict=True))
         before, sources = self._place(layer.in_channels, maps)
         after, targets = self._place(layer.out_channels, maps)
@@ -67,17 +74,12 @@ class LayerTables:
                 linear = maps[(axis,)]
                 channels = sum(linear.in_channels), sum(linear.out_channels)
                 first = axis, linear.sources[0]
-                axes.append(
-                    (n, *channels, *sources[first], *targets[first], map_starts[(axis,)])
-                )
+                axes.append((n, *channels, *sources[first], *targets[first], map_starts[(axis,)]))
         blocks = [
             block
-            for axis, attention in layer.attentions.items()
-            for group in attention.groups
-            for block in self._place_blocks(int(axis), group, layer, sources, targets)
+            for axis, group in layer.attention_groups()
+            for block in self._place_blocks(axis, group, layer, sources, targets)
         ]
-        self._slots = torch.cat(self._all_slots)
-        self._coefficient = torch.cat(self._all_coefficients).float()
         of_tensors = [
             (*shape, map_starts[tensor.axes] if len(tensor.axes) == 2 else -1)
             for tensor, shape in zip(self.tensors, shapes, strict=True)
@@ -85,7 +87,7 @@ class LayerTables:
         self.layer = Layer(
             np.array(of_tensors, np.int64),
             np.array(axes, np.int64),
-            np.array(blocks, np.int64).reshape(-1, 10),
+            np.array(blocks, np.int64).reshape(-1, 11),
             bias,
             before,
             after,
@@ -97,9 +99,8 @@ class LayerTables:
     def weights(self, layer: DWSLayer) -> Float[Tensor, "weights"]:
         """Give the kernels' weights of the layer's parameters; autograd follows."""
         parameters = [*(linear.weight for linear in layer.linears), layer.bias]
-        for attention in layer.attentions.values():
-            for group in attention.groups:
-                parameters += [*group.in_weights, group.out_weight, group.out_bias]
+        for _, group in layer.attention_groups():
+            parameters += [*group.in_weights, group.out_weight, group.out_bias]
         own = torch.cat([parameter.flatten() for parameter in parameters]) * self._coefficient
         return own.new_zeros(self.num_weights).index_add(0, self._slots, own)
 
@@ -110,8 +111,8 @@ class LayerTables:
 
     def _read(self, slots: Tensor, coefficients: Tensor) -> None:
         """Note which weights the next parameter's entries are added to, and times what."""
-        self._all_slots.append(slots.flatten())
-        self._all_coefficients.append(coefficients.flatten())
+        self._slots = torch.cat([self._slots, slots.flatten()])
+        self._coefficient = torch.cat([self._coefficient, coefficients.flatten().float()])
 
     def _place(
         self, channels: Sequence[int], maps: Mapping[Axes, MergedLinear]
@@ -126,8 +127,8 @@ class LayerTables:
         pooled, along = sum(channels), {}
         for axis, n in self.axis_sizes.items():
             members = [t for t, tensor in enumerate(self.tensors) if axis in tensor.axes]
-            if (axis,) in maps:  # those that are mapped together stand together
-                members.sort(key=lambda t, mapped=maps[(axis,)].sources: t not in mapped)
+            mapped = maps[(axis,)].sources if (axis,) in maps else []
+            members = [*mapped, *(t for t in members if t not in mapped)]  # one matrix maps these
             step, own = sum(channels[t] for t in members) | 1, pooled
             for t in members:
                 first = 3 if self.tensors[t].axes[0] == axis else 5
@@ -142,32 +143,35 @@ class LayerTables:
 
     def _coefficients(self, linear: MergedLinear, along: Axes) -> Tensor:
         matrix = linear.coefficients.double().cpu() * linear.scale
-        shares = torch.tensor([self._share(source, along) for source in linear.sources])
-        return matrix * shares.double().repeat_interleave(torch.tensor(linear.in_channels))
+        shares = matrix.new_tensor([self._share(source, along) for source in linear.sources])
+        return matrix * shares.repeat_interleave(torch.tensor(linear.in_channels))
 
     def _share(self, tensor: int, along: Axes) -> float:
-        """Give what a sum over the other axes is multiplied by."""
+        """Give what a tensor's sums over all axes but these are multiplied by."""
         kept = math.prod(self.axis_sizes[axis] for axis in along)
         return kept / math.prod(self.shapes[tensor]) if self.reduction == "mean" else 1.0
 
     def _place_blocks(
         self, axis: int, group: AttentionGroup, layer: DWSLayer, sources: Along, targets: Along
     ) -> list[tuple[int, ...]]:
-        """Place a group's weights and what is kept of its blocks.
+        """Place a group's weights, and what is kept of its blocks; give the table of these.
 
-        The mean over tensors, s, and the scale of the scores are in the weights: as relu(s x) is
-        s relu(x), a result is s times as large if q, v and the bias of o's map are.
+        The scale of the scores is in the weights, and so is that of the mean over tensors, s: as
+        relu(s x) is s relu(x), a result is s times as large if q, v and the bias of o's map are.
         """
         n, d, s = self.axis_sizes[axis], group.out_bias.shape[1], 1 / len(self.tensors)
         scales = torch.tensor([s, 1 / (s * math.sqrt(d)), s], dtype=torch.float64)
-        rows, blocks, out_maps = torch.arange(d), [], []
+        rows, out_maps = torch.arange(d), []
+        blocks: list[tuple[int, ...]] = []
         for source, own in zip(group.sources, group.blocks, strict=True):
             c, maps = layer.in_channels[source], []
             for target in own:
                 maps.append(self._take_weights(3 * d * (c + 1)))
                 out_maps.append(self._take_weights(d * (d + 1)))
                 x, y = sources[axis, source], targets[axis, group.targets[target]]
-                blocks.append((n, c, d, group.num_heads, *x, *y, maps[-1], self.num_attended))
+                blocks.append(
+                    (n, c, d, group.num_heads, *x, *y, maps[-1], out_maps[-1], self.num_attended)
+                )
                 self.num_attended += n * d
             kinds = torch.arange(3 * d * (c + 1)).view(3, 1, d, c + 1)
             slots = torch.tensor(maps).view(-1, 1, 1) + kinds

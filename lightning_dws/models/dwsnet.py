@@ -2,7 +2,7 @@
 
 Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spaces".
 
-Its layers are those of ``dws_layer``. Those with DeepSets run in lanes on CPUs (``dws_lanes``).
+Its layers are those of ``dws_layer``. On CPUs they run in lanes (``dws_lanes``).
 """
 
 from contextlib import nullcontext
@@ -99,7 +99,9 @@ class DWSNet(nn.Module):
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
         """Give logits."""
-        one_thread = one_thread_per_operation() if self._takes_lanes(batch.parameters) else nullcontext()
+        one_thread = (
+            one_thread_per_operation() if self._takes_lanes(batch.parameters) else nullcontext()
+        )
         with one_thread:
             return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
@@ -150,12 +152,12 @@ class DWSNet(nn.Module):
         return pool(torch.relu(x).flatten(2), self.reduction)
 
     def _takes_lanes(self, parameters: Tensor) -> bool:
-        """Whether compiled kernels compute the features: those of DeepSets, in float32 on a CPU."""
+        """Whether compiled kernels compute the features: in float32 on a CPU."""
         norms = [norm for of_layer in self.norms for norm in of_layer]  # type: ignore[attr-defined]
         return (
             takes_lanes(parameters)
             and self.head.weight.dtype == torch.float32
-            and fits_tables(self.tensors)
+            and fits_tables(self.layers[0])  # type: ignore[arg-type]
             and len({norm.training for norm in norms}) < 2
             and not any(norm.synchronised and norm.training for norm in norms)
         )

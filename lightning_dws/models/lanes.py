@@ -248,12 +248,8 @@ def _exceeds(builder: Any, x: Any, low: Any) -> Any:
     return builder.fcmp_unordered(">", x, low)
 
 
-def _larger(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-
 exp = _function(_exp)  # of numbers at most 0
-larger = _function(_larger, 2)  # the second one if one is NaN
+larger = _function(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), 2)  # y if one is NaN
 maximum = _function(lambda builder, a, b: _call(builder, "maximum", a, b), 2)  # NaN if one is
 multiply_add = _function(lambda builder, a, b, c: _call(builder, "fma", a, b, c), 3)  # a b + c
 square_root = _function(lambda builder, x: _call(builder, "sqrt", x))

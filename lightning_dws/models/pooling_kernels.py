@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_dws.models.lanes import (
-    LANES,
     at_least,
     keep_equal,
     keep_lanes,
