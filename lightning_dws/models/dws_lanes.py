@@ -31,6 +31,7 @@ from lightning_dws.weight_space import Architecture, WeightBatch
 Norms = Sequence[PositionBatchNorm]  # of each tensor
 Affine = Float[Tensor, "3 channels"]  # mean, scale and shift
 Lanes = Float[Tensor, "groups entries lanes"]
+Pooled = Float[Tensor, "groups channels lanes"]
 
 
 def takes_lanes(x: Float[Tensor, "batch ..."]) -> bool:
@@ -106,7 +107,7 @@ class LaneNetwork:
 
     def _embed(
         self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms], dropout: float, size: int
-    ) -> Lanes:
+    ) -> Pooled:
         uses_batch, last = len(norms) > 0 and norms[0][0].training, len(weights) - 1
         affine, keep = _identity(self._layers[0].layer), np.empty((len(z), 0), np.uint16)
         for number, (tables, own) in enumerate(zip(self._layers, weights, strict=True)):
@@ -123,10 +124,10 @@ class LaneNetwork:
                 affine = affine / affine.new_tensor([1, kept_share, kept_share])[:, None]
         return _PoolAll.apply(self._readout, z, affine)  # type: ignore[no-any-return, no-untyped-call]
 
-    def _evaluate(self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms]) -> Lanes:
-        """Take a group through all layers in the cache, with nothing between the kernels.
+    def _evaluate(self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms]) -> Pooled:
+        """Do what ``_embed`` does, group by group, each of which stays in the cache.
 
-        Python's lock would let other threads wait for what is.
+        There is little of Python between the kernels, since its lock lets other threads wait.
         """
         readout = self._readout
         affines = [_identity(self._layers[0].layer), *(self._normalise(own, None) for own in norms)]

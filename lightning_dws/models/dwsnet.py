@@ -99,10 +99,9 @@ class DWSNet(nn.Module):
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
         """Give logits."""
-        one_thread = (
-            one_thread_per_operation() if self._takes_lanes(batch.parameters) else nullcontext()
-        )
-        with one_thread:
+        in_lanes = self._takes_lanes(batch.parameters)
+        # Else threads that torch uses for the head would spin beside those of the next lanes.
+        with one_thread_per_operation() if in_lanes else nullcontext():
             return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
