@@ -42,6 +42,7 @@ class ArrayFolder(FilesByClass, ArraySignals):
         val_share: As in ``ImageFolder``.
         test_share: Likewise.
         name: Likewise.
+        labels: Likewise.
 
     Raises:
         ValueError: An argument out of its range.
@@ -61,6 +62,7 @@ class ArrayFolder(FilesByClass, ArraySignals):
         val_share: float = 0.1,
         test_share: float = 0.1,
         name: str | None = None,
+        labels: str | None = None,
     ) -> None:
         if num_axes not in (1, 2, 3):
             raise ValueError(f"num_axes must be 1, 2 or 3, got {num_axes}")
@@ -70,7 +72,7 @@ class ArrayFolder(FilesByClass, ArraySignals):
             low, high = value_range
             if not (low < high and math.isfinite(high - low)):
                 raise ValueError(f"value_range must be finite and ascending, got {value_range}")
-        super().__init__(root, val_share, test_share, name)
+        super().__init__(root, val_share, test_share, name, labels)
         self.num_axes = num_axes
         self._size = size
         self._value_range = value_range
