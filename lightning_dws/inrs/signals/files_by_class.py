@@ -16,10 +16,9 @@ from lightning_dws.inrs.signals.base import SignalDataset
 from lightning_dws.inrs.signals.class_folders import FileKind
 from lightning_dws.inrs.signals.class_table import list_files
 from lightning_dws.inrs.signals.file_listing import FileListing, check_folder_options, name_dataset
+from lightning_dws.inrs.signals.kept_signals import KeptSignals
 from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
 from lightning_dws.inrs.signals.usable import UsableObjects, examine_files
-
-_CACHE_BYTES = 2**29
 
 
 class FilesByClass(SignalDataset):
@@ -53,7 +52,6 @@ class FilesByClass(SignalDataset):
         self.test_share = test_share
         self.labels = labels
         self._readable_name = name
-        self._cache: dict[int, Tensor] = {}
 
     @property
     @abstractmethod
@@ -105,12 +103,14 @@ class FilesByClass(SignalDataset):
         return self.usable.first(name, None)
 
     def _read(self, object_id: int) -> Tensor:
-        if object_id in self._cache:
-            return self._cache[object_id]
-        signal = self._read_file(self._listing.paths[object_id])
-        if (len(self._cache) + 1) * signal.nbytes <= _CACHE_BYTES:
-            self._cache[object_id] = signal
-        return signal
+        return self._signals(object_id)
+
+    @cached_property
+    def _signals(self) -> KeptSignals:
+        return KeptSignals(self._read_anew)
+
+    def _read_anew(self, object_id: int) -> Tensor:
+        return self._read_file(self._listing.paths[object_id])
 
     @cached_property
     def _listing(self) -> FileListing:
