@@ -1,5 +1,6 @@
 """What jsonargparse says of a wrong option, in one line instead of a page."""
 
+import ast
 import re
 from dataclasses import is_dataclass
 from typing import Any, NoReturn
@@ -30,7 +31,9 @@ _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
 _HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
 _NO_FILE = re.compile(r"Unexpected import path format: (\S+\.ya?ml)$")
+_LITERAL = re.compile(r"Literal(\[[^\]]*\])")
 _PLAIN = {"Sequence": "a list", "Mapping": "settings by name"}
+_ONE_OF = "one of"  # some values, named by a literal
 _LONGEST = 120  # characters of a value that is shown
 
 
@@ -78,6 +81,7 @@ class _Said:
         self.names: list[tuple[int, str]] = []  # with their indentation, outermost first
         self.reasons: list[str] = []
         self.types: list[str] = []
+        self.choices: list[str] = []  # of all literals
         self.found: str | None = None  # the innermost comes first
 
     def take(self, text: str, indentation: int) -> None:
@@ -98,13 +102,24 @@ class _Said:
             kind = match[1] or match[2]
             if path := _PATH.fullmatch(kind):
                 kind, self.found = "import path of a class", self.found or path[1]
-            self.types.append(_PLAIN.get(kind, kind))
+            self.types.append(_LITERAL.sub(self._take_choices, _PLAIN.get(kind, kind)))
         else:
             self.reasons.append(text)
 
+    def _take_choices(self, literal: re.Match[str]) -> str:
+        self.choices += [str(choice) for choice in ast.literal_eval(literal[1])]
+        return _ONE_OF
+
+    @property
+    def _expected(self) -> str:
+        """The types that are expected, all choices of them in one list behind the others."""
+        types = sorted(dict.fromkeys(self.types), key=lambda kind: kind == _ONE_OF)
+        choices = ", ".join(dict.fromkeys(self.choices))
+        return " or ".join(types).replace(_ONE_OF, f"{_ONE_OF} {choices}")
+
     def __str__(self) -> str:
         name = ".".join(name for _, name in self.names)
-        expected = " or ".join(dict.fromkeys(self.types))
+        expected = self._expected
         reasons = [r for r in dict.fromkeys(self.reasons) if not r.startswith("Not a valid sub")]
         reason = "; ".join(reasons or self.reasons[:1]).replace(":; ", ": ")
         found = _short(self.found or "")

@@ -18,7 +18,8 @@ _UNKNOWN_KEY = re.compile(r"does not accept option '([\w.]+)'")
 _UNKNOWN_COMMAND = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
 _NO_CLASS = re.compile(r"([\w.]+): found ([\w.]+), expected import path of a class")
 _NOT_IN_MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-_NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '(\w+)'")
+_NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '([\w-]+)'")
+_NO_LITERAL = re.compile(r"found ([\w.-]+), expected (?:.* or )?one of ([^;]*)")
 _NO_FILE = re.compile(r"no file (\S+), here or among the shipped configs")
 # which command a config is for, by settings that no other one takes
 _COMMAND_OF = {
@@ -47,9 +48,12 @@ def closest(word: str, known: Iterable[str]) -> str:
     Example:
         >>> closest("fitt", ["fit", "test"])
         "; did you mean 'fit'?"
+        >>> closest("ji", ["xy", "ij"])
+        "; did you mean 'ij'?"
     """
     by_lower = {name.lower(): name for name in known}
     found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    found = found or [name for name in by_lower if sorted(name) == sorted(word.lower())]
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
@@ -134,7 +138,11 @@ def _of_commands(parser: jsonargparse.ArgumentParser, word: str, known: str) -> 
 
 
 def _of_choices(parser: jsonargparse.ArgumentParser, known: str, word: str) -> str:
-    return closest(word, re.findall(r"\w+", known))
+    return closest(word, re.findall(r"[\w.-]+", known))
+
+
+def _of_literals(parser: jsonargparse.ArgumentParser, word: str, known: str) -> str:
+    return closest(word, known.split(", "))
 
 
 def _of_files(parser: jsonargparse.ArgumentParser, name: str) -> str:
@@ -155,6 +163,7 @@ _ANSWERS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
     (_NAME_WITH_SPACES, _of_rows),
     (_UNKNOWN_COMMAND, _of_commands),
     (_NO_CHOICE, _of_choices),
+    (_NO_LITERAL, _of_literals),
     (_NO_CLASS, _of_classes),
     (_ABSTRACT, _of_abstract),
     (_NO_FILE, _of_files),
