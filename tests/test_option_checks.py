@@ -116,7 +116,7 @@ def test_a_part_of_a_named_recipe_says_how_it_is_changed(tmp_path, refused):
         ("trainer.precision=15", "found 15, expected one of 64, 32, 16, transformer-engine, "),
         (
             "model.compile=auto",
-            "found auto, expected bool or one of default, reduce-overhead, max-autotune, cuda-graph",
+            "expected bool or one of default, reduce-overhead, max-autotune, cuda-graph",
         ),
         ("model.compile=max-autotun", "cuda-graph; did you mean 'max-autotune'?"),
         ("data.dataset.architecture.widths=[2,a,1]", "architecture.widths: found a, expected int"),
