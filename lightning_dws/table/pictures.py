@@ -13,6 +13,7 @@ from lightning_dws.table.table_score import TableScore
 from lightning_dws.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -150,11 +151,13 @@ def _draw_gains(results: Results) -> "Figure | None":
 
 def _add_legend(figure: "Figure", all_axes: "list[Axes]") -> None:
     """Explain all panels' colours below them, where no bar and no curve is."""
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=8)
+            handles.setdefault(str(label), handle)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=2, fontsize=8
+    )
 
 
 def _reach(length: float) -> float:
