@@ -265,9 +265,10 @@ class Reader:
         notes += signals.describe_changes() if isinstance(signals, UnsortedSignals) else []
         notes += [*describe_low(store), *_compare(psnr, record.lowest_psnr)]
         if record.preparation and record.preparation.get("assumed"):
+            hint = f"; {record.how_to_tell}" if record.kind == MESHES else ""
             notes.append(
                 f"{record.store}: does not say how its {record.kind} were prepared; they are taken "
-                "for some of the default"
+                f"for some of the default{hint}"
             )
         labels, about_labels = self._labels_of(list(chosen))
         notes += about_labels

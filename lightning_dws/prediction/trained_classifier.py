@@ -18,6 +18,7 @@ from lightning_dws.inrs import fit_inrs
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.signals.base import grid_coordinates
 from lightning_dws.inrs.signals.class_table import ClassTable
+from lightning_dws.inrs.store import is_address
 from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
 from lightning_dws.prediction.shared_checkpoints import cache_checkpoint, push_checkpoint
@@ -147,7 +148,11 @@ class TrainedClassifier:
         Raises:
             DataError: The checkpoint does not say, nor do its run's settings.
         """
-        return read_record(self.path, self._checkpoint)
+        record = read_record(self.path, self._checkpoint)
+        if record.store is None or is_address(record.store):
+            return record
+        place = Path(record.store)
+        return record.completed(place if place.is_dir() else self.root / place.name)
 
     @cached_property
     def canonical(self) -> list[CanonicalForm]:
