@@ -26,6 +26,9 @@ _NO_REASON = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value type:|Expected a path but |"
     r"Expected a <class 'NoneType'>|Subclass types expect|a class path \(str\)|a dict with"
 )
+_CALLABLE = re.compile(r"Type typing\.Callable\[.*?\] expects a function or a callable class: (.*)")
+_CLASS_PATH = re.compile(r"class_path='([\w.]+)'")
+_OF_CLASS = re.compile(r"Problem with given class_path '[^']*':")
 _PATH = re.compile(r"dot import path string: (.*)")
 _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
@@ -83,6 +86,7 @@ class _Said:
         self.types: list[str] = []
         self.choices: list[str] = []  # of all literals
         self.found: str | None = None  # the innermost comes first
+        self._class = ""  # that the next line is about
 
     def take(self, text: str, indentation: int) -> None:
         if match := _KEY.fullmatch(text):
@@ -96,6 +100,12 @@ class _Said:
         elif match := _GOT.fullmatch(text):
             self.found = self.found or match[2]
             self.take(match[1], indentation)
+        elif match := _CALLABLE.fullmatch(text):
+            given = _CLASS_PATH.search(self.found or "")
+            where = f"Problem with given class_path '{given[1]}': " if given else ""
+            self.reasons.append(where + match[1])
+        elif _OF_CLASS.fullmatch(text):
+            self._class = f"{text} "
         elif _NO_REASON.match(text):
             return
         elif match := _TYPE.fullmatch(text):
@@ -104,7 +114,10 @@ class _Said:
                 kind, self.found = "import path of a class", self.found or path[1]
             self.types.append(_LITERAL.sub(self._take_choices, _PLAIN.get(kind, kind)))
         else:
-            self.reasons.append(text)
+            known = [reason.partition("': ")[2] or reason for reason in self.reasons]
+            if text not in known:  # the same is said of every class that is tried
+                self.reasons.append(self._class + text)
+            self._class = ""
 
     def _take_choices(self, literal: re.Match[str]) -> str:
         self.choices += [str(choice) for choice in ast.literal_eval(literal[1])]

@@ -124,6 +124,10 @@ def test_a_part_of_a_named_recipe_says_how_it_is_changed(tmp_path, refused):
         ("model.label_smoothing=.nan", "model.label_smoothing must be a number, got nan"),
         ("data.augmentations=3", "data.augmentations: found 3, expected a list"),
         ("trainer.callbacks=[foo]", "Not a valid subclass of Callback"),
+        (
+            "trainer.callbacks={class_path: lightning_dws.mixup.MixUp, init_args: {alph: 1}}",
+            "MixUp': Option 'alph' is not accepted; did you mean 'alpha'?",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_one_line(option, line, refused):
