@@ -1,12 +1,10 @@
 """Weight matching of one pair of networks after another for the CPU, compiled by Numba.
 
 A pair stays in the processor's cache from its first product to its last, and an assignment starts
-from the column prices of the layer's assignment before. "Layer" stands for a group of hidden
-neurons: of an INR a layer, of a CNN the channels behind one, of a residual network those that its
-shortcuts add up.
+from the column prices of the layer's assignment before. In what is compiled, ``a`` is the row that
+stays, ``own`` the ``Moved`` of a pair, ``layout`` a ``Layout`` and ``memory`` a ``Memory``.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,15 @@ from torch import Tensor
 from lightning_dws.compiled import compiled
 from lightning_dws.errors import DataError
 from lightning_dws.mixup.assignment_kernel import assign
+from lightning_dws.mixup.matching_memory import Moved, find_layout, make_memory
 from lightning_dws.parallel import map_in_threads
-from lightning_dws.weight_space import Architecture, WeightBatch
+from lightning_dws.weight_space import WeightBatch
 
 _PAIRS_AT_ONCE = 16  # of a thread
 _LARGEST_NORM = 1e300  # squared
+
+# What is looked up is no literal, for each of which Numba would compile a function anew.
+_FLAGS = np.array([False, True])
 
 
 def match_on_cpu(
@@ -46,11 +48,13 @@ def match_on_cpu(
     count, num_hidden = len(b), sum(b.architecture.groups.values())
     permutation = torch.empty(count, num_hidden, dtype=torch.int64)
     sign = torch.empty(count, num_hidden, dtype=torch.float64)
-    layout = _layout(b.architecture)
+    layout = find_layout(b.architecture)
 
     def match(pairs: slice) -> int:
-        rows = (fixed[pairs], moved.numpy()[pairs], permutation.numpy()[pairs], sign.numpy()[pairs])
-        return int(pairs.start + _match_pairs(*rows, layout, signed, relative_gain))
+        rows = (moved.numpy()[pairs], permutation.numpy()[pairs], sign.numpy()[pairs])
+        memory = make_memory(layout, num_parameters=fixed.shape[1])
+        ended = _match_pairs(fixed[pairs], Moved(*rows), layout, memory, signed, relative_gain)
+        return int(pairs.start + ended)
 
     chunks = [slice(k, min(k + _PAIRS_AT_ONCE, count)) for k in range(0, count, _PAIRS_AT_ONCE)]
     for chunk, ended in zip(chunks, map_in_threads(match, chunks), strict=True):
@@ -62,92 +66,55 @@ def match_on_cpu(
     return permutation, sign
 
 
-def _layout(architecture: Architecture) -> tuple[Any, Any, Any, Any]:
-    """Give where the weights of every layer's neurons stand in a row.
-
-    Returns:
-        The widths; the places (P, 4), layer by layer: on which side of the neurons the weights are
-        (0 for what maps to them, 1 for what maps from them), where they start, and (before, behind)
-        of their shape (before, neurons, behind); where each layer's places start, and the last
-        end; and (L, L) whether the scores of one layer depend on the order of the other.
-    """
-    places, starts = [], [0]
-    neighbours = np.zeros((len(architecture.groups),) * 2, np.bool_)
-    for layer, group in enumerate(architecture.groups):
-        own = []
-        for spec, where in zip(architecture.tensors, architecture.tensor_slices, strict=True):
-            for side, axis in enumerate(spec.axes):
-                if axis == group:
-                    before, behind = math.prod(spec.shape[:side]), math.prod(spec.shape[side + 1 :])
-                    own.append((side, where.start, before, behind, spec.is_weight))
-            if group in spec.axes:
-                others = [axis for axis in spec.axes if axis not in (None, group)]
-                others += [group] * (spec.axes.count(group) == 2)
-                for axis in others:
-                    neighbours[layer, list(architecture.groups).index(axis)] = True
-        own.sort(key=lambda place: (place[0], place[4]))  # biases first
-        places += [place[:4] for place in own]
-        starts.append(len(places))
-    widths = np.array(list(architecture.groups.values()))
-    return widths, np.array(places), np.array(starts), neighbours
-
-
-# Below, ``layout`` is what ``_layout`` gives. ``own`` is the row that moves, with its permutation
-# and signs (hidden neurons of all layers one after another). ``work`` is memory to write into:
-# column prices of every hidden neuron, two matrices, integers and numbers of a layer. Weights of a
-# place are (before, neurons, behind).
-
-
 @compiled
 def _match_pairs(
-    fixed: Any,
-    moved: Any,
-    permutations: Any,
-    signs: Any,
-    layout: Any,
-    signed: bool,
-    relative_gain: float,
+    fixed: Any, moved: Any, layout: Any, memory: Any, signed: bool, relative_gain: float
 ) -> int:
     """Match rows (B, P) of ``moved`` to those of ``fixed``, in place.
 
     Returns:
         The first pair with a norm that is not finite, or too large; B where there is none.
     """
-    num_hidden, widest, largest = permutations.shape[1], layout[0].max(), 0
-    for layer in range(len(layout[0])):
-        for place in range(layout[2][layer], layout[2][layer + 1]):
-            largest = max(largest, layout[0][layer] * layout[1][place, 3])
-    given = np.empty(moved.shape[1])
-    other = (np.empty(moved.shape[1]), np.empty(num_hidden, np.int64), np.empty(num_hidden))
-    work = (
-        np.empty(num_hidden),
-        np.empty((2, max(widest * widest, largest))),
-        np.empty((6, widest), np.int64),
-        np.empty((3, widest)),
-    )
-    for pair in range(moved.shape[0]):
-        a, own = fixed[pair], (moved[pair], permutations[pair], signs[pair])
-        given[:] = own[0]
+    given, other, no = memory.given, memory.other, _FLAGS[0]
+    for pair in range(len(fixed)):
+        a, own = fixed[pair], Moved(moved.row[pair], moved.permutation[pair], moved.sign[pair])
+        _copy(own.row, given)
         first, second = _squared_norm(a), _squared_norm(given)
         if not (first < _LARGEST_NORM and second < _LARGEST_NORM):  # as every score then is
             return pair
+        for layer in range(len(layout.widths)):
+            _write_lines(a, layer, layout, memory.fixed_lines[layer], _FLAGS[1])
         least = relative_gain * np.sqrt(first) * np.sqrt(second)
         unmatched = _squared_distance(a, given)
-        _begin(own, given, layout, work)
-        _assign_from_incoming(a, own, layout, work, False)
-        _descend(a, own, layout, work, False, least)
-        if _squared_distance(a, own[0]) > unmatched:
-            _begin(own, given, layout, work)
-            _descend(a, own, layout, work, False, least)
+        _begin(own, layout, memory)
+        _assign_from_incoming(own, layout, memory, no)
+        _descend(a, own, layout, memory, no, least)
+        if _squared_distance(a, own.row) > unmatched:
+            _begin(own, layout, memory)
+            _descend(a, own, layout, memory, no, least)
         if signed:
-            _begin(other, given, layout, work)
-            _assign_from_incoming(a, other, layout, work, True)
-            _descend(a, other, layout, work, True, least)
-            work[0][:] = 0
-            _descend(a, own, layout, work, True, least)
-            if _squared_distance(a, other[0]) < _squared_distance(a, own[0]):
-                own[0][:], own[1][:], own[2][:] = other
-    return int(moved.shape[0])
+            _begin(other, layout, memory)
+            _assign_from_incoming(other, layout, memory, signed)
+            _descend(a, other, layout, memory, signed, least)
+            _fill(memory.prices, 0)
+            _descend(a, own, layout, memory, signed, least)
+            if _squared_distance(a, other.row) < _squared_distance(a, own.row):
+                _copy(other.row, own.row)
+                _copy(other.permutation, own.permutation)
+                _copy(other.sign, own.sign)
+    return len(fixed)
+
+
+@compiled
+def _copy(numbers: Any, to: Any) -> None:  # compiles ten times as fast as a[:] = b
+    for k in range(len(numbers)):
+        to[k] = numbers[k]
+
+
+@compiled
+def _fill(numbers: Any, value: float) -> None:
+    for k in range(len(numbers)):
+        numbers[k] = value
 
 
 @compiled
@@ -167,105 +134,123 @@ def _squared_distance(a: Any, b: Any) -> float:
 
 
 @compiled
-def _begin(own: Any, given: Any, layout: Any, work: Any) -> None:
+def _begin(own: Any, layout: Any, memory: Any) -> None:
     """Move nothing yet."""
-    row, permutation, sign = own
-    row[:] = given
-    sign[:] = 1
-    work[0][:] = 0
-    start = 0
-    for n in layout[0]:
-        for k in range(n):
-            permutation[start + k] = k
-        start += n
+    _copy(memory.given, own.row)
+    _fill(own.sign, 1)
+    _fill(memory.prices, 0)
+    for layer in range(len(layout.widths)):
+        for k in range(layout.widths[layer]):
+            own.permutation[layout.offsets[layer] + k] = k
 
 
 @compiled
-def _assign_from_incoming(a: Any, own: Any, layout: Any, work: Any, signed: bool) -> None:
+def _assign_from_incoming(own: Any, layout: Any, memory: Any, signed: bool) -> None:
     """Assign layer by layer from incoming weights and biases alone, closer or not."""
-    start = 0
-    for layer in range(len(layout[0])):
-        _solve(_scores(a, own[0], layer, layout, work, False), start, work, signed)
-        _move(own, layer, start, layout, work)
-        start += layout[0][layer]
+    for layer in range(len(layout.widths)):
+        scores = _scores(own.row, layer, layout, memory, _FLAGS[0])
+        _solve(scores, layout.offsets[layer], memory, signed)
+        _move(own, layer, layout, memory)
 
 
 @compiled
-def _descend(a: Any, own: Any, layout: Any, work: Any, signed: bool, least: float) -> None:
+def _descend(a: Any, own: Any, layout: Any, memory: Any, signed: bool, least: float) -> None:
     """Re-assign each hidden layer given its neighbours, until no assignment gets closer."""
-    num_layers, neighbours = len(layout[0]), layout[3]
+    num_layers = len(layout.widths)
     unsolved = np.ones(num_layers, np.bool_)
-    while unsolved.any():
-        start = 0
+    num_unsolved = num_layers
+    while num_unsolved > 0:
         for layer in range(num_layers):
             if unsolved[layer]:
                 unsolved[layer] = False
-                scores = _scores(a, own[0], layer, layout, work, True)
+                scores = _scores(own.row, layer, layout, memory, _FLAGS[1])
                 now = 0.0
-                for k in range(scores.shape[0]):
+                for k in range(len(scores)):
                     now += scores[k, k]
-                if _solve(scores, start, work, signed) - now > least:
-                    if not neighbours[layer, layer]:
-                        _move(own, layer, start, layout, work)
-                        unsolved |= neighbours[layer]
-                    elif _move_if_closer(a, own, layer, start, layout, work, least):
-                        unsolved |= neighbours[layer]
-            start += layout[0][layer]
+                gain = _solve(scores, layout.offsets[layer], memory, signed) - now
+                if gain > least and _move_if_closer(a, own, layer, layout, memory, least):
+                    for k in range(num_layers):
+                        unsolved[k] |= layout.neighbours[layer, k]
+        num_unsolved = 0
+        for layer in range(num_layers):
+            num_unsolved += unsolved[layer]
 
 
 @compiled
-def _move_if_closer(
-    a: Any, own: Any, layer: int, start: int, layout: Any, work: Any, least: float
-) -> bool:
-    """Move the neurons of a layer that maps to itself, whose scores suppose that one end stays."""
-    row, permutation, sign = own
-    old_row, old_permutation, old_sign = row.copy(), permutation.copy(), sign.copy()
-    old_prices = work[0].copy()
-    _move(own, layer, start, layout, work)
-    if _squared_distance(a, old_row) - _squared_distance(a, row) > 2 * least:
+def _move_if_closer(a: Any, own: Any, layer: int, layout: Any, memory: Any, least: float) -> bool:
+    """Move the neurons of a layer; tell whether they are closer now, else they are put back.
+
+    They are, but for those of a layer that maps to itself, whose scores suppose that one end stays.
+    """
+    if not layout.neighbours[layer, layer]:
+        _move(own, layer, layout, memory)
         return True
-    row[:], permutation[:], sign[:], work[0][:] = old_row, old_permutation, old_sign, old_prices
+    old = own.row.copy(), own.permutation.copy(), own.sign.copy(), memory.prices.copy()
+    _move(own, layer, layout, memory)
+    if _squared_distance(a, old[0]) - _squared_distance(a, own.row) > 2 * least:
+        return True
+    _copy(old[0], own.row)
+    _copy(old[1], own.permutation)
+    _copy(old[2], own.sign)
+    _copy(old[3], memory.prices)
     return False
 
 
 @compiled
-def _scores(a: Any, b: Any, layer: int, layout: Any, work: Any, with_outgoing: bool) -> Any:
-    """Give the inner products (n, n) of the weights of a's neurons with those of b's."""
-    widths, places, starts, _ = layout
-    n = widths[layer]
-    scores = work[1][0, : n * n].reshape(n, n)
-    scores[:] = 0
-    column = work[3][0, :n]
-    for place in range(starts[layer], starts[layer + 1]):
-        side, first, before, behind = places[place]
-        if side == 1 and not with_outgoing:
-            continue
-        for k in range(before):
-            for m in range(behind):
-                at = first + k * n * behind + m
-                line = column
-                if behind == 1:
-                    line = b[at : at + n]
-                else:
-                    for j in range(n):
-                        column[j] = b[at + j * behind]
-                for i in range(n):
-                    factor = a[at + i * behind]
-                    for j in range(n):
-                        scores[i, j] += factor * line[j]
+def _scores(row: Any, layer: int, layout: Any, memory: Any, with_outgoing: bool) -> Any:
+    """Give the inner products (n, n) of the weights of the fixed neurons with those of a row's."""
+    n = layout.widths[layer]
+    num_lines = _write_lines(row, layer, layout, memory.lines, with_outgoing)
+    left = memory.fixed_lines[layer, : num_lines * n].reshape(num_lines, n)
+    right = memory.lines[: num_lines * n].reshape(num_lines, n)
+    scores = memory.scores[: n * n].reshape(n, n)
+    _fill(memory.scores, 0)
+    last = num_lines - num_lines % 4
+    for k in range(0, last, 4):  # four at once, so that a score is read and written less often
+        for i in range(n):
+            first, second = left[k, i], left[k + 1, i]
+            third, fourth = left[k + 2, i], left[k + 3, i]
+            for j in range(n):
+                scores[i, j] += (first * right[k, j] + second * right[k + 1, j]) + (
+                    third * right[k + 2, j] + fourth * right[k + 3, j]
+                )
+    for k in range(last, num_lines):
+        for i in range(n):
+            factor = left[k, i]
+            for j in range(n):
+                scores[i, j] += factor * right[k, j]
     return scores
 
 
 @compiled
-def _solve(scores: Any, start: int, work: Any, signed: bool) -> float:
+def _write_lines(row: Any, layer: int, layout: Any, lines: Any, with_outgoing: bool) -> int:
+    """Write the weights of a layer's neurons, for each weight of a neuron a line of all neurons.
+
+    Returns:
+        The number of lines.
+    """
+    n, end = layout.widths[layer], 0
+    for place in range(layout.starts[layer], layout.starts[layer + 1]):
+        side, start, before, behind = layout.places[place]
+        if side == 0 or with_outgoing:
+            for k in range(before):
+                for i in range(n):
+                    for m in range(behind):
+                        lines[end + m * n + i] = row[start + (k * n + i) * behind + m]
+                end += n * behind
+    return int(end // n)
+
+
+@compiled
+def _solve(scores: Any, start: int, memory: Any, signed: bool) -> float:
     """Write the best assignment to ``integers[0]``, its signs to ``numbers[0]``; give its total."""
-    prices, matrices, integers, numbers = work
-    n = scores.shape[0]
-    cost = matrices[1, : n * n].reshape(n, n)
+    n = len(scores)
+    integers, numbers = memory.integers[:, :n], memory.numbers[:, :n]
+    costs = memory.costs[: n * n].reshape(n, n)
     for i in range(n):
         for j in range(n):
-            cost[i, j] = -abs(scores[i, j]) if signed else -scores[i, j]
-    assign(cost, prices[start : start + n], integers[0, :n], integers[1:, :n], numbers[1, :n])
+            costs[i, j] = -abs(scores[i, j]) if signed else -scores[i, j]
+    assign(costs, memory.prices[start : start + n], integers[0], integers[1:], numbers[1:4])
     total = 0.0
     for i in range(n):
         chosen = scores[i, integers[0, i]]
@@ -275,34 +260,26 @@ def _solve(scores: Any, start: int, work: Any, signed: bool) -> float:
 
 
 @compiled
-def _move(own: Any, layer: int, start: int, layout: Any, work: Any) -> None:
+def _move(own: Any, layer: int, layout: Any, memory: Any) -> None:
     """Reorder and negate the neurons of one layer, and with them the prices of its columns."""
-    row, permutation, sign = own
-    prices, matrices, integers, numbers = work
-    widths, places, starts, _ = layout
-    n = widths[layer]
-    chosen, factor = integers[0, :n], numbers[0, :n]
-    for place in range(starts[layer], starts[layer + 1]):
-        _, first, before, behind = places[place]
+    n, offset = layout.widths[layer], layout.offsets[layer]
+    chosen, factor = memory.integers[0, :n], memory.numbers[0, :n]
+    for place in range(layout.starts[layer], layout.starts[layer + 1]):
+        start, before, behind = layout.places[place, 1:]
         for k in range(before):
-            at = first + k * n * behind
-            block = row[at : at + n * behind]
-            if behind == 1:
-                _reorder(block, chosen, factor, numbers[2])
-            else:
-                rows = matrices[1, : n * behind]
-                rows[:] = block
-                for i in range(n):
-                    for m in range(behind):
-                        block[i * behind + m] = factor[i] * rows[chosen[i] * behind + m]
-    _reorder(sign[start : start + n], chosen, factor, numbers[2])
-    _reorder(permutation[start : start + n], chosen, np.ones(n, np.int64), integers[1])
-    _reorder(prices[start : start + n], chosen, np.ones(n), numbers[2])
-
-
-@compiled
-def _reorder(line: Any, chosen: Any, factor: Any, room: Any) -> None:
-    n = len(line)
-    room[:n] = line
+            block = own.row[start + k * n * behind : start + (k + 1) * n * behind]
+            old = memory.lines[: n * behind]
+            _copy(block, old)
+            for i in range(n):
+                for m in range(behind):
+                    block[i * behind + m] = factor[i] * old[chosen[i] * behind + m]
+    old_numbers, old_integers = memory.numbers[4], memory.integers[4]
     for i in range(n):
-        line[i] = factor[i] * room[chosen[i]]
+        old_numbers[i], old_integers[i] = own.sign[offset + i], own.permutation[offset + i]
+    for i in range(n):
+        own.sign[offset + i] = factor[i] * old_numbers[chosen[i]]
+        own.permutation[offset + i] = old_integers[chosen[i]]
+    for i in range(n):
+        old_numbers[i] = memory.prices[offset + i]
+    for i in range(n):
+        memory.prices[offset + i] = old_numbers[chosen[i]]

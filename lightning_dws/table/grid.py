@@ -9,13 +9,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from lightning_dws.config_files import Settings, list_files, own_settings, read_settings
 from lightning_dws.errors import DataError
 from lightning_dws.program import find_shipped
+from lightning_dws.table.overrides import check_left_out, parse_overrides
 from lightning_dws.table.pieces import Piece, command_of, merge_pieces, settings_hash, words_of
 from lightning_dws.table.published import Claim, PosterFigures, read_claims
 
@@ -209,17 +208,13 @@ def read_table(paths: Sequence[str], overrides: Sequence[str] = ()) -> TableConf
     content: Settings = {}
     for path in paths:
         for file in list_files(path):
-            content = _merge(content, with_paths(own_settings(file), Path(file).parent))
+            content = _merge(content, with_paths(own_settings(file), Path(file).parent), file)
     where = ", ".join(paths)
-    try:
-        changed = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
-        content = _merge(content, with_paths(changed, Path()))
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise DataError(f"{where}: --set: {' '.join(str(error).split())}") from error
-    return _check(content, where)
+    changed = with_paths(parse_overrides(overrides, content, where), Path())
+    return _check(_merge(content, changed, f"{where}: --set"), where)
 
 
-def _merge(earlier: Settings, later: Settings) -> Settings:
+def _merge(earlier: Settings, later: Settings, where: str) -> Settings:
     """Merge tables; settings of a row go over the files that the row names already."""
     later = dict(later)
     for kind in _ROWS:
@@ -227,6 +222,7 @@ def _merge(earlier: Settings, later: Settings) -> Settings:
         if isinstance(rows, dict):
             known = earlier.get(kind)
             known = known if isinstance(known, dict) else {}
+            check_left_out(rows, known, kind, where)
             later[kind] = {name: _over(known.get(name), row) for name, row in rows.items()}
     merged: Any = OmegaConf.to_container(OmegaConf.merge(earlier, later))
     settings: Settings = merged

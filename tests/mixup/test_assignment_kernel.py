@@ -9,7 +9,7 @@ from lightning_dws.mixup.assignment_kernel import assign
 def solve(cost: NDArray[np.float64], price: NDArray[np.float64]) -> NDArray[np.int64]:
     n = len(cost)
     column_of = np.empty(n, np.int64)
-    assign(cost, price, column_of, np.empty((5, n), np.int64), np.empty(n))
+    assign(cost, price, column_of, np.empty((4, n), np.int64), np.empty((3, n)))
     return column_of
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -153,6 +154,28 @@ def test_settings_that_are_no_yaml_are_one_error(table, capsys):
     error = capsys.readouterr().err
     assert "--set" in error
     assert "Traceback" not in error
+
+
+def test_a_row_whose_name_has_dots_is_set_and_left_out_by_its_name(table, capsys):
+    table.content["augmentations"]["MixUp + perm. 0.5"] = {"name": "x", **NOISE}
+    table.run("--set", "augmentations.MixUp + perm. 0.5.name=y", "--dry_run")
+    assert "MixUp + perm. 0.5 |" in capsys.readouterr().out
+    table.run("--set", "augmentations.MixUp + perm. 0.5=null", "--dry_run")
+    assert "MixUp + perm" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("augmentations.MixUpp=null", "augmentations.MixUpp is null.*did you mean 'MixUp'"),
+        ("models.DWS.=null", "expected NAME.NAME=VALUE, got 'models.DWS.=null'"),
+        ("seeds", "expected NAME.NAME=VALUE, got 'seeds'"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(table, capsys, word, message):
+    with pytest.raises(SystemExit):
+        table.run("--set", word, "--dry_run")
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_words_say_what_pieces_say():
