@@ -1,5 +1,7 @@
 """Files that are at any moment absent, old or complete, and their sums."""
 
+import codecs
+import csv
 import hashlib
 import io
 import json
@@ -118,6 +120,33 @@ def payload_sha256(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
+
+
+def read_csv_rows(path: Path, expected: str, delimiters: str = ",") -> list[list[str]]:
+    """Read the rows of a CSV file that are not empty; bytes that are no UTF-8 stay as surrogates.
+
+    Args:
+        path: The file.
+        expected: What its content should be, for errors.
+        delimiters: What may stand between cells: the one that is in the first line most often.
+
+    Raises:
+        DataError: The file cannot be read, or has no row.
+    """
+    check_regular(path)
+    try:
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
+        first_line = text.lstrip().partition("\n")[0]
+        delimiter = max(delimiters, key=first_line.count)
+        rows = [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
+        ]
+    except (OSError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read ({reason})") from error
+    if not rows:
+        raise DataError(f"{path}: is empty, expected {expected}")
+    return rows
 
 
 def make_directory(directory: str | Path) -> Path:

@@ -16,6 +16,7 @@ from pytorch_lightning.cli import (
 )
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
+from lightning_dws import option_checks
 from lightning_dws.callbacks import (
     CALLBACK_METRICS,
     BestCheckpoints,
@@ -37,7 +38,6 @@ from lightning_dws.checkpoints import (
 from lightning_dws.data import INRDataModule
 from lightning_dws.distributed import ending_together
 from lightning_dws.errors import DataError
-from lightning_dws.option_checks import check_monitors, check_optimizer, check_options, seed_of
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.plugins import with_plugins
 from lightning_dws.program import program
@@ -121,7 +121,7 @@ class WeightSpaceCLI(LightningCLI):
             apply_on="instantiate",
         )
         add_instantiators(parser)
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=seed_of)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=option_checks.seed_of)
         self._model_class.link_arguments(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -132,13 +132,13 @@ class WeightSpaceCLI(LightningCLI):
         if config.task != own and named_task(config.task) is not self._model_class:
             parser.error(f"task: found {config.task}, this command line is that of {own}")
         try:
-            check_options(config, args or ())
+            option_checks.check_options(config, args or ())
         except DataError:
             raise
         except ValueError as error:
             parser.error(str(error))
         if config.seed_everything is True:
-            config.seed_everything = seed_of(True)
+            config.seed_everything = option_checks.seed_of(True)
         self._length = bound_training(config) if self.config.subcommand == "fit" else ""
 
     def _prepare_subcommand_parser(
@@ -168,7 +168,6 @@ class WeightSpaceCLI(LightningCLI):
         by_name = path in ("best", "last", "hpc", "registry")
         if command != "fit" and (path is None or by_name):
             self.parser.error(f"{command} needs --ckpt_path PATH, a checkpoint that 'fit' wrote")
-        self._checkpoint = None
         if path is not None and not by_name and command == "fit":
             found, self._checkpoint = find_readable(path)
             if found != Path(path):
@@ -180,9 +179,8 @@ class WeightSpaceCLI(LightningCLI):
         start = self.config[command].get("init_from")
         if start is not None:
             if path is not None:
-                self.parser.error(
-                    "--init_from starts a new run, --ckpt_path continues one: give one"
-                )
+                message = "--init_from starts a new run, --ckpt_path continues one: give one"
+                self.parser.error(message)
             self._checkpoint = load_checkpoint(start)
         elif self._checkpoint is not None:
             task_notes.check_same_task(self._note, self._model_class, str(self._checkpoint_path))
@@ -195,8 +193,11 @@ class WeightSpaceCLI(LightningCLI):
             place_loggers(self.config[self.subcommand].trainer, self._run)
         try:
             super().instantiate_classes()
-            check_optimizer(self.model)
-            check_monitors(self.trainer, [*self.model.training_metrics, *CALLBACK_METRICS])
+            option_checks.check_optimizer(self.model)
+            metrics = [*self.model.training_metrics, *CALLBACK_METRICS]
+            option_checks.check_monitors(self.trainer, metrics)
+            if self.subcommand == "fit":
+                option_checks.check_run(self.trainer, self.model, self.datamodule)
         except DataError:
             raise
         except (ValueError, OverflowError, MemoryError, MisconfigurationException) as error:
@@ -246,7 +247,6 @@ class WeightSpaceCLI(LightningCLI):
                 "num_classes": num_outputs or self.datamodule.num_classes,
             },
         }
-
         fits = self.subcommand == "fit"
         self.model.run_settings = self._settings() if fits else self._note.get("settings")
         if self._checkpoint is not None:

@@ -186,6 +186,24 @@ def check_optimizer(task: Any) -> None:
         raise ValueError(f"model.optimizer: lr must be finite, got {rate}")
 
 
+def check_run(trainer: pl.Trainer, task: Any, data: Any) -> None:
+    """Ask data, task and callbacks, before any INR is fitted, whether they go together.
+
+    Args:
+        trainer: With its callbacks; those with a method ``check_run`` are asked.
+        task: Asked by ``check_run``.
+        data: Likewise.
+
+    Raises:
+        DataError: They do not; the message says why.
+    """
+    data.check_run(task)
+    task.check_run(data)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if check := getattr(callback, "check_run", None):
+            check(task, data)
+
+
 def check_precision(precision: str) -> None:
     """Refuse a trainer's precision that would convert the INRs themselves.
 

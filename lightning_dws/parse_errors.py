@@ -1,5 +1,6 @@
 """What jsonargparse says of a wrong option, in one line instead of a page."""
 
+import ast
 import re
 from dataclasses import is_dataclass
 from typing import Any, NoReturn
@@ -25,12 +26,17 @@ _NO_REASON = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value type:|Expected a path but |"
     r"Expected a <class 'NoneType'>|Subclass types expect|a class path \(str\)|a dict with"
 )
+_CALLABLE = re.compile(r"Type typing\.Callable\[.*?\] expects a function or a callable class: (.*)")
+_CLASS_PATH = re.compile(r"class_path='([\w.]+)'")
+_OF_CLASS = re.compile(r"Problem with given class_path '[^']*':")
 _PATH = re.compile(r"dot import path string: (.*)")
 _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
 _HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
 _NO_FILE = re.compile(r"Unexpected import path format: (\S+\.ya?ml)$")
+_LITERAL = re.compile(r"Literal(\[[^\]]*\])")
 _PLAIN = {"Sequence": "a list", "Mapping": "settings by name"}
+_ONE_OF = "one of"  # some values, named by a literal
 _LONGEST = 120  # characters of a value that is shown
 
 
@@ -78,7 +84,9 @@ class _Said:
         self.names: list[tuple[int, str]] = []  # with their indentation, outermost first
         self.reasons: list[str] = []
         self.types: list[str] = []
+        self.choices: list[str] = []  # of all literals
         self.found: str | None = None  # the innermost comes first
+        self._class = ""  # that the next line is about
 
     def take(self, text: str, indentation: int) -> None:
         if match := _KEY.fullmatch(text):
@@ -92,19 +100,39 @@ class _Said:
         elif match := _GOT.fullmatch(text):
             self.found = self.found or match[2]
             self.take(match[1], indentation)
+        elif match := _CALLABLE.fullmatch(text):
+            given = _CLASS_PATH.search(self.found or "")
+            where = f"Problem with given class_path '{given[1]}': " if given else ""
+            self.reasons.append(where + match[1])
+        elif _OF_CLASS.fullmatch(text):
+            self._class = f"{text} "
         elif _NO_REASON.match(text):
             return
         elif match := _TYPE.fullmatch(text):
             kind = match[1] or match[2]
             if path := _PATH.fullmatch(kind):
                 kind, self.found = "import path of a class", self.found or path[1]
-            self.types.append(_PLAIN.get(kind, kind))
+            self.types.append(_LITERAL.sub(self._take_choices, _PLAIN.get(kind, kind)))
         else:
-            self.reasons.append(text)
+            known = [reason.partition("': ")[2] or reason for reason in self.reasons]
+            if text not in known:  # the same is said of every class that is tried
+                self.reasons.append(self._class + text)
+            self._class = ""
+
+    def _take_choices(self, literal: re.Match[str]) -> str:
+        self.choices += [str(choice) for choice in ast.literal_eval(literal[1])]
+        return _ONE_OF
+
+    @property
+    def _expected(self) -> str:
+        """The types that are expected, all choices of them in one list behind the others."""
+        types = sorted(dict.fromkeys(self.types), key=lambda kind: kind == _ONE_OF)
+        choices = ", ".join(dict.fromkeys(self.choices))
+        return " or ".join(types).replace(_ONE_OF, f"{_ONE_OF} {choices}")
 
     def __str__(self) -> str:
         name = ".".join(name for _, name in self.names)
-        expected = " or ".join(dict.fromkeys(self.types))
+        expected = self._expected
         reasons = [r for r in dict.fromkeys(self.reasons) if not r.startswith("Not a valid sub")]
         reason = "; ".join(reasons or self.reasons[:1]).replace(":; ", ": ")
         found = _short(self.found or "")

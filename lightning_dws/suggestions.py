@@ -18,7 +18,8 @@ _UNKNOWN_KEY = re.compile(r"does not accept option '([\w.]+)'")
 _UNKNOWN_COMMAND = re.compile(r"invalid choice: '(\w+)' \(choose from (.*)\)")
 _NO_CLASS = re.compile(r"([\w.]+): found ([\w.]+), expected import path of a class")
 _NOT_IN_MODULE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-_NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '(\w+)'")
+_NO_CHOICE = re.compile(r"must be one of [\[(](.*?)[\])].*, got '([\w-]+)'")
+_NO_LITERAL = re.compile(r"found ([\w.-]+), expected (?:.* or )?one of ([^;]*)")
 _NO_FILE = re.compile(r"no file (\S+), here or among the shipped configs")
 # which command a config is for, by settings that no other one takes
 _COMMAND_OF = {
@@ -39,6 +40,10 @@ _OTHER_WORDS = {
     "--output": "--root",
 }
 _NO_SETTING = re.compile(r"class_path '([\w.]+)'.*Option '(\w+)' is not accepted")
+_ANSWERED = re.compile("; (did you mean|it takes) ")
+_NO_KEY = re.compile(r"(\w+): found .*Unexpected keys: \{'(\w+)'")
+_PARTS_OF_A_CLASS = ("class_path", "init_args")
+_MOST_SETTINGS = 12  # of a class, that are listed
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -47,10 +52,19 @@ def closest(word: str, known: Iterable[str]) -> str:
     Example:
         >>> closest("fitt", ["fit", "test"])
         "; did you mean 'fit'?"
+        >>> closest("ji", ["xy", "ij"])
+        "; did you mean 'ij'?"
     """
+    found = nearest_word(word, known)
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def nearest_word(word: str, known: Iterable[str]) -> str | None:
+    """Give the closest of the known words; None where none is close."""
     by_lower = {name.lower(): name for name in known}
     found = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
-    return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+    found = found or [name for name in by_lower if sorted(name) == sorted(word.lower())]
+    return by_lower[found[0]] if found else None
 
 
 def suggest(message: str, parser: jsonargparse.ArgumentParser) -> str:
@@ -61,7 +75,7 @@ def suggest(message: str, parser: jsonargparse.ArgumentParser) -> str:
         parser: That found it.
     """
     for pattern, answer in _ANSWERS:
-        if "did you mean" not in message and (match := pattern.search(message)):
+        if not _ANSWERED.search(message) and (match := pattern.search(message)):
             return answer(parser, *match.groups())
     return ""
 
@@ -80,8 +94,27 @@ def _of_options(parser: jsonargparse.ArgumentParser, word: str) -> str:
         return f"; --help lists the options that begin with {group!r}"
     other = _OTHER_WORDS.get(word)
     if other not in options:
-        other = by_last_part.get(word) or (begun[0] if begun else None)
+        other = by_last_part.get(word) or (begun[0] if begun else _with_nearest_part(word, options))
+    options = [option for option in options if not option.endswith(".help")]
     return f"; did you mean {other!r}?" if other else closest(word, options)
+
+
+def _with_nearest_part(word: str, options: Iterable[str]) -> str | None:
+    """Give an option whose first unknown part is replaced by the known one that is nearest.
+
+    Example:
+        >>> _with_nearest_part("--modl.optimizer.lr", ["--model.optimizer", "--data.views"])
+        '--model.optimizer.lr'
+    """
+    known = [option.removeprefix("--").split(".") for option in options]
+    parts = word.removeprefix("--").split(".")
+    for place, part in enumerate(parts):
+        beside = {own[place] for own in known if len(own) > place and own[:place] == parts[:place]}
+        if part in beside:
+            continue
+        nearest = nearest_word(part, (beside - {"help"}).union(_PARTS_OF_A_CLASS))
+        return nearest and f"--{'.'.join([*parts[:place], nearest, *parts[place + 1 :]])}"
+    return None
 
 
 def _of_keys(parser: jsonargparse.ArgumentParser, key: str) -> str:
@@ -126,7 +159,16 @@ def _of_module(parser: jsonargparse.ArgumentParser, module: str, word: str) -> s
 
 def _of_settings(parser: jsonargparse.ArgumentParser, path: str, word: str) -> str:
     module, _, name = path.rpartition(".")
-    return closest(word, inspect.signature(getattr(import_module(module), name)).parameters)
+    known = inspect.signature(getattr(import_module(module), name)).parameters
+    if meant := closest(word, known):
+        return meant
+    settable = [name for name, own in known.items() if own.default is not own.empty]
+    return f"; it takes {', '.join(settable)}" if 0 < len(settable) <= _MOST_SETTINGS else ""
+
+
+def _of_keys_of_settings(parser: jsonargparse.ArgumentParser, name: str, word: str) -> str:
+    kinds = [a._typehint for a in parser._actions if a.dest == name and hasattr(a, "_typehint")]
+    return "".join(closest(word, getattr(kind, "__annotations__", ())) for kind in kinds[:1])
 
 
 def _of_commands(parser: jsonargparse.ArgumentParser, word: str, known: str) -> str:
@@ -134,7 +176,11 @@ def _of_commands(parser: jsonargparse.ArgumentParser, word: str, known: str) -> 
 
 
 def _of_choices(parser: jsonargparse.ArgumentParser, known: str, word: str) -> str:
-    return closest(word, re.findall(r"\w+", known))
+    return closest(word, re.findall(r"[\w.-]+", known))
+
+
+def _of_literals(parser: jsonargparse.ArgumentParser, word: str, known: str) -> str:
+    return closest(word, known.split(", "))
 
 
 def _of_files(parser: jsonargparse.ArgumentParser, name: str) -> str:
@@ -151,10 +197,12 @@ def _with_subparsers(parser: Any) -> list[Any]:
 _ANSWERS: tuple[tuple[re.Pattern[str], Callable[..., str]], ...] = (
     (_UNKNOWN_OPTION, _of_options),
     (_NO_SETTING, _of_settings),
+    (_NO_KEY, _of_keys_of_settings),
     (_UNKNOWN_KEY, _of_keys),
     (_NAME_WITH_SPACES, _of_rows),
     (_UNKNOWN_COMMAND, _of_commands),
     (_NO_CHOICE, _of_choices),
+    (_NO_LITERAL, _of_literals),
     (_NO_CLASS, _of_classes),
     (_ABSTRACT, _of_abstract),
     (_NO_FILE, _of_files),

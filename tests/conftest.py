@@ -15,6 +15,7 @@ if not torch.cuda.is_available():  # before anything imports Triton: its kernels
 from tiny import EVERYTHING, Blobs, tiny_spec
 
 from lightning_dws.inrs import INRDatasetSpec, Wanted, prepare_store
+from lightning_dws.inrs.signals.arrays import value_ranges
 
 # Triton is there for Linux on x86-64 alone: what it compiles is tested there, interpreted.
 collect_ignore = [] if find_spec("triton") else ["mixup/test_matching_triton.py", "device"]
@@ -28,6 +29,14 @@ multiprocessing.set_forkserver_preload(["lightning_dws.table.worker", "numba"])
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_ranges_in_the_users_cache(tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp() / "value_ranges"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_ranges, "cache_folder", lambda: folder)
+        yield
 
 
 @pytest.fixture

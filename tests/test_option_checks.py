@@ -111,16 +111,34 @@ def test_a_part_of_a_named_recipe_says_how_it_is_changed(tmp_path, refused):
     [
         ("trainer.max_epochs=x", "trainer.max_epochs: found x, expected int"),
         ("trainer.limit_val_batches=x", "found x, expected int or float"),
-        ("data.table=x", "data.table: found x, expected Literal['auto', 'device', 'mapped']"),
+        ("data.table=x", "data.table: found x, expected one of auto, device, mapped"),
+        ("data.table=devise", "auto, device, mapped; did you mean 'device'?"),
+        ("trainer.precision=15", "found 15, expected one of 64, 32, 16, transformer-engine, "),
+        (
+            "model.compile=auto",
+            "expected bool or one of default, reduce-overhead, max-autotune, cuda-graph",
+        ),
+        ("model.compile=max-autotun", "cuda-graph; did you mean 'max-autotune'?"),
         ("data.dataset.architecture.widths=[2,a,1]", "architecture.widths: found a, expected int"),
         ("trainer.gradient_clip_val=nan", "gradient_clip_val: found nan, expected int or float"),
         ("model.label_smoothing=.nan", "model.label_smoothing must be a number, got nan"),
         ("data.augmentations=3", "data.augmentations: found 3, expected a list"),
         ("trainer.callbacks=[foo]", "Not a valid subclass of Callback"),
+        (
+            "trainer.callbacks={class_path: lightning_dws.mixup.MixUp, init_args: {alph: 1}}",
+            "MixUp': Option 'alph' is not accepted; did you mean 'alpha'?",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_one_line(option, line, refused):
     assert line in refused(f"--{option}")
+
+
+def test_values_of_a_command_without_configs_are_listed_too(capsys):
+    with pytest.raises(SystemExit):
+        main(["inrs", "import", "--format=nfn", "--source=x", "--output=y", "--axis_order=ji"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "error: axis_order: found ji, expected one of xy, ij; did you mean 'ij'?"
 
 
 def test_a_short_message_stays_as_it_is():

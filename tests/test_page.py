@@ -17,7 +17,9 @@ from lightning_dws import INRArchitecture
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore
-from lightning_dws.page import choose_inrs, write_page
+from lightning_dws.inrs.store import StoreHeader
+from lightning_dws.inrs.store.convention import ImageConvention
+from lightning_dws.page import PageContents, choose_inrs, write_page
 from lightning_dws.prediction.predicted_classes import PredictedClass, read_predicted_classes
 
 HOSTILE = ("</script><script>alert(1)</script>", "<!--<script>", "&lt;b&gt; @@DATA@@ \udc80 é")
@@ -140,16 +142,28 @@ def test_by_default_a_page_is_small(tmp_path):
     assert len(choose_inrs(store, "train", num_inrs=50).inrs) == 50
 
 
-def test_lines_and_colours_are_shown_and_nothing_else(tmp_path):
-    for number, widths in enumerate([(1, 4, 2), (2, 4, 3)]):
-        store = write_store(tmp_path / str(number), 4, INRArchitecture(widths))
-        _, page = browse(tmp_path, store.directory)
-        assert page.data["architecture"]["widths"] == list(widths)
-    for number, widths in enumerate([(3, 4, 1), (2, 4, 2)], start=2):
-        store = write_store(tmp_path / str(number), 4, INRArchitecture(widths))
-        message = f"these have {widths[0]} inputs and {widths[-1]} outputs"
-        with pytest.raises(DataError, match=message):
-            choose_inrs(store, "train")
+@pytest.mark.parametrize(
+    ("widths", "convention", "kind"),
+    [
+        ((1, 4, 2), {}, "line"),
+        ((2, 4, 3), {}, "image"),
+        ((2, 4, 2), {}, "image"),
+        ((2, 4, 4), {"has_alpha": True}, "image"),
+        ((3, 4, 1), {}, "shape"),
+        ((3, 4, 1), {"is_volume": True}, "volume"),
+        ((3, 4, 2), {}, "volume"),  # distances have one output
+    ],
+)
+def test_inrs_of_every_kind_are_shown(tmp_path, widths, convention, kind):
+    inrs = random_batch(INRArchitecture(widths), 4)
+    header = StoreHeader(
+        inrs.architecture, ("a",), "x", (5,) * widths[0], {}, 0, ImageConvention(**convention)
+    )
+    plain = PageContents("page", header, inrs, torch.zeros(4)).to_dict()
+    assert (plain["kind"], plain["has_alpha"]) == (kind, "has_alpha" in convention)
+    store = write_store(tmp_path / "store", 4, INRArchitecture(widths))
+    _, page = browse(tmp_path, store.directory)
+    assert page.data["architecture"]["widths"] == list(widths)
 
 
 @pytest.mark.parametrize(

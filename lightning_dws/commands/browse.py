@@ -15,8 +15,8 @@ from lightning_dws.prediction.predicted_classes import read_predicted_classes
 def browse_parser() -> ArgumentParser:
     """Make the parser of ``inrs browse``."""
     parser = ArgumentParser(
-        description="Write one HTML file that shows INRs of lines or images, and evaluates, "
-        "augments and mixes them in the browser. It needs no network and no other file."
+        description="Write one HTML file that shows INRs of lines, images, volumes or shapes, and "
+        "evaluates, augments and mixes them in the browser. It needs no network and no other file."
     )
     parser.add_argument("directory", type=str, help="the store's folder, or its address")
     parser.add_argument(

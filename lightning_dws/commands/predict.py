@@ -63,6 +63,13 @@ def predict_parser() -> ArgumentParser:
         help="the CSV file (default: predictions_NAME.csv here, NAME that of the data)",
     )
     parser.add_argument(
+        "--labels",
+        type=str | None,
+        default=None,
+        help="a CSV with a line FILE,CLASS for each file of --data, to compare with (default: "
+        "folders that are called as classes are)",
+    )
+    parser.add_argument(
         "--root",
         type=str | None,
         default=None,
@@ -115,7 +122,9 @@ def _predict(options: Namespace) -> Predictions:
     path = find_checkpoint(options.ckpt_path, Path(options.runs))
     classifier = load_checkpoint(path, device=options.device)
     sys.stdout.write(f"checkpoint      {classifier.path}\n")
-    return classifier.predict(options.data, root=options.root, w0=options.w0, show_progress=True)
+    return classifier.predict(
+        options.data, root=options.root, w0=options.w0, labels=options.labels, show_progress=True
+    )
 
 
 def _short_name(data: str) -> str:

@@ -188,6 +188,18 @@ class INRDataModule(pl.LightningDataModule):
         """The splits that are loaded, by name."""
         return self._tables
 
+    def check_run(self, task: Any) -> None:
+        """Refuse, before any INR is fitted, what no training of a task can go with.
+
+        Raises:
+            DataError: Pairs of twice the same, or canonical forms or augmentations that are wrong
+                for these INRs.
+        """
+        check_pairs(getattr(task, "pairs", None), self.views, bool(self.augmentations))
+        check_forms(self.canonical, self.architecture)
+        header = self.dataset.header if self.dataset else self.store.header
+        check_augmentations(self.augmentations, header)
+
     def prepare_data(self) -> None:
         """Fit the objects and views that this run needs and the store lacks."""
         stage = self.trainer.state.fn if self.trainer else None

@@ -160,6 +160,14 @@ class MixUp(pl.Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(callback, MixUp) for callback in callbacks) > 1:
             raise DataError("two MixUps in one run would mix what is mixed; choose one")
+        self.check_run(pl_module, getattr(trainer, "datamodule", None))
+
+    def check_run(self, pl_module: Any, data: Any) -> None:
+        """Refuse a task or INRs that cannot be mixed so.
+
+        Raises:
+            DataError: It says why.
+        """
         if getattr(pl_module, "pairs", None) or not getattr(pl_module, "can_mix", True):
             what = (
                 "trains on pairs of one object, and " if getattr(pl_module, "pairs", None) else ""
@@ -167,7 +175,7 @@ class MixUp(pl.Callback):
             raise DataError(
                 f"MixUp: {type(pl_module).__name__} {what}has no labels or targets to mix"
             )
-        architecture = getattr(getattr(trainer, "datamodule", None), "architecture", None)
+        architecture = getattr(data, "architecture", None)
         if self.alignment == "signed_permutation" and isinstance(architecture, Architecture):
             try:
                 why = "it needs an odd activation"

@@ -75,7 +75,7 @@ function tellChange(values) {
   const zero = new Float64Array(before.length);
   const share = Math.sqrt(squaredDistance(bench.own, before) / squaredDistance(before, zero));
   const original = evaluate(network, before, pointsAt(shapeAt(state.factor)));
-  const [low, high] = isLine ? lineRange(state.own) : data.value_range;
+  const [low, high] = rangeOver([state.own]);
   const largest = values.reduce((most, v, k) => Math.max(most, Math.abs(v - original[k])), 0);
   const change = largest / (high - low || 1);
   const picture = change < 1e-3 ? change.toExponential(0) : `${(100 * change).toFixed(0)} %`;
@@ -128,7 +128,7 @@ function setUpBench() {
     find(side).addEventListener("focus", select);
   }
   for (const factor of FACTORS) {
-    const option = make("option", "", shapeAt(factor).join(" \u00d7 "));
+    const option = make("option", "", gridAt(factor).join(" \u00d7 "));
     option.value = factor;
     option.selected = factor === state.factor;
     find("resolution").append(option);

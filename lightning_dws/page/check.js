@@ -1,14 +1,19 @@
 // With the fragment #check the page tells what it computes, for tests that compare it with Python.
 
+const SLICE_SHAPE = [5, 4];
+
 function check() {
-  const points = pointsAt(data.grid_shape);
+  if (isSliced) setSlice("x", 0.25);
+  const points = isSliced ? gridPoints(SLICE_SHAPE, plane()) : pointsAt(data.grid_shape);
   const some = Array.from({ length: Math.min(3, numINRs) }, (_, index) => index);
   const values = (row) => Array.from(evaluate(network, row, points));
   const noise = drawNormal(network.size, makeRandom(5));
-  const matrix = isLine || network.encoding ? identityMatrix(network.inputs) : rotationMatrix(30);
+  const hasNoRotation = isLine || network.encoding;
+  const matrix = (hasNoRotation ? identityMatrix : (size) => rotationMatrix(30, size))(network.inputs);
+  const shift = [0.1, -0.2, 0.3].slice(0, network.inputs);
   const rows = {
     plain: rowOf,
-    moved: (index) => transformInput(network, rowOf(index), matrix, [0.1, -0.2]),
+    moved: (index) => transformInput(network, rowOf(index), matrix, shift),
     noisy: (index) => addNoise(network, rowOf(index), 0.3, data.tensor_std, noise),
     negated: (index) =>
       moveNeurons(
@@ -44,6 +49,11 @@ function check() {
         mixed: values(mix(rowOf(own), aligned.row, 0.3)),
       });
     }
+  }
+  if (data.kind === "image" || data.kind === "volume") {
+    const shape = isSliced ? SLICE_SHAPE : data.grid_shape;
+    const seen = toVisible(values(rowOf(0)), shape, network.outputs, data.value_range, data.has_alpha);
+    found.visible = { ...seen, values: Array.from(seen.values) };
   }
   found.use = use();
   const element = make("pre", "", JSON.stringify(found));

@@ -19,7 +19,6 @@ from lightning_dws.weight_space import WeightBatch, require_inrs
 
 _MOST_INRS = 200
 _MOST_BYTES = 2_000_000  # of weights; a third more as text
-_CHANNELS = (1, 3)  # of images
 
 INRKey = tuple[int, int]  # object_id and view
 
@@ -51,12 +50,14 @@ class PageContents:
         weight_std, bias_std = ([float(spread[s.start]) for s in kind] for kind in slices)
         return {
             "title": self.title,
+            "kind": _kind_of(header),
             "signals": header.signals,
             "architecture": architecture.to_dict(),
             "grid_shape": list(header.grid_shape),
             "fine_grid": list(fine_grid(header.grid_shape)),
             "axis_order": header.convention.axis_order,
             "value_range": list(header.convention.value_range),
+            "has_alpha": header.convention.has_alpha,
             "classes": list(header.classes),
             "label": inrs.label.tolist(),
             "object_id": [str(number) for number in inrs.object_id.tolist()],  # beyond 2^53
@@ -92,17 +93,17 @@ def choose_inrs(
     """Choose INRs spread evenly over the classes, one class after another.
 
     Args:
-        store: Of images or lines.
+        store: Of lines, images, volumes or shapes.
         split: Of the store.
         num_inrs: How many at most. Default: 200, or as many as make a file of less than 3 MB.
         views: How many neural views of each object.
         predictions: What a network said, by object and view: only such INRs are chosen.
 
     Raises:
-        DataError: The INRs are of something else, the store has no such split or views, or nothing
-            of the split was predicted.
+        DataError: The networks are no INRs, the store has no such split or views, or nothing of the
+            split was predicted.
     """
-    _check_drawable(store)
+    require_inrs(store.architecture, f"{store.directory}: a page")
     parts = list(store.parts(split, views=views))  # mapped from disk: only what is chosen is read
     label, object_id, view = (
         torch.cat([getattr(inrs, name) for inrs, _ in parts])
@@ -130,15 +131,13 @@ def choose_inrs(
     return PageContents(title, store.header, inrs, psnr, predictions)
 
 
-def _check_drawable(store: INRStore) -> None:
-    architecture = require_inrs(store.architecture, f"{store.directory}: a page")
-    inputs, outputs = architecture.in_features, architecture.out_features
-    if inputs == 1 or (inputs == 2 and outputs in _CHANNELS):
-        return
-    raise DataError(
-        f"{store.directory}: a page shows INRs of lines (1 input) and images (2 inputs and 1 or 3 "
-        f"outputs), these have {inputs} inputs and {outputs} outputs"
-    )
+def _kind_of(header: StoreHeader) -> str:
+    """Say how INRs are drawn: as lines, images, or slices of volumes or of signed distances."""
+    architecture = require_inrs(header.architecture, "a page")
+    if architecture.in_features < 3:
+        return "line" if architecture.in_features == 1 else "image"
+    is_volume = header.convention.is_volume or architecture.out_features > 1
+    return "volume" if is_volume else "shape"
 
 
 def _spread(allowed: list[int], label: Tensor, object_id: Tensor, count: int) -> list[int]:

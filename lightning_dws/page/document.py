@@ -14,7 +14,7 @@ from lightning_dws.page.contents import PageContents
 
 # In this order one script: the first three compute and draw, the others are the page.
 _COMPUTING = ("inr.js", "alignment.js", "drawing.js")
-_PAGE = ("state.js", "rendering.js", "grid.js", "bench.js", "page.js", "check.js")
+_PAGE = ("state.js", "slices.js", "rendering.js", "grid.js", "bench.js", "page.js", "check.js")
 
 
 def write_page(path: Path, contents: PageContents) -> int:

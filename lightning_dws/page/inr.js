@@ -39,17 +39,19 @@ function lineSpace(size) {
   return Float64Array.from({ length: size }, (_, k) => (size > 1 ? -1 + (2 * k) / (size - 1) : -1));
 }
 
-// The inputs for a line's points, or for an image's pixels row by row; "xy" puts the column first.
-function gridPoints(shape, axisOrder) {
-  if (shape.length === 1) return lineSpace(shape[0]);
+// The inputs for an image's pixels row by row: which input the columns are, which the rows, and
+// what the others are.
+function gridPoints(shape, { column, row, base, isUpwards }) {
   const [rows, columns] = shape.map(lineSpace);
-  const points = new Float64Array(2 * rows.length * columns.length);
+  if (isUpwards) rows.reverse();
+  const points = new Float64Array(base.length * rows.length * columns.length);
   let place = 0;
   for (const y of rows) {
     for (const x of columns) {
-      points[place] = axisOrder === "xy" ? x : y;
-      points[place + 1] = axisOrder === "xy" ? y : x;
-      place += 2;
+      points.set(base, place);
+      points[place + column] = x;
+      points[place + row] = y;
+      place += base.length;
     }
   }
   return points;
@@ -134,12 +136,13 @@ function translateFeatures({ encoding, inputs, layers: [first] }, row, shift) {
   return moved;
 }
 
-function rotationMatrix(degrees) {
+// A turn of the first two of all inputs: of volumes and shapes about the third, z.
+function rotationMatrix(degrees, inputs) {
   const angle = (degrees * Math.PI) / 180;
-  return [
-    [Math.cos(angle), -Math.sin(angle)],
-    [Math.sin(angle), Math.cos(angle)],
-  ];
+  const matrix = identityMatrix(inputs);
+  matrix[0].splice(0, 2, Math.cos(angle), -Math.sin(angle));
+  matrix[1].splice(0, 2, Math.sin(angle), Math.cos(angle));
+  return matrix;
 }
 
 function identityMatrix(size) {

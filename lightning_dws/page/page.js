@@ -69,7 +69,8 @@ function setPreview(name) {
   if (isChanged) redrawAll();
 }
 
-// What the address says behind #, such as #a=3&b=40&share=0.3&alignment=none&rotation=45&negation.
+// What the address says behind #, such as #a=3&b=40&share=0.3&alignment=none&rotation=45&negation,
+// and of slices #across=x&position=0.5.
 function readAddress() {
   const given = new URLSearchParams(window.location.hash.slice(1));
   const number = (key, low, high) => {
@@ -86,6 +87,10 @@ function readAddress() {
     if (slider) slider.set(number(key, slider.min, slider.max) ?? slider.value);
     else augmentation.turn(true);
   }
+  if (isSliced && (given.has("across") || given.has("position"))) {
+    const across = given.get("across") in PLANES ? given.get("across") : slice.across;
+    setSlice(across, number("position", -1, 1) ?? slice.position);
+  }
   setShare(number("share", 0, 1) ?? state.share);
 }
 
@@ -100,6 +105,7 @@ function start() {
   setUpFilters();
   setUpBench();
   setUpAugmentations();
+  setUpSlices();
   order();
   filter();
   for (const tile of tiles) observer.observe(tile);

@@ -22,38 +22,13 @@ function runJobs() {
   if (isScheduled) requestAnimationFrame(runJobs);
 }
 
-function shapeAt(factor) {
-  return data.fine_grid.map((size) => Math.max(1, Math.round(size * factor)));
-}
-
-const pointsOf = new Map();
-
-function pointsAt(shape) {
-  const key = shape.join();
-  if (!pointsOf.has(key)) pointsOf.set(key, gridPoints(shape, data.axis_order));
-  return pointsOf.get(key);
-}
-
-const rangeOf = new Map(); // a line is drawn over the values that it has unaugmented
-
-function lineRange(index) {
-  if (!rangeOf.has(index)) {
-    const values = evaluate(network, rowOf(index), pointsAt(shapeAt(tileFactor)));
-    rangeOf.set(index, [Math.min(...values), Math.max(...values)]);
-  }
-  return rangeOf.get(index);
-}
-
 function draw(canvas, row, factor, indices) {
   const shape = shapeAt(factor);
   const values = evaluate(network, row, pointsAt(shape));
-  if (isLine) {
-    const ranges = indices.map(lineRange);
-    const range = [Math.min(...ranges.map((r) => r[0])), Math.max(...ranges.map((r) => r[1]))];
-    drawLine(canvas, values, network.outputs, range);
-  } else {
-    drawImage(canvas, values, shape, network.outputs, data.value_range);
-  }
+  const range = rangeOver(indices);
+  if (isLine) drawLine(canvas, values, network.outputs, range);
+  else if (data.kind === "shape") drawDistances(canvas, values, shape, range);
+  else drawImage(canvas, toVisible(values, shape, network.outputs, range, data.has_alpha));
   return values;
 }
 

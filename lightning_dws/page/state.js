@@ -4,7 +4,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const network = makeNetwork(data.architecture);
 const allParameters = decodeParameters(data.parameters);
 const numINRs = data.label.length;
-const isLine = network.inputs === 1;
+const isLine = data.kind === "line";
+const isSliced = data.kind === "volume" || data.kind === "shape"; // of three inputs, x, y and z
 const SYMMETRIES = network.isSine
   ? ["none", "permutation", "signed_permutation"]
   : ["none", "permutation"];
@@ -23,7 +24,8 @@ const FACTORS = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8].filter(
   (factor) => factor === 1 || (longestSide * factor >= 28 && longestSide * factor <= 1024),
 );
 const quickFactors = FACTORS.filter((factor) => {
-  const points = data.fine_grid.reduce((product, size) => product * size * factor, 1);
+  const largest = [...data.fine_grid].sort((a, b) => b - a).slice(0, 2); // of a slice
+  const points = largest.reduce((product, size) => product * size * factor, 1);
   return points * network.size <= 2e7; // some tens of milliseconds
 });
 
@@ -43,8 +45,8 @@ if (state.partner === 0 && numINRs > 1) state.partner = 1;
 const AUGMENTATIONS = {
   rotation: {
     name: "Rotation",
-    fits: network.inputs === 2 && !network.encoding,
-    note: "f(x) becomes f(Rx), exactly",
+    fits: !isLine && !network.encoding,
+    note: `f(x) becomes f(Rx), exactly${isSliced ? "; about z" : ""}`,
     sliders: { angle: { value: 30, min: -180, max: 180, step: 1, unit: "\u00b0" } },
   },
   translation: {
@@ -54,6 +56,7 @@ const AUGMENTATIONS = {
     sliders: {
       x: { value: 0.25, min: -1, max: 1, step: 0.01, unit: "" },
       ...(isLine ? {} : { y: { value: 0, min: -1, max: 1, step: 0.01, unit: "" } }),
+      ...(isSliced ? { z: { value: 0, min: -1, max: 1, step: 0.01, unit: "" } } : {}),
     },
   },
   noise: {
@@ -99,11 +102,11 @@ function augmentedRow(index) {
     row = addNoise(network, row, ratio, data.tensor_std, drawNormal(network.size, random(3)));
   }
   if (isActive("rotation") || isActive("translation")) {
-    const { x, y } = AUGMENTATIONS.translation.sliders;
+    const sliders = Object.values(AUGMENTATIONS.translation.sliders);
     const degrees = isActive("rotation") ? AUGMENTATIONS.rotation.sliders.angle.value : 0;
-    const matrix = network.inputs === 2 ? rotationMatrix(degrees) : identityMatrix(1);
-    let shift = isActive("translation") ? [x.value, y ? y.value : 0] : [0, 0];
-    if (data.axis_order === "ij" && !isLine) shift = [shift[1], shift[0]];
+    const matrix = isLine ? identityMatrix(1) : rotationMatrix(degrees, network.inputs);
+    const shift = sliders.map(({ value }) => (isActive("translation") ? value : 0));
+    if (data.axis_order === "ij") shift.reverse();
     row = transformInput(network, row, matrix, shift);
   }
   return row;

@@ -24,10 +24,11 @@ from lightning_dws.inrs.preparation.fitting_record import (
     FittingRecord,
 )
 from lightning_dws.inrs.preparation.skipped import read_report
-from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
+from lightning_dws.inrs.shapes.mesh_files import is_mesh_name
 from lightning_dws.inrs.shapes.unsorted_meshes import UnsortedMeshes
 from lightning_dws.inrs.signals import SPLITS
 from lightning_dws.inrs.signals.arrays.array_files import is_array_name
+from lightning_dws.inrs.signals.class_table import ClassTable
 from lightning_dws.inrs.signals.file_listing import normalised
 from lightning_dws.inrs.signals.image_files import is_image_name
 from lightning_dws.inrs.signals.unsorted_files import UnsortedSignals, find_files
@@ -85,6 +86,7 @@ class Reader:
         device: Where INRs are fitted.
         w0: Frequency of state dicts, or one for each hidden layer. Default: the network's.
         show_progress: Whether to show how far fitting has come.
+        class_table: The classes of files, to compare with. Default: folders that are called so.
     """
 
     architecture: Architecture
@@ -94,6 +96,7 @@ class Reader:
     device: torch.device
     w0: Sequence[float] | None = None
     show_progress: bool = True
+    class_table: ClassTable | None = None
 
     @cached_property
     def _kind(self) -> str:
@@ -115,9 +118,13 @@ class Reader:
             DataError: There is nothing that the network could classify; the message says why.
         """
         place = Path(data)
+        if self.class_table is not None and not self._are_files(data):
+            raise DataError(
+                f"{self.class_table.path}: classes of files, whereas {data} has its own"
+            )
         if str(data) in SPLITS and not place.exists():
             return self._read_split(str(data))
-        if is_address(data) or (place / INDEX_NAME).exists() or any(place.glob(_SHARDS)):
+        if self._is_store(data):
             store = INRStore(data)  # which says so where it is unfinished
             return self._read_store(store, store.splits)
         return self._read_files(place)
@@ -194,17 +201,45 @@ class Reader:
         found = read_weights(place, paths, self._inrs, self.w0)
         names = [name for name, _ in found.labels]
         labels = [
-            self.classes[label]
-            if label is not None and 0 <= label < len(self.classes)
-            else self._label_of(name)
-            for name, label in found.labels
+            self.classes[label] if label is not None and 0 <= label < len(self.classes) else None
+            for _, label in found.labels
         ]
-        return Inputs(names, found.batch, None, labels, found.notes)
+        known, notes = self._labels_of(names)
+        labels = [own or label for own, label in zip(labels, known, strict=True)]
+        return Inputs(names, found.batch, None, labels, [*found.notes, *notes])
 
-    def _label_of(self, name: str) -> str | None:
-        """Give the class whose name the folder of a file has."""
-        folder = normalised(Path(name).parent.name)
-        return folder if folder in self.classes else None
+    def _labels_of(self, names: Sequence[str]) -> tuple[list[str | None], list[str]]:
+        """Give the classes of files that the network knows, and what is worth telling.
+
+        They are those of the table, else those whose names the files' folders have.
+        """
+        if self.class_table is None:
+            folders = [normalised(Path(name).parent.name) for name in names]
+            return [folder if folder in self.classes else None for folder in folders], []
+        rows = self.class_table.match(names)
+        found = [rows[name].class_name if name in rows else "" for name in names]
+        notes = []
+        if missing := [name for name in names if name not in rows]:
+            notes.append(
+                f"{self.class_table.path}: names {len(missing)} of {len(names)} files not, such as "
+                f"{missing[0]}"
+            )
+        if unknown := sorted(set(found) - {"", *self.classes}):
+            notes.append(
+                f"{self.class_table.path}: class {unknown[0]!r}, which the network does not know, "
+                "is not compared"
+            )
+        return [name if name in self.classes else None for name in found], notes
+
+    def _are_files(self, data: str | Path) -> bool:
+        if str(data) in SPLITS and not Path(data).exists():
+            return False
+        return not self._is_store(data)
+
+    @staticmethod
+    def _is_store(data: str | Path) -> bool:
+        place = Path(data)
+        return is_address(data) or (place / INDEX_NAME).exists() or any(place.glob(_SHARDS))
 
     def _fit(self, place: Path, paths: Sequence[Path]) -> Inputs:
         """Fit INRs to files, as far as a store of them is not there yet."""
@@ -230,11 +265,13 @@ class Reader:
         notes += signals.describe_changes() if isinstance(signals, UnsortedSignals) else []
         notes += [*describe_low(store), *_compare(psnr, record.lowest_psnr)]
         if record.preparation and record.preparation.get("assumed"):
+            hint = f"; {record.how_to_tell}" if record.kind == MESHES else ""
             notes.append(
                 f"{record.store}: does not say how its {record.kind} were prepared; they are taken "
-                "for some of the default"
+                f"for some of the default{hint}"
             )
-        labels = [self._label_of(name) for name in chosen]
+        labels, about_labels = self._labels_of(list(chosen))
+        notes += about_labels
         return Inputs(list(chosen), batch[order], psnr[order], labels, notes)
 
 
@@ -253,12 +290,8 @@ def _is_weights(name: str) -> bool:
     return name.lower().endswith(WEIGHT_SUFFIXES)
 
 
-def _is_mesh(name: str) -> bool:
-    return Path(name).suffix.lower() in MESH_SUFFIXES
-
-
 _IS_KIND = {
-    MESHES: _is_mesh,
+    MESHES: is_mesh_name,
     IMAGES: is_image_name,
     SOUNDS: is_wav_name,
     ARRAYS: is_array_name,

@@ -1,7 +1,5 @@
 """What ``predict`` said of a store's INRs, read from its CSV files."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_dws.errors import DataError
-from lightning_dws.files import check_regular
+from lightning_dws.files import read_csv_rows
 
 _NAME = re.compile(r"\w+/(-?\d+)(?:/view (\d+))?")
 _PROBABILITY = "probability "
@@ -44,7 +42,7 @@ def read_predicted_classes(
         DataError: The file cannot be read, or is no such table; the message says why.
     """
     path = Path(path)
-    header, *rows = _read_rows(path)
+    header, *rows = read_csv_rows(path, "a table that 'predict' writes")
     if "prediction" not in header or not {"name", "object_id"} & set(header):
         raise DataError(
             f"{path}: expected a table that 'predict' writes, with the columns 'prediction' and "
@@ -61,19 +59,6 @@ def read_predicted_classes(
         except (ValueError, IndexError) as error:
             raise DataError(f"{path}: line {number}: {error}") from error
     return found
-
-
-def _read_rows(path: Path) -> list[list[str]]:
-    check_regular(path)
-    try:
-        text = path.read_bytes().decode(errors="surrogateescape")
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"{path}: cannot be read ({reason})") from error
-    if not rows:
-        raise DataError(f"{path}: is empty, expected a table that 'predict' writes")
-    return rows
 
 
 def _key(cells: dict[str, str]) -> tuple[int, int]:

@@ -17,6 +17,8 @@ from lightning_dws.errors import DataError
 from lightning_dws.inrs import fit_inrs
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.signals.base import grid_coordinates
+from lightning_dws.inrs.signals.class_table import ClassTable
+from lightning_dws.inrs.store import is_address
 from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
 from lightning_dws.prediction.shared_checkpoints import cache_checkpoint, push_checkpoint
@@ -146,7 +148,11 @@ class TrainedClassifier:
         Raises:
             DataError: The checkpoint does not say, nor do its run's settings.
         """
-        return read_record(self.path, self._checkpoint)
+        record = read_record(self.path, self._checkpoint)
+        if record.store is None or is_address(record.store):
+            return record
+        place = Path(record.store)
+        return record.completed(place if place.is_dir() else self.root / place.name)
 
     @cached_property
     def canonical(self) -> list[CanonicalForm]:
@@ -183,6 +189,7 @@ class TrainedClassifier:
         *,
         root: str | Path | None = None,
         w0: Sequence[float] | None = None,
+        labels: str | Path | None = None,
         show_progress: bool = False,
     ) -> Predictions:
         """Classify INRs, or what INRs are fitted to first.
@@ -196,6 +203,8 @@ class TrainedClassifier:
             root: Folder under whose ``inrs`` the INRs of files are kept. Default: ``root``.
             w0: Frequency of the state dicts' SIRENs, or one for each hidden layer. Default: that
                 of the INRs trained on.
+            labels: A CSV of the files' classes (as ``ImageFolder`` takes it), to compare with.
+                Default: a folder that is called as a class is.
             show_progress: Show how far fitting has come.
 
         Raises:
@@ -211,11 +220,14 @@ class TrainedClassifier:
                 self.device,
                 w0,
                 show_progress,
+                None if labels is None else ClassTable.read(labels, Path(inputs)),
             )
             found = reader.read(inputs)
             for note in found.notes:
                 sys.stderr.write(f"{note}\n")
             return self._classify(found)
+        if labels is not None:
+            raise DataError(f"{labels}: classes of files, whereas the inputs are in memory")
         if isinstance(inputs, WeightBatch):
             return self._classify(Inputs.unnamed(inputs))
         networks = [one for one in inputs if isinstance(one, nn.Module)]

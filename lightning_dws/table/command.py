@@ -20,9 +20,10 @@ from lightning_dws.table.grid import Cell, TableConfig, read_table
 from lightning_dws.table.pictures import draw_figures
 from lightning_dws.table.report import write_report
 from lightning_dws.table.results import Results
+from lightning_dws.table.row_checks import find_refused, tell_refused
 from lightning_dws.table.runner import git_commit, make_slots, prepare_datasets, run_locally
 from lightning_dws.table.table_score import Scores, scores_of
-from lightning_dws.table.worker import CellJob, was_killed
+from lightning_dws.table.worker import CellJob, record_refused, was_killed
 
 
 def run_table(args: Sequence[str]) -> None:
@@ -38,7 +39,7 @@ def run_table(args: Sequence[str]) -> None:
         if options.show is not None:
             _show(table, cells, options.show)
         elif options.dry_run:
-            _list(table, cells, options.retry_failed, max(1, options.jobs))
+            _list(table, cells, options.retry_failed, max(1, options.jobs), options.devices)
         else:
             if not options.report_only:
                 _run(table, cells, scores, options)
@@ -132,8 +133,15 @@ def _run(table: TableConfig, cells: CellStore, scores: Scores, options: Namespac
         for cell in todo
     ]
     end = None if options.max_hours is None else time.monotonic() + 3600 * options.max_hours
-    progress = Progress(cells, todo, scores)
     try:
+        refused = _find_refused(table, cells, todo, options.devices)
+        for job in (job for job in jobs if job.cell in refused):
+            record_refused(job, refused[job.cell])
+        jobs = [job for job in jobs if job.cell not in refused]
+        if not jobs:
+            return
+        todo = [job.cell for job in jobs]
+        progress = Progress(cells, todo, scores)
         prepare_datasets(todo, options.devices)
         if slots is None:
             run_on_cluster(jobs, runs / "slurm", options.slurm, progress)
@@ -143,6 +151,17 @@ def _run(table: TableConfig, cells: CellStore, scores: Scores, options: Namespac
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command continues where this one was\n")
         sys.exit(130)
+
+
+def _find_refused(
+    table: TableConfig, cells: CellStore, todo: list[Cell], devices: str
+) -> dict[Cell, str]:
+    """Find cells that no run can be made of, and tell them."""
+    finished = [cell for cell in table.cells if cells.is_finished(cell.hash)]
+    words = ("--trainer.accelerator=cpu",) if devices == "cpu" else ()
+    refused = find_refused(todo, finished, words)
+    tell_refused(refused)
+    return refused
 
 
 def _states(table: TableConfig, cells: CellStore) -> list[tuple[Cell, str]]:
@@ -159,7 +178,9 @@ def _summary(table: TableConfig, cells: CellStore) -> str:
     return f"{table.name}: {len(table.cells)} cells: {states}\n"
 
 
-def _list(table: TableConfig, cells: CellStore, retry_failed: bool, num_jobs: int) -> None:
+def _list(
+    table: TableConfig, cells: CellStore, retry_failed: bool, num_jobs: int, devices: str
+) -> None:
     states = _states(table, cells)
     for cell, state in states:
         sys.stdout.write(f"{state:8} {cell.place}  ({cell.hash})\n")
@@ -167,6 +188,8 @@ def _list(table: TableConfig, cells: CellStore, retry_failed: bool, num_jobs: in
     done = [cell for cell, state in states if state == "finished"]
     todo = _left(table, cells, retry_failed)
     sys.stdout.write(f"{forecast(cells, todo, done, num_jobs)}\n")
+    sys.stdout.flush()
+    _find_refused(table, cells, todo, devices)
 
 
 def _show(table: TableConfig, cells: CellStore, part: str) -> None:

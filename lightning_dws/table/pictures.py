@@ -13,6 +13,7 @@ from lightning_dws.table.table_score import TableScore
 from lightning_dws.tasks import DEFAULT_TASK
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -144,8 +145,19 @@ def _draw_gains(results: Results) -> "Figure | None":
         kind = results.scores[dataset, model].kind
         unit = "points" if kind.in_percent else kind.words
         axes.set_xlabel(f"gain over no augmentation ({unit}, 95 % interval)")
-    all_axes[0].legend()
+    _add_legend(figure, all_axes)
     return figure
+
+
+def _add_legend(figure: "Figure", all_axes: "list[Axes]") -> None:
+    """Explain all panels' colours below them, where no bar and no curve is."""
+    handles: dict[str, Artist] = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(str(label), handle)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=2, fontsize=8
+    )
 
 
 def _reach(length: float) -> float:

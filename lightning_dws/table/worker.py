@@ -130,6 +130,14 @@ def record_failure(cells: CellStore, job: CellJob, error: str, seconds: float) -
     cells.write(job.cell.name, {**_identity(job, "failed"), **record})
 
 
+def record_refused(job: CellJob, error: str) -> None:
+    """Write that a cell is not started, unless another process runs it, or has run it."""
+    cells = CellStore(job.table_folder)
+    with cells.locked(job.cell.hash) as mine:
+        if mine and not cells.is_finished(job.cell.hash):
+            record_failure(cells, job, error, 0.0)
+
+
 def record_lost(job: CellJob, error: str, seconds: float) -> None:
     """Write that a cell's process ended without a record, unless another runs the cell by now."""
     cells = CellStore(job.table_folder)
@@ -251,19 +259,24 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def error_line(error: BaseException, log: Path) -> str:
+def error_line(error: BaseException, log: Path | None = None) -> str:
     """Say a run's error in one line; of one that only ended the process, find what it printed."""
     if isinstance(error, SystemExit):
-        return _printed_error(log) or f"the run ended with status {error.code}"
+        return _logged_error(log) or f"the run ended with status {error.code}"
     text = " ".join(str(error).split())
     return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
 
 
-def _printed_error(log: Path) -> str:
+def _logged_error(log: Path | None) -> str:
     try:
-        _, found, text = log.read_text(errors="replace").rpartition("error: ")
+        return printed_error(log.read_text(errors="replace")) if log else ""
     except OSError:
         return ""
+
+
+def printed_error(printed: str) -> str:
+    """Find the error in what a command line printed before it ended; nothing where none is."""
+    _, found, text = printed.rpartition("error: ")
     text = text.partition("Traceback (most recent call last)")[0]
     return " ".join(text.split()) if found else ""
 

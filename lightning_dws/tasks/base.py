@@ -122,6 +122,13 @@ class WeightSpaceTask(MeasuredModule):
         """The datamodule of the trainer, None where there is none."""
         return getattr(self._trainer, "datamodule", None)
 
+    def check_run(self, data: Any) -> None:
+        """Refuse, before any INR is fitted, data that the task cannot be trained on.
+
+        Raises:
+            DataError: It says why. Here nothing is refused.
+        """
+
     def setup(self, stage: str) -> None:
         """Fill a new network's standardisation from the training split, and compile the network.
 

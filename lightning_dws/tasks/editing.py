@@ -111,6 +111,10 @@ class EditingTask(WeightSpaceTask):
         target = "model.network.init_args.num_classes"
         parser.link_arguments("model.edit", target, compute_fn=_one)
 
+    def check_run(self, data: Any) -> None:
+        if self.source == "originals" or (self.source == "auto" and data.dataset is not None):
+            check_function_kept(data.augmentations)
+
     def setup(self, stage: str) -> None:
         """Find the images that INRs are to compute, and see to the rest.
 

@@ -22,9 +22,10 @@ from torch import Tensor
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.augmentations.generic import tensor_std
 from lightning_dws.augmentations.input_space import transform_input
+from lightning_dws.figures import visible_channels
 from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs import evaluate_inrs
-from lightning_dws.inrs.signals.base import line_coordinates
+from lightning_dws.inrs.signals.base import line_coordinates, pixel_coordinates
 from lightning_dws.inrs.siren import initialise_inrs
 from lightning_dws.inrs.store import StoreHeader
 from lightning_dws.inrs.store.convention import ImageConvention
@@ -36,6 +37,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr")
 TOLERANCE = 1e-4
 NUM_INRS = 12
+SLICE_SHAPE = (5, 4)
 HOSTILE = (
     "</script><script>document.title = 'run'</script>",
     "<img src=x onerror=\"document.title = 'run'\">",
@@ -63,6 +65,33 @@ CASES = {
         ImageConvention(),
     ),
     "lines": (INRArchitecture((1, 16, 16, 2), w0=10.0), (40,), ImageConvention()),
+    "grey with alpha": (
+        INRArchitecture((2, 16, 2)),
+        (19, 17),
+        ImageConvention(has_alpha=True),
+    ),
+    "colours with alpha": (
+        INRArchitecture((2, 12, 12, 4), w0=8.0),
+        (9, 33),
+        ImageConvention("ij", (-1.0, 1.0), has_alpha=True),
+    ),
+    "fields of two channels": (INRArchitecture((2, 16, 2)), (7, 40), ImageConvention()),
+    "volumes": (
+        INRArchitecture((3, 16, 12, 1), w0=8.0),
+        (3, 4, 5),
+        ImageConvention(is_volume=True),
+    ),
+    "volumes of five channels": (
+        INRArchitecture((3, 16, 5), "relu"),
+        (6, 4, 5),
+        ImageConvention(is_volume=True),
+    ),
+    "encoded volumes": (
+        INRArchitecture((12, 9, 1), encoding=FourierEncoding((1, 2))),
+        (5, 5, 5),
+        ImageConvention(is_volume=True),
+    ),
+    "shapes": (INRArchitecture((3, 16, 12, 1), output_offset=0.0), (8, 8, 8), ImageConvention()),
 }
 
 
@@ -107,14 +136,23 @@ def run_page(browser: str, contents: PageContents, folder: Path) -> dict[str, An
 def compare(contents: PageContents, found: dict[str, Any]) -> None:
     """Compare what the page computed with what Python computes of the same weights."""
     header, first = contents.header, contents.inrs[:3]
-    is_line = header.architecture.in_features == 1
-    shape = header.grid_shape
-    points = line_coordinates(*shape) if is_line else header.convention.coordinates(*shape)
+    num_inputs = header.architecture.in_features
+    shape = header.grid_shape if num_inputs < 3 else SLICE_SHAPE
+    points = points_of(header)
     expect("values", found["values"]["plain"], evaluate(first, points))
+    if "visible" in found:
+        image = evaluate(first[:1], points).view(*shape, -1)
+        convention = header.convention
+        seen = visible_channels(convention.to_visible(convention.to_unit_range(image)))
+        wanted = found["visible"]
+        assert [wanted[name] for name in ("height", "width", "channels")] == list(seen.shape)
+        expect("visible", wanted["values"], seen.flatten())
 
     cos, sin = torch.tensor(torch.pi / 6).cos(), torch.tensor(torch.pi / 6).sin()
-    matrix = torch.eye(1) if is_line else torch.stack([cos, -sin, sin, cos]).view(2, 2)
-    shift = torch.tensor([0.1, -0.2])[: header.architecture.in_features]
+    matrix = torch.eye(num_inputs)
+    if num_inputs > 1:
+        matrix[:2, :2] = torch.stack([cos, -sin, sin, cos]).view(2, 2)
+    shift = torch.tensor([0.1, -0.2, 0.3])[:num_inputs]
     matrices = None if header.architecture.encoding else matrix.expand(3, -1, -1)
     moved = transform_input(first, matrices, shift.expand(3, -1))
     expect("moved weights", found["weights"]["moved"], moved.parameters)
@@ -132,6 +170,20 @@ def compare(contents: PageContents, found: dict[str, Any]) -> None:
         assert not torch.allclose(torch.tensor(found["weights"][name]), first.parameters)
     compare_alignment(contents, found["pairs"], points)
     compare_use(contents, found["use"])
+
+
+def points_of(header: StoreHeader) -> Tensor:
+    """Give the points where the page evaluates INRs: of volumes and shapes a slice across x."""
+    shape = header.grid_shape
+    if len(shape) == 1:
+        return line_coordinates(*shape)
+    if len(shape) == 2:
+        return header.convention.coordinates(*shape)
+    column, row = pixel_coordinates(*SLICE_SHAPE).unbind(1)
+    x = torch.full_like(row, 0.25)
+    if header.convention.is_volume:  # as they are drawn elsewhere
+        return torch.stack([x, row, column], dim=1)
+    return torch.stack([x, column, -row], dim=1)
 
 
 def compare_alignment(contents: PageContents, pairs: list[dict[str, Any]], points: Tensor) -> None:

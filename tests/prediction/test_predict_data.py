@@ -296,3 +296,17 @@ def test_a_trained_checkpoint_is_all_that_is_needed(tmp_path, predict, error_of,
 def test_runs_that_are_not_there_are_named(tmp_path, error_of):
     line = error_of(tmp_path, f"--runs={tmp_path / 'none'}", path="best")
     assert "no run has left a checkpoint here" in line
+
+
+def test_classes_of_files_come_from_a_table(predict, error_of, tmp_path, capsys):
+    write_images(tmp_path / "files", 4)
+    table = tmp_path / "files" / "table.csv"
+    table.write_text("image_0.png,left\nimage_1,right\nimage_2.png,other\n")
+    rows = predict(tmp_path / "files", "--labels=table.csv")
+    assert [row["label"] for row in rows] == ["left", "right", "", ""]
+    told = capsys.readouterr()
+    assert "of 2 whose class is known" in told.out
+    assert "names 1 of 4 files not, such as image_3.png" in told.err
+    assert "class 'other', which the network does not know" in told.err
+    assert "none.csv: is missing" in error_of(tmp_path / "files", "--labels=none.csv")
+    assert "classes of files, whereas test has its own" in error_of("test", f"--labels={table}")

@@ -84,7 +84,7 @@ def test_images_are_fitted_as_those_that_were_trained_on(classifier):
         ([torch.zeros(5, 6), torch.zeros(7)], "image 1: not an image but a Tensor of shape"),
         ([torch.zeros(5, 6, 7)], "image 0: shape .* has neither"),
         ([object()], "image 0: not an image but a object"),
-        (["none.png"], "image 0: none.png: not a readable image"),
+        (["none.png"], "image 0: none.png: is missing"),
     ],
 )
 def test_what_is_no_image_is_named(classifier, images, named):

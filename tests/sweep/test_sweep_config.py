@@ -116,11 +116,24 @@ def sweep_of(option: str, values: list) -> SweepConfig:
         (f"{DIM}s", [8], "'hidden_dims' is not accepted; did you mean 'hidden_dim'"),
         ("trainer.max_step", [8], "trainer.max_step=8; did you mean '--trainer.max_steps'"),
         ("data.views", [1, "many"], "data.views: found many, expected int"),
+        (f"{RATE}s", [1e-3], "AdamW': Option 'lrs' is not accepted; did you mean 'lr'"),
+        (f"{RATE}ate", [1e-3], "'lrate' is not accepted; it takes lr, betas, eps, weight_decay"),
+        ("model.optimizer.init_arg.lr", [1e-3], "did you mean '--init_args.lr'"),
+        ("model.optimiser.init_args.lr", [1], "did you mean '--model.optimizer.init_args.lr'"),
+        ("modl.network", ["x"], "did you mean '--model.network'"),
     ],
 )
 def test_an_option_that_fit_has_not_is_found_before_any_trial(option, values, message):
     with pytest.raises(DataError, match=f"^s: .*{message}"):
         check_space(sweep_of(option, values))
+
+
+def test_settings_of_a_recipe_that_are_misspelt_are_found():
+    base = ["conf/model/dwsnet.yaml", "conf/data/digits.yaml"]
+    space = SearchSpace.parse({"data.dataset.recipe_changes.step": {"int": [1, 2]}}, "space")
+    with pytest.raises(DataError, match="did you mean 'steps'") as error:
+        check_space(SweepConfig("s", base, space, 1))
+    assert str(error.value).count("did you mean") == 1
 
 
 def test_options_that_fit_has_are_accepted():

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from table_command import TinyTable
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lightning_dws.errors import DataError
+from lightning_dws.table import pictures
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.claims import Finding, examine_claims
 from lightning_dws.table.grid import read_table
@@ -96,6 +98,22 @@ def test_figures_are_those_of_the_cells(filled):
     for name in ("gains", "overfitting"):
         assert (table.results / "tiny" / "figures" / f"{name}.png").stat().st_size > 1000
         assert f"figures/{name}.png" in text
+
+
+def test_the_legend_of_gains_lies_on_no_bar(filled, monkeypatch):
+    table, *_ = filled
+    figures = {}
+    monkeypatch.setattr(
+        pictures, "save_chart", lambda figure, path: figures.update({path.stem: figure})
+    )
+    report(table)
+    figure = figures["gains"]
+    FigureCanvasAgg(figure).draw()
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["1 view"]
+    for axes in figure.axes:
+        assert axes.get_legend() is None
+        assert not axes.get_tightbbox().overlaps(legend.get_window_extent())
 
 
 def test_several_datasets_have_panels_of_their_own_and_models_the_rows_they_have(table: TinyTable):

@@ -225,11 +225,34 @@ class FittingRecord:
         own_arrays = ImageConvention(is_volume=architecture.in_features == 3)
         if self.kind == ARRAYS and header.convention == own_arrays:
             return
+        refit = f"{self.how_to_tell}, or " if self.preparation is None else ""
         raise DataError(
             f"the network reads INRs of {header.signals} with {architecture.in_features} inputs "
             f"and {architecture.out_features} outputs, and does not say how files become such; "
-            "give INRs, as a store or as state dicts"
+            f"{refit}give INRs, as a store or as state dicts"
         )
+
+    @property
+    def how_to_tell(self) -> str:
+        """Say what makes a store that an earlier version fitted tell how files were prepared."""
+        return (
+            f"run the 'inrs fit' that made {self.store} once more, which fits nothing and notes it "
+            "there"
+        )
+
+    def completed(self, directory: Path) -> "FittingRecord":
+        """Take from the store how files are prepared, where it has been noted there since.
+
+        Args:
+            directory: The store's folder; if it is not there, or of other INRs, nothing changes.
+        """
+        if self.preparation is not None and not self.preparation.get("assumed"):
+            return self
+        with suppress(DataError):  # it is only a help
+            header = INRStore(directory).header
+            if header.fingerprint == self.header.fingerprint and header.preparation is not None:
+                return replace(self, preparation=header.preparation)
+        return self
 
     @property
     def _architecture(self) -> INRArchitecture:

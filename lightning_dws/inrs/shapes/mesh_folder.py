@@ -8,11 +8,13 @@ from pathlib import Path
 from lightning_dws.errors import DataError
 from lightning_dws.files import json_sha256
 from lightning_dws.inrs.shapes.base import ShapeSignals
-from lightning_dws.inrs.shapes.mesh_files import READING_VERSION
+from lightning_dws.inrs.shapes.mesh_files import READING_VERSION, is_mesh_name
 from lightning_dws.inrs.shapes.mesh_listing import list_meshes
 from lightning_dws.inrs.shapes.meshes import Mesh, clean, orient, read_mesh
 from lightning_dws.inrs.shapes.samples import Sampling
 from lightning_dws.inrs.signals import SPLITS, SplitOrder
+from lightning_dws.inrs.signals.class_folders import FileKind
+from lightning_dws.inrs.signals.class_table import list_by_table
 from lightning_dws.inrs.signals.file_listing import (
     POOL,
     FileListing,
@@ -20,6 +22,8 @@ from lightning_dws.inrs.signals.file_listing import (
     name_dataset,
 )
 from lightning_dws.inrs.signals.splits import cut_stratified
+
+_MESHES = FileKind("mesh", is_mesh_name)
 
 
 class MeshFolder(ShapeSignals):
@@ -44,6 +48,7 @@ class MeshFolder(ShapeSignals):
         sampling: As in ``ShapeSignals``.
         cache: Likewise.
         num_processes: Likewise.
+        labels: As in ``ImageFolder``.
 
     Raises:
         ValueError: An argument out of its range.
@@ -60,12 +65,14 @@ class MeshFolder(ShapeSignals):
         sampling: Sampling | None = None,
         cache: str | None = None,
         num_processes: int | None = None,
+        labels: str | None = None,
     ) -> None:
         super().__init__(sampling, cache, num_processes)
         check_folder_options(val_share, test_share, name)
         self.root: str | None = root
         self.val_share = val_share
         self.test_share = test_share
+        self.labels = labels
         self._readable_name = name
 
     def find_folder(self) -> Path:
@@ -111,6 +118,8 @@ class MeshFolder(ShapeSignals):
 
     @cached_property
     def _listing(self) -> FileListing:
+        if self.labels is not None:
+            return list_by_table(self.find_folder(), _MESHES, self.labels)
         return list_meshes(self.find_folder())
 
     @cached_property

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.shapes.mesh_files import MESH_SUFFIXES
+from lightning_dws.inrs.shapes.mesh_files import is_mesh_name
 from lightning_dws.inrs.signals.file_listing import (
     POOL,
     VAL_FOLDERS,
@@ -31,7 +31,10 @@ def list_meshes(root: Path) -> FileListing:
     parts: dict[str, list[tuple[Path, int]]] = {"train": [], "val": [], "test": [], POOL: []}
     folders = list_folders(root, root)
     if not folders:
-        raise DataError(f"{root}: no folders of classes; expected {root}/CLASS/train/MESH")
+        raise DataError(
+            f"{root}: no folders of classes; expected {root}/CLASS/train/MESH, or a CSV of files "
+            "and classes as the option labels"
+        )
     others: list[Path] = []
     for label, folder in enumerate(folders):
         splits = _find_splits(folder, root)
@@ -72,9 +75,7 @@ def _find_splits(folder: Path, root: Path) -> dict[str, Path]:
 def _list_files(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
     """List the meshes of a folder, and what else is in it."""
     entries = list_entries(folder, root, may_be_missing=True)
-    meshes = [
-        path for path in entries if path.suffix.lower() in MESH_SUFFIXES and not path.is_dir()
-    ]
+    meshes = [path for path in entries if is_mesh_name(path.name) and not path.is_dir()]
     return meshes, [path for path in entries if path not in set(meshes)]
 
 
@@ -84,7 +85,7 @@ def _describe(others: list[Path], root: Path) -> list[str]:
     for path in others:
         if path.is_dir():
             kind = "folders where meshes are expected"
-        elif path.suffix.lower() in MESH_SUFFIXES:
+        elif is_mesh_name(path.name):
             kind = "meshes beside the folders of splits"
         else:
             kind = f"files {path.suffix.lower() or 'without extension'}, which no reader takes"

@@ -29,29 +29,40 @@ class FileKind:
     name: str
     has: Callable[[str], bool]
 
+    @property
+    def plural(self) -> str:
+        return f"{self.name}es" if self.name.endswith("sh") else f"{self.name}s"
+
 
 def list_class_folders(root: Path, kind: FileKind) -> FileListing:
     """List ``root/CLASS/*`` or ``root/{train,test[,val|valid]}/CLASS/*``.
 
-    Hidden files and folders, and files of another kind, are left out. The order is that of the
-    names, whatever the file system's.
+    Hidden files and folders, and files of another kind, are left out; so are those of the kind
+    beside the folders of classes, which is told. The order is that of the names, whatever the
+    file system's.
 
     Raises:
         DataError: There is no such folder, its layout is another, a class has no files of the
             kind, or a link leaves the folder.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected one with {kind.name}s by class")
+        raise DataError(f"{root}: no such folder; expected one with {kind.plural} by class")
     folders = {normalised(path.name): path for path in list_folders(root, root)}
     splits = _find_splits(root, folders)
+    beside = [path for path in list_entries(root, root) if kind.has(path.name) and path.is_file()]
+    left_out: tuple[str, ...] = ()
+    if beside:
+        left_out = (
+            f"{len(beside)} {kind.plural} beside the folders of classes, such as {beside[0].name}",
+        )
     if splits is None:
         classes, files = _list_classes(kind, root, root)
-        return FileListing(root, classes, {POOL: files})
+        return FileListing(root, classes, {POOL: files}, left_out)
     classes, parts = (), {}
     for split, folder in splits.items():
         found, parts[split] = _list_classes(kind, folder, root, classes)
         classes = classes or found
-    return FileListing(root, classes, parts)
+    return FileListing(root, classes, parts, left_out)
 
 
 def _find_splits(root: Path, folders: dict[str, Path]) -> dict[str, Path] | None:
@@ -85,7 +96,10 @@ def _list_classes(
     """
     folders, one = list_folders(place, root), kind.name.upper()
     if not folders:
-        raise DataError(f"{place}: no folders of classes; expected {place}/CLASS/{one}")
+        raise DataError(
+            f"{place}: no folders of classes; expected {place}/CLASS/{one}, or a CSV of files and "
+            "classes as the option labels"
+        )
     by_class = {normalised(folder.name): folder for folder in folders}
     if len(by_class) < len(folders):
         raise DataError(f"{place}: two folders have the same name, with accents spelt in two ways")

@@ -31,12 +31,14 @@ class FileListing:
         parts: The files (path, label) of each given split, train before val before test, or of
             ``"all"`` where none are given; sorted by class, then by name.
         left_out: What else is there and is not taken, each a line for people.
+        is_by_table: Whether classes and splits are those of a table, and no folders' names.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, list[tuple[Path, int]]]
     left_out: tuple[str, ...] = ()
+    is_by_table: bool = False
 
     @property
     def has_splits(self) -> bool:
@@ -82,6 +84,8 @@ class FileListing:
     def fingerprint(self) -> str:
         """SHA-256 of all files' places, sizes and first and last 32 KiB, wherever the folder is.
 
+        Where folders do not tell, also of their classes and splits.
+
         Places and sizes alone would not do: uncompressed files all have the same size.
         """
         return self.fingerprint_without(())
@@ -89,8 +93,11 @@ class FileListing:
     def fingerprint_without(self, names: Collection[str]) -> str:
         """Give the fingerprint, but of the files of some names (``describe``) the places alone."""
         digest = hashlib.sha256()
+        splits = [split for split, files in self.parts.items() for _ in files]
         for index, path in enumerate(self.paths):
             place = "/".join(map(normalised, path.relative_to(self.root).parts))
+            if self.is_by_table:
+                place += f"\0{self.classes[int(self.label[index])]}\0{splits[index]}"
             if self.describe(index) in names:
                 digest.update(f"{place}\0".encode(errors="surrogateescape"))
                 continue

@@ -1,7 +1,8 @@
 """What signals of files in folders by class share: names, ids, splits, and damaged ones."""
 
+import sys
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,16 +13,18 @@ from torch import Tensor
 from lightning_dws.errors import DataError
 from lightning_dws.files import json_sha256
 from lightning_dws.inrs.signals.base import SignalDataset
-from lightning_dws.inrs.signals.class_folders import FileKind, list_class_folders
+from lightning_dws.inrs.signals.class_folders import FileKind
+from lightning_dws.inrs.signals.class_table import list_files
 from lightning_dws.inrs.signals.file_listing import FileListing, check_folder_options, name_dataset
+from lightning_dws.inrs.signals.kept_signals import KeptSignals
 from lightning_dws.inrs.signals.splits import SPLITS, SplitOrder, cut_stratified
 from lightning_dws.inrs.signals.usable import UsableObjects, examine_files
-
-_CACHE_BYTES = 2**29
 
 
 class FilesByClass(SignalDataset):
     """Files in ``root/CLASS/*``, or in ``root/{train,test[,val|valid]}/CLASS/*``; one is an object.
+
+    Or files anywhere in ``root``, and a table of their classes.
 
     A subclass reads one file, and says what its options are.
 
@@ -30,19 +33,25 @@ class FilesByClass(SignalDataset):
         val_share: Share for validation: of the pool, or of training where validation is not given.
         test_share: Share of the pool for test; of no effect where splits are given.
         name: The readable part of the dataset's name; default: the folder's.
+        labels: A CSV that says of which class each file is, where folders do not.
     """
 
     kind: ClassVar[FileKind]
 
     def __init__(
-        self, root: str, val_share: float = 0.1, test_share: float = 0.1, name: str | None = None
+        self,
+        root: str,
+        val_share: float = 0.1,
+        test_share: float = 0.1,
+        name: str | None = None,
+        labels: str | None = None,
     ) -> None:
         check_folder_options(val_share, test_share, name)
         self.root = Path(root)
         self.val_share = val_share
         self.test_share = test_share
+        self.labels = labels
         self._readable_name = name
-        self._cache: dict[int, Tensor] = {}
 
     @property
     @abstractmethod
@@ -85,20 +94,27 @@ class FilesByClass(SignalDataset):
         """Read files; give the reason why one cannot be, or None, by object id."""
         return examine_files(object_ids, self._read, self._listing.paths)
 
+    def prepare(self, num_objects: Mapping[str, int | None], show_progress: bool) -> None:
+        for line in self._listing.left_out:
+            sys.stderr.write(f"left out of {self.root}: {line}\n")
+        super().prepare(num_objects, show_progress)
+
     def split(self, name: str) -> SplitOrder:
         return self.usable.first(name, None)
 
     def _read(self, object_id: int) -> Tensor:
-        if object_id in self._cache:
-            return self._cache[object_id]
-        signal = self._read_file(self._listing.paths[object_id])
-        if (len(self._cache) + 1) * signal.nbytes <= _CACHE_BYTES:
-            self._cache[object_id] = signal
-        return signal
+        return self._signals(object_id)
+
+    @cached_property
+    def _signals(self) -> KeptSignals:
+        return KeptSignals(self._read_anew)
+
+    def _read_anew(self, object_id: int) -> Tensor:
+        return self._read_file(self._listing.paths[object_id])
 
     @cached_property
     def _listing(self) -> FileListing:
-        return list_class_folders(self.root, self.kind)
+        return list_files(self.root, self.kind, self.labels)
 
     @cached_property
     def _splits(self) -> dict[str, SplitOrder]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
+from lightning_dws.files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -117,6 +118,7 @@ def opened_image(path: Path) -> Iterator["PillowImage"]:
     """
     from PIL import Image
 
+    check_regular(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of tags: what matters fails as well

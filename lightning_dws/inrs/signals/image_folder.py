@@ -23,7 +23,7 @@ _MODES = ("auto", "grey", "colour", "grey_alpha", "colour_alpha")
 
 
 class ImageFolder(FilesByClass):
-    """Images in ``root/CLASS/*``, or in ``root/{train,test[,val|valid]}/CLASS/*``.
+    """Images in ``root/CLASS/*``, or in ``root/{train,test[,val|valid]}/CLASS/*``, or of a table.
 
     Without folders of splits, the images are one pool, split by a stratified seeded order. With
     them, the splits are as given; validation is cut from training where it is not given. Classes
@@ -47,6 +47,10 @@ class ImageFolder(FilesByClass):
         name: The readable part of the dataset's name, letters, digits, ``-`` and ``_``. Default:
             the folder's. Behind it comes a hash of the options and of the files (their places,
             sizes, and first and last 32 KiB), so that other options or files get another store.
+        labels: A CSV with a line for each file, ``FILE,CLASS``, or ``FILE,CLASS,SPLIT`` with
+            ``train``, ``val`` or ``test``; names are relative to ``root``, with or without their
+            extension. A first line may name its columns (``file``, ``class``, ``split``) among
+            others. Default: folders are the classes.
 
     Raises:
         ValueError: An argument out of its range.
@@ -64,12 +68,13 @@ class ImageFolder(FilesByClass):
         val_share: float = 0.1,
         test_share: float = 0.1,
         name: str | None = None,
+        labels: str | None = None,
     ) -> None:
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"size must be (height, width) of at least 1, got {size}")
         if mode not in _MODES:
             raise ValueError(f"mode must be one of {_MODES}, got {mode!r}")
-        super().__init__(root, val_share, test_share, name)
+        super().__init__(root, val_share, test_share, name, labels)
         self.size = size
         self.mode = mode
         self.has_alpha = mode.endswith("_alpha")

@@ -20,6 +20,7 @@ from lightning_dws.errors import DataError
 from lightning_dws.files import file_sha256, json_sha256
 from lightning_dws.inrs.signals.base import SignalDataset
 from lightning_dws.inrs.signals.file_listing import list_entries
+from lightning_dws.inrs.signals.kept_signals import KeptSignals
 from lightning_dws.inrs.signals.splits import SplitOrder
 from lightning_dws.inrs.signals.usable import UsableObjects, examine_files
 from lightning_dws.randomness import stream_seed
@@ -99,12 +100,22 @@ class UnsortedSignals(SignalDataset):
     files: UnsortedFiles
 
     @abstractmethod
-    def _read(self, object_id: int) -> Tensor:
-        """Read an object's file.
+    def _read_file(self, path: Path) -> Tensor:
+        """Read a file's signal, as it is kept.
 
         Raises:
             DataError: It cannot be read.
         """
+
+    def _read(self, object_id: int) -> Tensor:
+        return self._signals(object_id)
+
+    @cached_property
+    def _signals(self) -> KeptSignals:
+        return KeptSignals(self._read_anew)
+
+    def _read_anew(self, object_id: int) -> Tensor:
+        return self._read_file(self.files.by_id[object_id])
 
     def describe_changes(self) -> list[str]:
         """Tell which files were changed to become such signals, a line for each kind of change."""

@@ -97,7 +97,6 @@ class UnsortedImages(UnsortedSignals):
             )
         return changes
 
-    def _read(self, object_id: int) -> Tensor:
+    def _read_file(self, path: Path) -> Tensor:
         height, width = self.grid_shape
-        path = self.files.by_id[object_id]
         return read_image(path, (height, width), self.colour, self.has_alpha)

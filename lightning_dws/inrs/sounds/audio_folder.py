@@ -28,6 +28,7 @@ class AudioFolder(FilesByClass, SoundSignals):
         val_share: As in ``ImageFolder``.
         test_share: Likewise.
         name: Likewise.
+        labels: Likewise.
 
     Raises:
         ValueError: An argument out of its range.
@@ -46,12 +47,13 @@ class AudioFolder(FilesByClass, SoundSignals):
         val_share: float = 0.1,
         test_share: float = 0.1,
         name: str | None = None,
+        labels: str | None = None,
     ) -> None:
         if rate < 1 or not 1 <= seconds * rate < 2**22:
             raise ValueError(
                 f"seconds times rate must be from 1 to {2**22} samples, got {seconds} and {rate}"
             )
-        super().__init__(root, val_share, test_share, name)
+        super().__init__(root, val_share, test_share, name, labels)
         self.rate = rate
         self.normalise = normalise
         self.grid_shape = (round(seconds * rate),)

@@ -43,6 +43,5 @@ class UnsortedSounds(UnsortedSignals, SoundSignals):
             signals[row, :, 0] = self._read(index)
         return signals
 
-    def _read(self, object_id: int) -> Tensor:
-        path = self.files.by_id[object_id]
+    def _read_file(self, path: Path) -> Tensor:
         return read_sound(path, self.rate, self.grid_shape[0], self.normalise)

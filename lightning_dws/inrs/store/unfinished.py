@@ -42,6 +42,7 @@ class UnfinishedStore:
         self.directory = directory
         self.header = header
         self.listed = {shard.range: shard for shard in store.listed} if store else {}
+        self._says_preparation = store is None or store.header.preparation is not None
         self.shards = {shard.range: shard for shard in store.shards} if store else {}
         for path in self._unlisted_files(of_interest):
             shard = read_unlisted_shard(path, header)
@@ -71,6 +72,8 @@ class UnfinishedStore:
     def publish(self, ranges: Collection[ShardRange] | None = None) -> None:
         """List shards, and delete all others, and what a killed run left half-written.
 
+        An index that an earlier version wrote says from now on how files become such signals.
+
         Args:
             ranges: Of the shards. Default: all but those whose INRs a longer one holds as well.
         """
@@ -78,7 +81,8 @@ class UnfinishedStore:
             own = self.shards.keys()
             ranges = {where for where in own if not is_covered(where, own - {where})}
         kept = {where: self.shards[where] for where in ranges}
-        if kept != self.listed or not (self.directory / INDEX_NAME).is_file():
+        tells_more = self.header.preparation is not None and not self._says_preparation
+        if kept != self.listed or tells_more or not (self.directory / INDEX_NAME).is_file():
             write_index(self.directory, self.header, kept.values())
         names = {where.file_name for where in kept}
         for pattern in ("*.safetensors", ".*.partial"):

@@ -25,6 +25,9 @@ from lightning_dws.inrs import (
 )
 from lightning_dws.inrs.pictures import render_images
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
+from lightning_dws.inrs.signals.arrays import array_folder, base, unsorted_arrays, value_ranges
+from lightning_dws.inrs.signals.arrays.array_files import read_array
+from lightning_dws.inrs.signals.arrays.unsorted_arrays import UnsortedArrays
 from lightning_dws.inrs.store.verification import verify_store
 
 SHAPES = {1: (9,), 2: (4, 5, 2), 3: (3, 4, 5)}
@@ -69,6 +72,58 @@ def test_arrays_are_brought_to_one_range_and_size(tmp_path):
     names = {signals.name, windowed.name, ArrayFolder(str(root), value_range=(-7, 13)).name}
     assert len(names) == 3
     assert ArrayFolder(str(root), value_range=(-7, 12)).name == signals.name
+
+
+def count_reads(monkeypatch):
+    """Give a list to which every file that is read is added."""
+    read = []
+
+    def read_one(path, num_axes):
+        read.append(path.name)
+        return read_array(path, num_axes)
+
+    for module in (array_folder, base, unsorted_arrays):
+        monkeypatch.setattr(module, "read_array", read_one)
+    return read
+
+
+def test_the_range_of_unchanged_files_is_found_once(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "volumes")
+    kept = tmp_path / "cache"
+    monkeypatch.setattr(value_ranges, "cache_folder", lambda: kept)
+    read = count_reads(monkeypatch)
+    first = ArrayFolder(str(root))
+    assert first.value_range == (-7.0, 12.0)
+    assert len(read) == 20
+    again = ArrayFolder(str(root))
+    assert (again.name, again.value_range, len(read)) == (first.name, (-7.0, 12.0), 20)
+    [path] = kept.iterdir()
+    for damaged in (b"", b"[1, 2]", b'["a", 2.0]', b"[2.0, 1.0]"):
+        path.write_bytes(damaged)
+        assert ArrayFolder(str(root)).value_range == (-7.0, 12.0)
+    values = np.load(root / "low" / "3.npy")
+    values.flat[5] = 40  # neither the size nor, of a large file, the sampled ends
+    np.save(root / "low" / "3.npy", values)
+    assert ArrayFolder(str(root)).value_range == (-7.0, 40.0)
+    kept.rename(tmp_path / "was")
+    kept.write_text("no folder")  # nothing can be kept there
+    assert ArrayFolder(str(root)).value_range == (-7.0, 40.0)
+
+
+def test_files_to_be_predicted_are_read_once(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "volumes")
+    paths = sorted(root.rglob("*.npy"))
+    read = count_reads(monkeypatch)
+    signals = UnsortedArrays(root, paths, (2, 4, 5), 1, (-1.0, 12.0))
+    signals.prepare({"test": None}, show_progress=False)
+    signals.values(signals.split("test").object_id)
+    stretched, clipped = signals.describe_changes()
+    assert len(read) == 20
+    assert stretched.startswith("20 arrays are stretched to 2x4x5")
+    assert clipped.startswith("20 arrays are clipped to -1 to 12")
+    known = UnsortedArrays(root, paths, (2, 4, 5), 1, (-1.0, 12.0))  # its INRs are there
+    assert known.describe_changes() == [stretched, clipped]
+    assert len(read) == 40
 
 
 def test_arrays_that_are_stretched_are_told(tmp_path, capsys):

@@ -12,7 +12,7 @@ from lightning_dws import INRArchitecture
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import ImageFolder, INRDatasetSpec, Recipe, Wanted, prepare_store
 from lightning_dws.inrs.preparation import prepare as preparation
-from lightning_dws.inrs.signals import files_by_class, image_files, image_folder
+from lightning_dws.inrs.signals import image_files, image_folder, kept_signals
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_nothing_is_decoded_before_it_is_asked_for(pool, monkeypatch):
     data.values(torch.tensor([1, 2, 1]))
     data.values(torch.tensor([2, 1]))
     assert decoded == ["001.png", "002.png"]
-    monkeypatch.setattr(files_by_class, "_CACHE_BYTES", 2 * 90)
+    monkeypatch.setattr(kept_signals, "MOST_BYTES", 2 * 90)
     for _ in range(2):
         data.values(torch.tensor([4]))
     assert decoded[2:] == ["004.png", "004.png"]

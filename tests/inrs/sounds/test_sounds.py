@@ -1,5 +1,6 @@
 """Sounds as signals: their splits and values, and INRs of them from the fit to the files."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from lightning_dws.inrs import (
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.sounds.spectrogram import spectrogram
 from lightning_dws.inrs.sounds.wav_files import read_wav
+from lightning_dws.inrs.store.index import write_index
 from lightning_dws.inrs.store.verification import verify_store
 
 ARCHITECTURE = INRArchitecture((1, 12, 10, 1), output_offset=0.0)
@@ -135,8 +137,28 @@ def test_a_store_says_how_its_sounds_were_read(folder, tmp_path):
     assert record.spec(folder, []).signals.rate == 4000
     unsaid = replace(header, preparation=None)
     assert (unsaid.fingerprint, unsaid) == (header.fingerprint, header)
-    with pytest.raises(DataError, match="does not say how files become such"):
+    wanted = f"does not say .* such; run the 'inrs fit' that made {store.directory} once more"
+    with pytest.raises(DataError, match=wanted):
         FittingRecord.of_store(store.directory, unsaid, None).check_fittable()
+
+
+def test_a_store_of_an_earlier_version_is_told_how_its_sounds_were_read(folder, tmp_path):
+    """What they were fitted with says it once more, and networks trained before can be used."""
+    spec = INRDatasetSpec(audio(folder, rate=4000), ARCHITECTURE, RECIPE)
+    store = prepare_store(tmp_path / "s", spec, SOME, show_progress=False)
+    path = store.directory / "dataset.json"
+    new = path.read_bytes()
+    write_index(store.directory, replace(store.header, preparation=None), store.shards)
+    assert "preparation" not in json.loads(path.read_bytes())
+    header = INRStore(store.directory).header
+    trained = FittingRecord.of_store(store.directory, header, None)
+    assert trained.completed(store.directory) == trained
+    assert trained.completed(tmp_path / "nowhere") == trained
+    prepare_store(tmp_path / "s", spec, SOME, show_progress=False)
+    assert path.read_bytes() == new
+    assert trained.completed(store.directory).spec(folder, []).signals.rate == 4000
+    other = replace(trained, header=replace(header, seed=1))
+    assert other.completed(store.directory).preparation is None
 
 
 def test_images_are_not_heard(tmp_path, capsys):

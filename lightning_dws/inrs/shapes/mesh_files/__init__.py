@@ -25,7 +25,19 @@ _READERS: dict[str, Callable[[Path], Polygons]] = {
 }
 MESH_SUFFIXES = tuple(_READERS)
 
-__all__ = ["MESH_SUFFIXES", "READING_VERSION", "Polygons", "read_polygons", "triangulate"]
+__all__ = [
+    "MESH_SUFFIXES",
+    "READING_VERSION",
+    "Polygons",
+    "is_mesh_name",
+    "read_polygons",
+    "triangulate",
+]
+
+
+def is_mesh_name(name: str) -> bool:
+    """Tell by its extension whether a file holds a mesh."""
+    return Path(name).suffix.lower() in MESH_SUFFIXES
 
 
 def read_polygons(path: Path) -> Polygons:

@@ -18,6 +18,7 @@ from lightning_dws.inrs.signals.arrays.array_files import (
     read_array_properties,
 )
 from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange, times
+from lightning_dws.inrs.signals.arrays.value_ranges import keep_range, range_key, recall_range
 from lightning_dws.inrs.signals.class_folders import FileKind
 from lightning_dws.inrs.signals.files_by_class import FilesByClass
 
@@ -37,11 +38,12 @@ class ArrayFolder(FilesByClass, ArraySignals):
             of an INR.
         size: Of the grid. Default: the most common size of the files.
         value_range: What of the files' values becomes 0, and what 1; what lies beyond is clipped.
-            Default: the smallest and the greatest value of all files, each of which is read to find
-            them whenever the dataset is opened.
+            Default: the smallest and the greatest value of all files, each of which is read once to
+            find them; they are kept in the user's cache until a file is changed.
         val_share: As in ``ImageFolder``.
         test_share: Likewise.
         name: Likewise.
+        labels: Likewise.
 
     Raises:
         ValueError: An argument out of its range.
@@ -61,6 +63,7 @@ class ArrayFolder(FilesByClass, ArraySignals):
         val_share: float = 0.1,
         test_share: float = 0.1,
         name: str | None = None,
+        labels: str | None = None,
     ) -> None:
         if num_axes not in (1, 2, 3):
             raise ValueError(f"num_axes must be 1, 2 or 3, got {num_axes}")
@@ -70,7 +73,7 @@ class ArrayFolder(FilesByClass, ArraySignals):
             low, high = value_range
             if not (low < high and math.isfinite(high - low)):
                 raise ValueError(f"value_range must be finite and ascending, got {value_range}")
-        super().__init__(root, val_share, test_share, name)
+        super().__init__(root, val_share, test_share, name, labels)
         self.num_axes = num_axes
         self._size = size
         self._value_range = value_range
@@ -103,6 +106,19 @@ class ArrayFolder(FilesByClass, ArraySignals):
         if self._value_range is not None:
             low, high = self._value_range
             return float(low), float(high)
+        key = range_key(self._listing, self.num_axes)
+        known = recall_range(key)
+        if known is None:
+            known = self._find_range()
+            keep_range(key, known)
+        return known
+
+    def _find_range(self) -> ValueRange:
+        """Read all files.
+
+        Raises:
+            DataError: None can be read, or all values are equal.
+        """
         low, high, reason = math.inf, -math.inf, ""
         for path in self._properties:
             try:

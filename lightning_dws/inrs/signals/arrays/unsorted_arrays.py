@@ -4,14 +4,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.signals.arrays.array_files import read_array
-from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange, times
+from lightning_dws.inrs.signals.arrays.array_files import Array, read_array
+from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange, times, to_signal
 from lightning_dws.inrs.signals.file_listing import name_dataset
 from lightning_dws.inrs.signals.unsorted_files import UnsortedFiles, UnsortedSignals
+
+
+class Extent(NamedTuple):
+    """Size and values of a file's array."""
+
+    size: tuple[int, ...]
+    low: float
+    high: float
 
 
 class UnsortedArrays(UnsortedSignals, ArraySignals):
@@ -38,6 +47,7 @@ class UnsortedArrays(UnsortedSignals, ArraySignals):
         self.value_range = value_range
         preparation = {"size": list(size), "channels": channels, **self.preparation}
         self.files = UnsortedFiles(Path(root), paths, preparation)
+        self._extents: dict[Path, Extent] = {}
 
     @cached_property
     def name(self) -> str:  # type: ignore[override]
@@ -49,12 +59,13 @@ class UnsortedArrays(UnsortedSignals, ArraySignals):
         stretched, clipped = [], []
         for path in self.files.by_id.values():
             with suppress(DataError):  # it is skipped, and told as such
-                values = read_array(path, len(self.grid_shape))
-                if values.shape[:-1] != self.grid_shape:
-                    stretched.append(f"{path.name} of {times(values.shape[:-1])}")
-                if values.min() < low or values.max() > high:
-                    reach = f"{values.min():g} to {values.max():g}"
-                    clipped.append(f"{path.name}, which has {reach}")
+                if path not in self._extents:
+                    self._read_values(path)
+                found = self._extents[path]
+                if found.size != self.grid_shape:
+                    stretched.append(f"{path.name} of {times(found.size)}")
+                if found.low < low or found.high > high:
+                    clipped.append(f"{path.name}, which has {found.low:g} to {found.high:g}")
         changes = []
         if stretched:
             changes.append(
@@ -67,5 +78,11 @@ class UnsortedArrays(UnsortedSignals, ArraySignals):
             )
         return changes
 
-    def _read(self, object_id: int) -> Tensor:
-        return self._read_signal(self.files.by_id[object_id])
+    def _read_file(self, path: Path) -> Tensor:
+        values = self._read_values(path)
+        return to_signal(values, self.grid_shape, self.channels, self.value_range, str(path))
+
+    def _read_values(self, path: Path) -> Array:
+        values = read_array(path, len(self.grid_shape))
+        self._extents[path] = Extent(values.shape[:-1], float(values.min()), float(values.max()))
+        return values
