@@ -120,6 +120,7 @@ def start() -> Iterator[Callable[..., Running]]:
 
 def run_with_output(words: list[str], log: Path, own_server: bool) -> None:
     redirect_output(log)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server may have ignored it
     if not own_server:
         processes._context = lambda: multiprocessing.get_context("fork")
     torch.set_num_threads(1)
