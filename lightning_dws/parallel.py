@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TypeVar
 
@@ -21,23 +22,30 @@ def num_cores() -> int:
         return os.cpu_count() or 1
 
 
+_threads = ContextVar("threads that operations would use", default=0)
+
+
 @contextmanager
 def one_thread_per_operation() -> Iterator[int]:
     """Keep torch from splitting operations over threads; give how many it would have used.
 
-    Split, an operation may round differently.
+    Split, an operation may round differently; and the threads it was split over go on spinning for
+    milliseconds, on cores that ``map_in_threads`` within this context may use.
 
     The setting is the process's: what other Python threads compute meanwhile is slower.
     """
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
+    threads = _threads.get() or before
     if threads == 1:
         yield 1
         return
+    token = _threads.set(threads)
     torch.set_num_threads(1)
     try:
         yield threads
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+        _threads.reset(token)
 
 
 def map_in_threads(function: Callable[[Chunk], Result], chunks: Sequence[Chunk]) -> list[Result]:

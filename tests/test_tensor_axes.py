@@ -168,6 +168,8 @@ def train() -> None:
             network.standardize.fit([batch.parameters])
         network(batch).sum().backward()
         network.eval()(batch)
+        with torch.no_grad():
+            network(batch)
         network(batch[:1]).sum().backward()  # too few for lanes
 
 

@@ -26,15 +26,14 @@ import numpy as np
 from lightning_dws.models.lanes import (
     LANES,
     Matrix,
-    exp,
     kernel,
     load,
-    maximum,
     multiply,
     multiply_lanes,
     splat,
     store,
 )
+from lightning_dws.models.softmax_kernels import softmax, softmax_backward
 
 FORM_BLOCK = 8
 _PAIRS = 34  # at a time, whose wide features stay in the cache
@@ -93,18 +92,7 @@ def attend_group(
                             score = score + own * load(mapped, pair * M + f * H + h)
                         store(attention, place, score)
         for h in range(H):
-            highest = load(attention, i * N * H + h)
-            for j in range(1, N):
-                highest = maximum(highest, load(attention, (i * N + j) * H + h))
-            total = zero
-            for j in range(N):
-                place = (i * N + j) * H + h
-                share = exp(load(attention, place) - highest)
-                store(attention, place, share)
-                total = total + share
-            for j in range(N):
-                place = (i * N + j) * H + h
-                store(attention, place, load(attention, place) / total)
+            softmax(attention, i * N * H + h, N, H)
         e, out = Matrix(edges, first * E, E, 1), Matrix(edge_mean, i * H * D, D, 1)
         p = Matrix(attention, (i * N + start) * H, 1, H)
         multiply_lanes(H, D, stop - start, p, e, out, False)
@@ -197,14 +185,7 @@ def attend_group_backward(
         multiply_lanes(H, stop - start, D, own, e, grad_p, True)
         multiply_lanes(D, stop - start, H, own_t, Matrix(attention, here, 1, H), grad_e, True)
         for h in range(H):
-            mean = zero
-            for j in range(N):
-                place = (i * N + j) * H + h
-                mean = mean + load(attention, place) * load(grad_scores, place)
-            for j in range(N):
-                place = (i * N + j) * H + h
-                grad = load(attention, place) * (load(grad_scores, place) - mean)
-                store(grad_scores, place, grad)
+            softmax_backward(attention, grad_scores, i * N * H + h, N, H)
         by_key, out = Matrix(edges, first * E, E, 1), Matrix(grad_query_terms, i * H * D, D, 1)
         multiply_lanes(H, D, stop - start, grad_p, by_key, out, False)
         own_t = Matrix(query_terms, i * H * D, 1, D)

@@ -1,9 +1,10 @@
-"""A layer of DWSNet with DeepSets for the INRs of a group, compiled by Numba: an INR in each lane.
+"""A layer of DWSNet for the INRs of a group, compiled by Numba: an INR in each lane.
 
 A layer
 
 1. pools its activated features (``pooling_kernels``),
-2. maps what is pooled along each axis, and the wholes: these are the parts,
+2. maps what is pooled along each axis, and the wholes: these are the parts, to which attention
+   along each axis, if any, adds (``axis_attention_kernels``),
 3. spreads the parts: features of a position are those of its row and of its column, to which the
    whole's are added before, and the map of its own features if the tensor has two axes.
 
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lightning_dws.models.axis_attention_kernels import attend_axis, attend_axis_backward
 from lightning_dws.models.lanes import (
     LANES,
     Matrix,
@@ -44,6 +46,7 @@ from lightning_dws.models.pooling_kernels import (
     spread_to_maxima,
     sum_rows,
 )
+from lightning_dws.models.scratch_kernels import make_room
 
 
 class Layer(NamedTuple):
@@ -51,37 +54,44 @@ class Layer(NamedTuple):
 
     Attributes:
         tensors: (T, 3) of each tensor n, m and where its positions' map begins, -1 if it has none.
-        axes: (1 + A, 6) of the wholes, as of an axis of length 1, and then of each axis its number
-            of neurons, channels before and after, where what is pooled along it and where its parts
-            begin, and its map.
+        axes: (1 + A, 8) of the wholes, as of an axis of length 1, and then of each axis that has a
+            map its number of neurons, channels that are mapped and that result, where what is
+            pooled along it begins and the step from a neuron to the next, likewise of its parts,
+            and its map.
+        blocks: Of attention (``axis_attention_kernels``).
         bias: Where the wholes' bias begins.
         before: Of the features that it reads.
         after: And of those that it gives.
+        attended: Number of entries that attention keeps.
         takes_maxima: How it pools: by maxima, or by sums.
         floor: What activated features are at least: 0, or -inf if they are not activated.
     """
 
     tensors: Any
     axes: Any
+    blocks: Any
     bias: int
     before: Side
     after: Side
+    attended: int
     takes_maxima: bool
     floor: float
 
 
 @kernel
-def layer_forward(layer, z, affine, keep, weights, y, pooled, moments):
-    """Compute y, what is pooled, and each channel's mean and sum of squares if there is room."""
+def layer_forward(layer, z, affine, keep, weights, y, pooled, attended, moments):
+    """Compute y, what is kept, and each channel's mean and sum of squares if there is room."""
     tensors, before, after = layer.tensors, layer.before, layer.after
     pool_features(tensors, before, layer.takes_maxima, z, affine, layer.floor, keep, pooled)
-    parts = np.zeros(after.pooled * LANES, np.float32)
+    parts = make_room(after.pooled)
+    parts[:] = 0
     for channel in range(after.channels):
         store(parts, channel, splat(weights[layer.bias + channel]))
     for axis in range(len(layer.axes)):
-        n, c, d, start, parts_start, map_start = layer.axes[axis]
-        a, b = Matrix(weights, map_start, c, 1), Matrix(pooled, start, 1, c)
-        multiply(d, n, c, a, b, Matrix(parts, parts_start, 1, d), True)
+        n, c, d, start, step, parts_start, parts_step, map_start = layer.axes[axis]
+        a, b = Matrix(weights, map_start, c, 1), Matrix(pooled, start, 1, step)
+        multiply(d, n, c, a, b, Matrix(parts, parts_start, 1, parts_step), True)
+    attend_axis(layer.blocks, weights, pooled, attended, parts)
     add_wholes(tensors, after, parts)
     moments[:] = 0
     scratch = make_scratch(tensors, before)
@@ -143,8 +153,8 @@ def _add_grad_of_moments(grad, y, start, positions, place, slopes):
 
 @kernel
 def layer_backward(
-    layer, z, affine, keep, weights, pooled, y, grad_y, slopes, grad_weights, grad_wholes,
-    grad_affine, grad_z,
+    layer, z, affine, keep, weights, pooled, attended, y, grad_y, slopes, grad_weights,
+    grad_wholes, grad_affine, grad_z,
 ):  # fmt: skip
     """Compute gradients; of the wholes' map and bias only those of what it gives.
 
@@ -152,7 +162,8 @@ def layer_backward(
     the moments is added to grad_y, and grad_z may be the same array, as in ``features_backward``.
     """
     tensors, before, after = layer.tensors, layer.before, layer.after
-    parts = np.zeros(after.pooled * LANES, np.float32)
+    parts = make_room(after.pooled)
+    parts[:] = 0
     for t in range(len(tensors)):
         n, m, _ = tensors[t]
         place = after.places[t]
@@ -166,15 +177,19 @@ def layer_backward(
         finish_sum(n, place, parts)
     for channel in range(after.channels):
         store(grad_wholes, channel, load(parts, channel))
-    grad_pooled = np.zeros(before.pooled * LANES, np.float32)
+    grad_pooled = make_room(before.pooled)
+    grad_pooled[:] = 0
     for axis in range(len(layer.axes)):
-        n, c, d, start, parts_start, map_start = layer.axes[axis]
-        b, out = Matrix(parts, parts_start, 1, d), Matrix(grad_pooled, start, 1, c)
+        n, c, d, start, step, parts_start, parts_step, map_start = layer.axes[axis]
+        b, out = Matrix(parts, parts_start, 1, parts_step), Matrix(grad_pooled, start, 1, step)
         if grad_z.size > 0:
             multiply(c, n, d, Matrix(weights, map_start, 1, c), b, out, True)
         if axis > 0:
-            right, out = Matrix(pooled, start, c, 1), Matrix(grad_weights, map_start, c, 1)
+            right, out = Matrix(pooled, start, step, 1), Matrix(grad_weights, map_start, c, 1)
             multiply_sum(d, c, n, b, right, out, True)
+    attend_axis_backward(
+        layer.blocks, weights, pooled, attended, parts, grad_z.size > 0, grad_pooled, grad_weights
+    )
     features_backward(
         layer,
         z,

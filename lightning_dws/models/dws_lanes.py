@@ -1,10 +1,11 @@
-"""DWSNet with DeepSets on CPUs, an INR in each lane of a vector.
+"""DWSNet on CPUs, an INR in each lane of a vector.
 
 A compiled kernel takes a group of INRs through a whole layer, and another one back; see
 ``dws_kernels``. Between layers are the features of all tensors, (G, entries, lanes). Batch norm,
 relu and dropout are what the next layer reads them by.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,17 +18,20 @@ from torch.autograd.function import once_differentiable
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.dense_edges import takes_kernels
 from lightning_dws.models.dws_kernels import Layer, features_backward, layer_backward, layer_forward
+from lightning_dws.models.dws_layer import DWSLayer
 from lightning_dws.models.dws_tables import LayerTables
 from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, to_lanes
-from lightning_dws.models.merged_linear import MergedMaps
-from lightning_dws.models.parameter_axes import ParameterTensor, fold_tensors
+from lightning_dws.models.parameter_axes import fold_tensors
 from lightning_dws.models.pooling_kernels import pool_features
-from lightning_dws.parallel import map_in_threads
+from lightning_dws.models.scratch_kernels import make_room
+from lightning_dws.parallel import map_in_threads, one_thread_per_operation
 from lightning_dws.weight_space import Architecture, WeightBatch
 
 Norms = Sequence[PositionBatchNorm]  # of each tensor
 Affine = Float[Tensor, "3 channels"]  # mean, scale and shift
+Lanes = Float[Tensor, "groups entries lanes"]
+Pooled = Float[Tensor, "groups channels lanes"]
 
 
 def takes_lanes(x: Float[Tensor, "batch ..."]) -> bool:
@@ -41,18 +45,10 @@ class LaneNetwork:
 
     Args:
         architecture: Of the INRs.
-        tensors: Its parameter tensors.
-        maps: Of every layer.
-        reduction: How to pool.
+        layers: Of the network.
     """
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        tensors: Sequence[ParameterTensor],
-        maps: Sequence[MergedMaps],
-        reduction: str,
-    ) -> None:
+    def __init__(self, architecture: Architecture, layers: Sequence[DWSLayer]) -> None:
         length = sum(spec.num_entries for spec in architecture.tensors)
         zero = torch.zeros(1, dtype=torch.int64)
         entries = torch.arange(length, dtype=torch.float64)[None]
@@ -61,8 +57,7 @@ class LaneNetwork:
         self._entries = torch.cat([x.flatten() for x in moved]).long()
         shapes = [(*x.shape[:-1], 1, 1)[:2] for x in moved]
         self._layers = [
-            LayerTables(tensors, shapes, of_layer, reduction, activates=number > 0)
-            for number, of_layer in enumerate(maps)
+            LayerTables(layer, shapes, activates=number > 0) for number, layer in enumerate(layers)
         ]
         last = self._layers[-1].layer
         no_maps = last.tensors * (1, 1, 0) - (0, 0, 1)
@@ -71,8 +66,9 @@ class LaneNetwork:
         positions = torch.tensor([n * m for n, m in shapes])
         self._channels: list[int] = channels.tolist()
         self._positions = positions.repeat_interleave(channels)
-        self._is_mean = reduction == "mean"
+        self._is_mean = layers[0].reduction == "mean"
         # Channels of a tensor come once for each of its folds; a norm's are shared by these.
+        tensors = layers[0].tensors
         folds = torch.tensor([tensor.fold for tensor in tensors])
         width = self._channels[0] // tensors[0].fold
         norm_channels = torch.arange(len(tensors) * width).view(len(tensors), width)
@@ -81,10 +77,11 @@ class LaneNetwork:
         )
         self._norm_positions = (positions * folds).repeat_interleave(width)
 
+    @one_thread_per_operation()
     def embed(
         self,
         parameters: Float[Tensor, "batch parameters"],
-        of_layers: Sequence[Sequence[Float[Tensor, "..."]]],
+        layers: Sequence[DWSLayer],
         norms: Sequence[Norms],
         dropout: float,
     ) -> list[Float[Tensor, "batch _channels"]]:
@@ -92,52 +89,66 @@ class LaneNetwork:
 
         Args:
             parameters: Standardised rows.
-            of_layers: Weights of the linear maps, and bias, of every layer.
+            layers: Whose parameters to use.
             norms: Of every layer but the last one; or none.
             dropout: Probability of dropping a feature between layers.
         """
-        weights = [own.weights(of) for own, of in zip(self._layers, of_layers, strict=True)]
+        weights = [own.weights(layer) for own, layer in zip(self._layers, layers, strict=True)]
+        z = to_lanes(parameters.index_select(1, self._entries))
         uses_batch = len(norms) > 0 and norms[0][0].training
         if uses_batch or dropout > 0 or torch.is_grad_enabled():
-            rows = self._embed(parameters, weights, norms, dropout)
-        else:  # a few INRs go through all layers in the cache
-            fixed = [self._normalise(of_layer, None) for of_layer in norms]
-            rows = torch.cat(
-                map_in_threads(
-                    lambda few: self._embed(few, weights, fixed, 0.0), parameters.split(LANES)
-                )
-            )
+            pooled = self._embed(z, weights, norms, dropout, len(parameters))
+        else:
+            pooled = self._evaluate(z, weights, norms)
+        rows = from_lanes(pooled, len(parameters))
         if self._is_mean:
             rows = rows / self._positions
         return list(rows.split(self._channels, 1))
 
     def _embed(
-        self,
-        parameters: Tensor,
-        weights: Sequence[Tensor],
-        norms: Sequence[Norms] | Sequence[Affine],
-        dropout: float,
-    ) -> Float[Tensor, "batch channels"]:
-        size, last = len(parameters), len(weights) - 1
-        z = to_lanes(parameters.index_select(1, self._entries))
-        affine = _identity(self._layers[0].layer, parameters)
-        keep = np.empty((len(z), 0), np.uint16)
+        self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms], dropout: float, size: int
+    ) -> Pooled:
+        uses_batch, last = len(norms) > 0 and norms[0][0].training, len(weights) - 1
+        affine, keep = _identity(self._layers[0].layer), np.empty((len(z), 0), np.uint16)
         for number, (tables, own) in enumerate(zip(self._layers, weights, strict=True)):
-            norm = norms[number] if number < len(norms) else None
-            uses_batch = not (norm is None or isinstance(norm, Tensor)) and norm[0].training
+            has_norm = number < len(norms)
             z, moments = _Layer.apply(  # type: ignore[no-untyped-call]
-                tables.layer, uses_batch, keep, z, affine, own
+                tables.layer, uses_batch and has_norm, keep, z, affine, own
             )
-            affine = _identity(self._readout, parameters)
-            if isinstance(norm, Tensor):
-                affine = norm
-            elif norm is not None:
-                affine = self._normalise(norm, from_lanes(moments, size) if uses_batch else None)
+            affine = _identity(self._readout)
+            if has_norm:
+                of_inrs = from_lanes(moments, size) if uses_batch else None
+                affine = self._normalise(norms[number], of_inrs)
             if dropout > 0 and number < last:
                 keep, kept_share = draw_keep_bits(tuple(z.shape[:2]), dropout)
                 affine = affine / affine.new_tensor([1, kept_share, kept_share])[:, None]
-        pooled = _PoolAll.apply(self._readout, z, affine)  # type: ignore[no-untyped-call]
-        return from_lanes(pooled, size)
+        return _PoolAll.apply(self._readout, z, affine)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _evaluate(self, z: Lanes, weights: Sequence[Tensor], norms: Sequence[Norms]) -> Pooled:
+        """Do what ``_embed`` does, group by group, each of which stays in the cache.
+
+        There is little of Python between the kernels, since its lock lets other threads wait.
+        """
+        readout = self._readout
+        affines = [_identity(self._layers[0].layer), *(self._normalise(own, None) for own in norms)]
+        affines += [_identity(readout)] * (len(weights) + 1 - len(affines))
+        *of_layers, last = map(_flat, affines)
+        layers = [tables.layer for tables in self._layers]
+        steps = list(zip(layers, of_layers, map(_flat, weights), strict=True))
+        result = _empty(len(z), readout.before.pooled, LANES)
+        inputs, outputs = _groups(z), _groups(result)
+
+        def evaluate(group: int) -> None:
+            x = inputs[group]
+            for layer, affine, own in steps:
+                sizes = (layer.after.features, layer.before.pooled, layer.attended)
+                y, *kept = (_room(size) for size in sizes)
+                layer_forward(layer, x, affine, _NO_BITS, own, y, *kept, _NOTHING)
+                x = y
+            _pool(readout, x, last, outputs[group])
+
+        map_in_threads(evaluate, range(len(z)))
+        return result[:, : readout.before.channels]
 
     def _normalise(self, norms: Norms, moments: Float[Tensor, "batch _moments"] | None) -> Affine:
         """Give batch norm by a batch's moments, or by the running statistics."""
@@ -168,10 +179,8 @@ class LaneNetwork:
         return mean, joint / count
 
 
-def _identity(layer: Layer, like: Tensor) -> Affine:
-    identity = like.new_zeros(3, layer.before.channels)
-    identity[1] = 1
-    return identity
+def _identity(layer: Layer) -> Affine:
+    return torch.tensor([[0.0], [1.0], [0.0]]).repeat(1, layer.before.channels)
 
 
 class _Layer(torch.autograd.Function):
@@ -190,10 +199,11 @@ class _Layer(torch.autograd.Function):
         groups, _, lanes = z.shape
         y = _empty(groups, layer.after.features, lanes)
         pooled = _empty(groups, layer.before.pooled, lanes)
+        attended = _empty(groups, layer.attended, lanes)
         moments = z.new_empty(groups, 2 * layer.after.channels * has_moments, lanes)
 
         own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
-        outputs = [_groups(x) for x in (y, pooled, moments)]
+        outputs = [_groups(x) for x in (y, pooled, attended, moments)]
 
         def compute(group: int) -> None:
             out = (x[group] for x in outputs)
@@ -202,14 +212,16 @@ class _Layer(torch.autograd.Function):
         map_in_threads(compute, range(groups))
         ctx.layer, ctx.keep = layer, keep
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(z, affine, weights, pooled, *((y, moments) if has_moments else ()))
+        kept = (y, moments) if has_moments else ()
+        ctx.save_for_backward(z, affine, weights, pooled, attended, *kept)
         return y, moments
 
     @staticmethod
     @once_differentiable
+    @one_thread_per_operation()
     def backward(ctx: Any, grad_y: Tensor, grad_moments: Tensor | None) -> Any:
         layer, keep = ctx.layer, ctx.keep
-        z, affine, weights, pooled, *rest = ctx.saved_tensors
+        z, affine, weights, pooled, attended, *rest = ctx.saved_tensors
         groups, _, lanes = z.shape
         nothing = z.new_empty(groups, 0, lanes)
         y = slopes = nothing
@@ -229,7 +241,17 @@ class _Layer(torch.autograd.Function):
         own_affine, own_weights, own_z = _flat(affine), _flat(weights), _groups(z)
         others = [
             _groups(x)
-            for x in (pooled, y, grad_y, slopes, grad_weights, grad_wholes, grad_affine, grad_z)
+            for x in (
+                pooled,
+                attended,
+                y,
+                grad_y,
+                slopes,
+                grad_weights,
+                grad_wholes,
+                grad_affine,
+                grad_z,
+            )
         ]
 
         def differentiate(group: int) -> None:
@@ -269,10 +291,7 @@ class _PoolAll(torch.autograd.Function):
         own_affine, inputs, outputs = _flat(affine), _groups(z), _groups(pooled)
 
         def compute(group: int) -> None:
-            pool_features(
-                layer.tensors, layer.before, layer.takes_maxima,
-                inputs[group], own_affine, layer.floor, _NO_BITS, outputs[group],
-            )  # fmt: skip
+            _pool(layer, inputs[group], own_affine, outputs[group])
 
         map_in_threads(compute, range(len(z)))
         ctx.layer = layer
@@ -281,30 +300,40 @@ class _PoolAll(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @one_thread_per_operation()
     def backward(ctx: Any, grad: Tensor) -> Any:
         z, affine, pooled = ctx.saved_tensors
         layer = ctx.layer
         grad_pooled = torch.zeros_like(pooled)
         grad_pooled[:, : layer.before.channels] = grad
-        grad_z, nothing = _empty(*z.shape), np.empty(0, np.float32)
+        grad_z = _empty(*z.shape)
         own_affine = _flat(affine)
         own_z, own_pooled, own_grad, out = map(_groups, (z, pooled, grad_pooled, grad_z))
 
         def differentiate(group: int) -> None:
             features_backward(
-                layer, own_z[group], own_affine, _NO_BITS, nothing, own_pooled[group],
-                own_grad[group], nothing, nothing, nothing, out[group],
+                layer, own_z[group], own_affine, _NO_BITS, _NOTHING, own_pooled[group],
+                own_grad[group], _NOTHING, _NOTHING, _NOTHING, out[group],
             )  # fmt: skip
 
         map_in_threads(differentiate, range(len(z)))
         return None, grad_z, None
 
 
-_NO_BITS = np.empty(0, np.uint16)
+def _pool(layer: Layer, z: Any, affine: Any, pooled: Any) -> None:
+    pool_features(
+        layer.tensors, layer.before, layer.takes_maxima, z, affine, layer.floor, _NO_BITS, pooled
+    )
+
+
+_NO_BITS, _NOTHING = np.empty(0, np.uint16), np.empty(0, np.float32)
+
+
+_room = make_room.py_func  # NumPy's memory is huge pages
 
 
 def _empty(*shape: int) -> Tensor:
-    return torch.from_numpy(np.empty(shape, np.float32))
+    return torch.from_numpy(_room(math.prod(shape) // LANES)).view(shape)
 
 
 def _groups(x: Tensor) -> Any:

@@ -6,7 +6,7 @@ kernels; these axes are folded into the channels (``parameter_axes``). What a la
 tensor S for tensor T is decided by the axes they share alone: see ``linear_maps``, the one rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -16,12 +16,11 @@ from lightning_dws.models.index_tensors import IndexTensors
 from lightning_dws.models.merged_linear import (
     LinearMap,
     MergedLinear,
-    MergedMaps,
     initialise_bias,
 )
 from lightning_dws.models.parameter_axes import Axes, ParameterTensor
 from lightning_dws.models.pooling import map_entries, pool, pool_matrix
-from lightning_dws.models.set_attention import AxisAttention
+from lightning_dws.models.set_attention import AttentionGroup, AxisAttention
 
 # What a weight from a group to itself has more than others, by the number of axes: it and its
 # transpose, or its rows, columns and diagonal; what is made for its rows and for its columns.
@@ -73,7 +72,7 @@ class DWSLayer(IndexTensors):
     """
 
     bias_coefficient: Tensor
-    _bias_channel: Tensor
+    bias_channel: Tensor
 
     def __init__(
         self,
@@ -116,13 +115,13 @@ class DWSLayer(IndexTensors):
         self.maps = maps
         self.bias_maps = [block for block in maps if block.bias]
         starts = [sum(out_channels[:target]) for target in range(len(tensors))]
-        self.out_channels = out_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
         targets = [block.target for block in self.bias_maps]
         widths = torch.tensor([out_channels[target] for target in targets], dtype=torch.int64)
         channels = [torch.arange(out_channels[target]) + starts[target] for target in targets]
         coefficients = torch.tensor([block.coefficient for block in self.bias_maps])
         self.bias = nn.Parameter(initialise_bias(torch.empty(int(widths.sum()))))
-        self.set_index("_bias_channel", torch.cat([torch.arange(0), *channels]))
+        self.set_index("bias_channel", torch.cat([torch.arange(0), *channels]))
         self.register_buffer(
             "bias_coefficient", coefficients.repeat_interleave(widths), persistent=False
         )
@@ -189,15 +188,16 @@ class DWSLayer(IndexTensors):
             (): pool(rows, self.reduction),
         }
 
-    def merged_maps(self) -> MergedMaps:
-        """Give the linear maps by their axes."""
-        of_axes = dict(zip(self.alongs, self.linears, strict=True))
-        return MergedMaps(of_axes, self._bias_channel, self.bias_coefficient)
+    def attention_groups(self) -> Iterator[tuple[int, AttentionGroup]]:
+        """Give each group of attention blocks with its axis."""
+        for axis, attention in self.attentions.items():
+            for group in attention.groups:  # type: ignore[union-attr]
+                yield int(axis), group
 
     def _total_bias(self, dtype: torch.dtype) -> Tensor:
         total = self.bias.new_zeros(sum(self.out_channels))
         biases = (self.bias * self.bias_coefficient).mul_(1 / len(self.tensors))
-        return total.index_add(0, self._bias_channel, biases).to(dtype)
+        return total.index_add(0, self.bias_channel, biases).to(dtype)
 
 
 def _widen(channels: list[int], tensors: list[ParameterTensor], times: int) -> list[int]:

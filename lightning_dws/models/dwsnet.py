@@ -2,8 +2,10 @@
 
 Navon et al. (2023), "Equivariant Architectures for Learning in Deep Weight Spaces".
 
-Its layers are those of ``dws_layer``. Those with DeepSets run in lanes on CPUs (``dws_lanes``).
+Its layers are those of ``dws_layer``. On CPUs they run in lanes (``dws_lanes``).
 """
+
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -19,6 +21,7 @@ from lightning_dws.models.parameter_axes import fold_tensors, parameter_tensors,
 from lightning_dws.models.pooling import REDUCTIONS, pool
 from lightning_dws.models.recorded import recorded
 from lightning_dws.models.standardize import Standardize
+from lightning_dws.parallel import one_thread_per_operation
 from lightning_dws.weight_space import Architecture, WeightBatch
 
 SET_LAYERS = ("attention", "deepsets")
@@ -96,7 +99,10 @@ class DWSNet(nn.Module):
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
         """Give logits."""
-        return self.head(self.embed(batch))  # type: ignore[no-any-return]
+        in_lanes = self._takes_lanes(batch.parameters)
+        # Else threads that torch uses for the head would spin beside those of the next lanes.
+        with one_thread_per_operation() if in_lanes else nullcontext():
+            return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the linear head takes."""
@@ -145,13 +151,12 @@ class DWSNet(nn.Module):
         return pool(torch.relu(x).flatten(2), self.reduction)
 
     def _takes_lanes(self, parameters: Tensor) -> bool:
-        """Whether compiled kernels compute the features: those of DeepSets, in float32 on a CPU."""
+        """Whether compiled kernels compute the features: in float32 on a CPU."""
         norms = [norm for of_layer in self.norms for norm in of_layer]  # type: ignore[attr-defined]
         return (
-            self.set_layer == "deepsets"
-            and takes_lanes(parameters)
+            takes_lanes(parameters)
             and self.head.weight.dtype == torch.float32
-            and fits_tables(self.tensors)
+            and fits_tables(self.layers[0])  # type: ignore[arg-type]
             and len({norm.training for norm in norms}) < 2
             and not any(norm.synchronised and norm.training for norm in norms)
         )
@@ -161,11 +166,10 @@ class DWSNet(nn.Module):
         check_architecture(self.architecture, batch)
         layers: list[DWSLayer] = list(self.layers)  # type: ignore[arg-type]
         if self._lanes is None:
-            maps = [layer.merged_maps() for layer in layers]
-            self._lanes = LaneNetwork(self.architecture, self.tensors, maps, self.reduction)
+            self._lanes = LaneNetwork(self.architecture, layers)
         return self._lanes.embed(
             self.standardize(batch.parameters),
-            [[*(linear.weight for linear in layer.linears), layer.bias] for layer in layers],
+            layers,
             [list(norms) for norms in self.norms],  # type: ignore[call-overload]
             self.dropout.p if self.dropout.training else 0.0,
         )

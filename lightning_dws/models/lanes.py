@@ -94,7 +94,7 @@ def _constant(value: float) -> Any:
 def _call(builder: Any, name: str, *operands: Any) -> Any:
     kind = ir.FunctionType(_VECTOR, [operand.type for operand in operands])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32")
-    return builder.call(function, operands)
+    return builder.call(function, operands, fastmath=("nsz",))  # 0 may be -0
 
 
 def _sum_lanes(builder: Any, x: Any) -> Any:
@@ -207,13 +207,12 @@ def _function(generate: Callable[..., Any], arguments: int = 1) -> Any:
 
 def _exp(builder: Any, x: Any) -> Any:
     """Write 2^n exp(r); added to 1.5 2^23, a number is rounded to a whole one in its last bits."""
-    x = _call(builder, "maxnum", x, _constant(-87.0))
-    magic, high = _constant(1.5 * 2.0**23), 0.693359375  # ln 2, such that n times it is exact
-    rounded = _call(builder, "fma", x, _constant(1 / math.log(2)), magic)
-    n = builder.fsub(rounded, magic)
-    r = _call(builder, "fma", n, _constant(-high), x)
-    r = _call(builder, "fma", n, _constant(high - math.log(2)), r)
-    result = _polynomial(builder, r, [1 / math.factorial(power) for power in range(8)])
+    lowest, magic, base = _constant(-87.0), _constant(1.5 * 2.0**23), math.log(2)
+    x = builder.select(_exceeds(builder, x, lowest), x, lowest)
+    rounded = _call(builder, "fma", x, _constant(1 / base), magic)
+    r = _call(builder, "fma", builder.fsub(rounded, magic), _constant(-base), x)
+    fit = np.polynomial.Chebyshev.interpolate(np.exp, 6, [-base / 2, base / 2])
+    result = _polynomial(builder, r, fit.convert(kind=np.polynomial.Polynomial).coef)
     integers = ir.VectorType(ir.IntType(32), LANES)
     places = ir.Constant(integers, [23] * LANES)
     exponent = builder.shl(builder.bitcast(rounded, integers), places)
@@ -250,6 +249,7 @@ def _exceeds(builder: Any, x: Any, low: Any) -> Any:
 
 
 exp = _function(_exp)  # of numbers at most 0
+larger = _function(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), 2)  # y if one is NaN
 maximum = _function(lambda builder, a, b: _call(builder, "maximum", a, b), 2)  # NaN if one is
 multiply_add = _function(lambda builder, a, b, c: _call(builder, "fma", a, b, c), 3)  # a b + c
 square_root = _function(lambda builder, x: _call(builder, "sqrt", x))

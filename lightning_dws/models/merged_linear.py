@@ -1,7 +1,6 @@
 """Linear maps between parameter tensors, those along the same axes as one matrix product."""
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -74,20 +73,6 @@ class MergedLinear(IndexTensors):
             zeros = torch.zeros_like(self.coefficients)
             dense = zeros.flatten().index_copy(0, self._entries, self.weight).view_as(zeros)
         return (dense * self.coefficients).mul_(self.scale).to(dtype)
-
-
-class MergedMaps(NamedTuple):
-    """All linear maps of a layer.
-
-    Attributes:
-        of_axes: Those along no axis, along each, and along each two.
-        bias_channel: Of every entry of the bias the channel, of all tensors', that it is added to.
-        bias_coefficient: And what it is multiplied by, before the mean over tensors.
-    """
-
-    of_axes: Mapping[Axes, MergedLinear]
-    bias_channel: Tensor
-    bias_coefficient: Tensor
 
 
 def initialise(weight: Float[Tensor, "*blocks out in"]) -> Float[Tensor, "*blocks out in"]:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_dws.models.lanes import (
-    LANES,
     at_least,
     keep_equal,
     keep_lanes,
@@ -30,6 +29,7 @@ from lightning_dws.models.lanes import (
     splat,
     store,
 )
+from lightning_dws.models.scratch_kernels import make_room
 
 _IN_CACHE = 64  # positions, if a row is no longer
 
@@ -64,7 +64,7 @@ def make_scratch(tensors, side):
     for t in range(len(tensors)):
         m = tensors[t, 1]
         size = max(size, rows_at_once(m) * m * side.places[t, 0])
-    return np.empty(size * LANES, np.float32)
+    return make_room(size)
 
 
 @kernel
@@ -181,7 +181,8 @@ def share_among_maxima(tensors, side, z, affine, floor, keep, pooled, grads):
     """Divide gradients of maxima by the number of features that are equal to them."""
     one, zero = splat(np.float32(1)), splat(np.float32(0))
     scratch = make_scratch(tensors, side)
-    counts = np.zeros(side.pooled * LANES, np.float32)
+    counts = make_room(side.pooled)
+    counts[:] = 0
     for t in range(len(tensors)):
         n, m, _ = tensors[t]
         place = side.places[t]

@@ -11,15 +11,17 @@ from symmetry import make_batch, relative
 from lightning_dws import INRArchitecture
 from lightning_dws.models import DWSNet, dws_lanes, pooling_kernels
 from lightning_dws.models.dws_lanes import takes_lanes
+from lightning_dws.models.dws_layer import DWSLayer
 from lightning_dws.models.dws_tables import fits_tables
 from lightning_dws.models.lane_dropout import draw_keep_bits
 from lightning_dws.models.lanes import LANES, from_lanes, multiply, multiply_lanes, multiply_sum
 from lightning_dws.models.parameter_axes import ParameterTensor
+from lightning_dws.models.softmax_kernels import softmax, softmax_backward
 
 
 def make_model(architecture, **options):
     torch.manual_seed(0)
-    options = {"hidden_dim": 5, "num_hidden": 2, "set_layer": "deepsets"} | options
+    options = {"hidden_dim": 5, "num_hidden": 2, "set_layer": "deepsets", "num_heads": 1} | options
     model = DWSNet(architecture, 3, **options)
     model.standardize.keep_identity()
     for parameter in model.parameters():  # at the initial scale the input hardly matters
@@ -58,29 +60,37 @@ def assert_like_float64(model, batch):
         )
 
 
+both_set_layers = pytest.mark.parametrize("set_layer", ["deepsets", "attention"])
+
+
+@both_set_layers
 @pytest.mark.parametrize("reduction", ["mean", "sum", "max"])
 @pytest.mark.parametrize(
     ("widths", "size", "options"),
     [
-        ((2, 6, 7, 1), 2 * LANES - 3, {}),
+        ((2, 6, 7, 1), 2 * LANES - 3, {"num_heads": 5}),
         ((2, 6, 7, 1), LANES, {"batch_norm": False, "num_hidden": 1}),
         ((1, 1, 1), 2 * LANES, {"num_hidden": 1}),
         ((3, 4, 2), 2 * LANES - 1, {"hidden_dim": 3, "num_hidden": 3}),
         ((3, 9, 6, 5, 2), LANES, {"hidden_dim": 1}),
-        ((2, 3, 70, 1), LANES, {"num_hidden": 1}),  # a row longer than what is taken at once
+        ((1, 3, 2, 4, 3, 2), LANES, {"hidden_dim": 6, "num_hidden": 1, "num_heads": 2}),
+        ((2, 3, 71, 1), LANES, {"num_hidden": 1}),  # a row longer than what is taken at once
     ],
     ids=str,
 )
-def test_training_is_as_in_float64(widths, size, options, reduction):
-    model = make_model(INRArchitecture(widths), reduction=reduction, **options)
+def test_training_is_as_in_float64(widths, size, options, reduction, set_layer):
+    model = make_model(INRArchitecture(widths), reduction=reduction, set_layer=set_layer, **options)
     assert_like_float64(model, make_inrs(widths, size))
 
 
+@both_set_layers
 @pytest.mark.parametrize("reduction", ["mean", "sum", "max"])
-def test_running_statistics_are_used_as_in_float64(reduction):
+def test_running_statistics_are_used_as_in_float64(reduction, set_layer):
     # One layer: of more, maxima are all but equal, and which one is found is chance.
     widths = (2, 6, 7, 1)
-    model = make_model(INRArchitecture(widths), reduction=reduction, num_hidden=1)
+    model = make_model(
+        INRArchitecture(widths), reduction=reduction, set_layer=set_layer, num_hidden=1
+    )
     batch = make_inrs(widths, 2 * LANES - 2)
     model(batch)
     model.eval()
@@ -90,11 +100,13 @@ def test_running_statistics_are_used_as_in_float64(reduction):
         torch.testing.assert_close(model(batch), logits, rtol=1e-6, atol=1e-6)
 
 
+@both_set_layers
 @pytest.mark.parametrize("name", CNNS)
-def test_other_networks_are_as_in_float64(name):
+def test_other_networks_are_as_in_float64(name, set_layer):
     batch = cnn_batch(name, size=LANES).to(torch.float32)
-    model = make_model(batch.architecture, reduction="mean", num_hidden=1, batch_norm=False)
-    if fits_tables(model.tensors):
+    options = {"reduction": "mean", "num_hidden": 1, "batch_norm": False, "set_layer": set_layer}
+    model = make_model(batch.architecture, **options)
+    if fits_tables(model.layers[0]):
         assert_like_float64(model, batch)
     else:
         assert not model._takes_lanes(batch.parameters)
@@ -113,10 +125,12 @@ class KnownDropout(torch.nn.Module):
         return x * mask.view(-1, *positions, channels).movedim(-1, 1) / share
 
 
-def test_dropout_drops_the_same_in_both_passes(monkeypatch):
+@both_set_layers
+def test_dropout_drops_the_same_in_both_passes(monkeypatch, set_layer):
     widths, size = (2, 4, 5, 1), 2 * LANES - 1
     batch = make_inrs(widths, size)
-    model = make_model(INRArchitecture(widths), reduction="max", dropout=0.3)
+    options = {"reduction": "max", "set_layer": set_layer}
+    model = make_model(INRArchitecture(widths), dropout=0.3, **options)
     masks = []
 
     def draw(shape, dropout):
@@ -130,7 +144,7 @@ def test_dropout_drops_the_same_in_both_passes(monkeypatch):
 
     monkeypatch.setattr(dws_lanes, "draw_keep_bits", draw)
     found = results(model, batch)
-    exact = make_model(INRArchitecture(widths), reduction="max").double()
+    exact = make_model(INRArchitecture(widths), **options).double()
     exact.dropout = KnownDropout(0.3, masks)
     expected = results(exact, batch.to(torch.float64))
     assert 0.6 < torch.cat([mask.flatten() for mask, _ in masks]).double().mean() < 0.8
@@ -144,9 +158,11 @@ def test_next_to_no_dropout_is_none():
     assert share == 1
 
 
-def test_threads_do_not_matter():
+@both_set_layers
+def test_threads_do_not_matter(set_layer):
     widths = (2, 6, 7, 1)
-    model, batch = make_model(INRArchitecture(widths)), make_inrs(widths, 3 * LANES)
+    model = make_model(INRArchitecture(widths), set_layer=set_layer)
+    batch = make_inrs(widths, 3 * LANES)
     threads = torch.get_num_threads()
     try:
         found = []
@@ -159,9 +175,11 @@ def test_threads_do_not_matter():
         assert torch.equal(found[1][name], x), name
 
 
-def test_an_inrs_neighbours_do_not_matter():
+@both_set_layers
+def test_an_inrs_neighbours_do_not_matter(set_layer):
     widths = (2, 6, 7, 1)
-    model, batch = make_model(INRArchitecture(widths)).eval(), make_inrs(widths, 3 * LANES)
+    model = make_model(INRArchitecture(widths), set_layer=set_layer).eval()
+    batch = make_inrs(widths, 3 * LANES)
     logits = model(batch)
     few = batch.replace(
         **{
@@ -172,12 +190,13 @@ def test_an_inrs_neighbours_do_not_matter():
     torch.testing.assert_close(model(few), logits[LANES + 2 :], rtol=1e-5, atol=1e-5)
 
 
-def test_what_needs_no_gradient_gets_none():
+@both_set_layers
+def test_what_needs_no_gradient_gets_none(set_layer):
     widths = (2, 6, 7, 1)
     batch = make_inrs(widths, LANES)
     rows = torch.randn(batch.parameters.shape[1], LANES).T  # of no whole memory
     rows.copy_(batch.parameters)
-    model = make_model(INRArchitecture(widths))
+    model = make_model(INRArchitecture(widths), set_layer=set_layer)
     expected = results(copy.deepcopy(model), batch)
     model.layers[1].requires_grad_(False)
     model.norms[0].requires_grad_(False)
@@ -205,9 +224,6 @@ def test_who_takes_lanes():
     widths, rows = (2, 4, 5, 1), torch.zeros(LANES, 2 * 4 + 4 + 20 + 5 + 5 + 1)
     model = make_model(INRArchitecture(widths))
     assert model._takes_lanes(rows)
-    assert not make_model(INRArchitecture(widths), set_layer="attention", num_heads=1)._takes_lanes(
-        rows
-    )
     model.norms[0][0].eval()
     assert not model._takes_lanes(rows)
     model.train().norms[1][0].synchronised = True
@@ -216,11 +232,41 @@ def test_who_takes_lanes():
     assert not model.double()._takes_lanes(rows)
 
 
+def fit_tables(axes, set_layer="deepsets"):
+    tensors = [ParameterTensor(str(number), own, 1) for number, own in enumerate(axes)]
+    return fits_tables(DWSLayer(tensors, 1, 1, set_layer, "max", 1))
+
+
 @pytest.mark.parametrize("axes", [[(1, 1)], [(1, 2), (2, 1)], [(1, 2), (1, 2)]])
 def test_axes_that_meet_twice_fit_no_tables(axes):
-    tensors = [ParameterTensor(str(own), own, 1) for own in axes]
-    assert not fits_tables(tensors)
-    assert fits_tables(tensors[:1]) == (axes[0] != (1, 1))
+    assert not fit_tables(axes)
+    assert fit_tables(axes[:1]) == (axes[0] != (1, 1))
+
+
+def test_attention_fits_tables_where_not_all_have_the_same_axis():
+    axes = [(1,), (1,), (1,)]  # two weights and a bias of the only hidden layer
+    assert fit_tables(axes)
+    assert not fit_tables(axes, "attention")
+    assert fit_tables([*axes, ()], "attention")
+
+
+def test_softmax_is_as_in_float64_and_keeps_what_is_no_number():
+    count, step = 7, 3
+    scores = 30 * torch.randn(count, step, LANES, generator=torch.Generator().manual_seed(0))
+    scores[2, 1, 1] = torch.nan
+    shares, grads = scores.clone(), torch.linspace(-1, 1, scores.numel()).view_as(scores)
+    found = grads.clone()
+    softmax(shares.view(-1).numpy(), 1, count, step)
+    softmax_backward(shares.view(-1).numpy(), found.view(-1).numpy(), 1, count, step)
+    own = scores[:, 1].double().requires_grad_()
+    expected = own.softmax(0)
+    (expected * grads[:, 1]).sum().backward()
+    torch.testing.assert_close(
+        shares[:, 1].double(), expected, rtol=1e-5, atol=1e-7, equal_nan=True
+    )
+    torch.testing.assert_close(found[:, 1].double(), own.grad, rtol=1e-4, atol=1e-6, equal_nan=True)
+    assert shares[:, 1, 1].isnan().all()
+    assert torch.equal(shares[:, [0, 2]], scores[:, [0, 2]])
 
 
 def test_compiled_code_that_differs_has_names_that_differ():

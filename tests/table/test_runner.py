@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -93,7 +94,28 @@ class Running:
     def wait(self) -> str:
         """Wait for its end and give what it printed."""
         self.process.join(300)
+        assert self.process.exitcode is not None, "it has not ended"
         return self._log.read_text()
+
+    def end(self) -> None:
+        """Leave no process behind, such as that of a test that failed."""
+        if self.process.is_alive():
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                process.kill()
+            self.process.kill()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Running]]:
+    started: list[Running] = []
+
+    def start(table: TinyTable, own_server: bool = False) -> Running:
+        started.append(Running(table, own_server))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.end()
 
 
 def run_with_output(words: list[str], log: Path, own_server: bool) -> None:
@@ -138,7 +160,7 @@ def test_a_table_in_a_copied_folder_knows_the_best_checkpoints(table, tmp_path):
     assert len(list(table.results.rglob("*.ckpt"))) == 2
 
 
-def test_a_killed_table_continues(tmp_path, capfd):
+def test_a_killed_table_continues(tmp_path, start, capfd):
     """kill -9 in the middle of a cell: no cell lost, none repeated, the same figures."""
     (tmp_path / "straight").mkdir()
     (tmp_path / "killed").mkdir()
@@ -149,7 +171,7 @@ def test_a_killed_table_continues(tmp_path, capfd):
         each.content["models"] = {"DWS": each.content["models"]["DWS"]}
         each.content["common"]["trainer"] |= {"max_steps": 40, "val_check_interval": 4}
     straight.run()
-    running = Running(table, own_server=True)
+    running = start(table, own_server=True)
     runs = table.results / "tiny" / "runs"
 
     def interrupted() -> set[str]:
@@ -182,9 +204,9 @@ def heeding_ctrl_c():
 
 
 @pytest.mark.usefixtures("heeding_ctrl_c")
-def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table, start):
     table.content["common"]["trainer"] |= {"max_steps": 4000, "val_check_interval": 10}
-    running = Running(table)
+    running = start(table)
     wait_until(lambda: list(table.results.rglob("last.ckpt")))
     os.kill(running.process.pid, signal.SIGINT)
     output = running.wait()
@@ -196,10 +218,10 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(table):
     wait_until(lambda: not processes_of(table), 10)
 
 
-def test_killed_cells_are_shown_and_go_on_the_next_time(table):
+def test_killed_cells_are_shown_and_go_on_the_next_time(table, start):
     keep_one_row_of_cells(table)
     table.content["common"]["trainer"] |= {"max_steps": 200, "val_check_interval": 10}
-    running = Running(table)
+    running = start(table)
     numbers = [signal.SIGKILL, signal.SIGTERM]
     for count, number in enumerate(numbers, start=1):
         wait_until(lambda: len(list(table.results.rglob("last.ckpt"))) == count)  # noqa: B023
@@ -251,10 +273,10 @@ def test_a_changed_config_is_another_cell(table, capfd):
     assert "0 finished, 4 to run" in capfd.readouterr().out
 
 
-def test_two_commands_share_a_table(table, capfd):
+def test_two_commands_share_a_table(table, start, capfd):
     table.content |= {"seeds": [0], "views": [1]}
     table.content["common"]["trainer"]["max_steps"] = 100
-    other = Running(table)
+    other = start(table)
     wait_until(lambda: list(table.results.rglob("last.ckpt")))
     table.run()
     outputs = [other.wait(), capfd.readouterr().out]
