@@ -51,10 +51,13 @@ def find_refused(
     sender.close()
     try:
         reasons = receiver.recv()
-    except EOFError:  # it died: each cell will tell
-        return {}
-    finally:
         process.join()
+    except EOFError:  # it died: each cell will tell
+        process.join()
+        return {}
+    except BaseException:  # Ctrl-C
+        process.kill()
+        raise
     known = {_place(cell): reason for cell, reason in zip(tried, reasons, strict=True) if reason}
     return {cell: known[_place(cell)] for cell in todo if _place(cell) in known}
 

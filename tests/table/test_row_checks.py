@@ -1,5 +1,7 @@
 """Rows that make no run: told before the first cell, and not started."""
 
+from unittest.mock import Mock
+
 import pytest
 
 from lightning_dws.table import command, row_checks
@@ -61,6 +63,19 @@ def test_rows_that_a_task_refuses_are_told_before_the_first_cell(pairs, capsys, 
 
     pairs.run("--dry_run")  # what has failed is not tried again
     assert refusals(capsys) == []
+
+
+def test_ctrl_c_ends_the_checks_at_once(table, monkeypatch):
+    process = Mock()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(row_checks, "start_process", lambda *arguments: process)
+    monkeypatch.setattr(row_checks, "Pipe", lambda duplex: (Mock(recv=interrupt), Mock()))
+    with pytest.raises(KeyboardInterrupt):
+        row_checks.find_refused(command.read_table([table.words[2]]).cells, [], ())
+    process.kill.assert_called_once_with()
 
 
 def test_one_cell_of_a_row_and_of_a_model_is_tried(table):
