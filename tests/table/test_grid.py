@@ -10,7 +10,6 @@ from table_command import MIXUP, NOISE
 
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
-from lightning_dws.table import command
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.forecast import forecast
 from lightning_dws.table.grid import read_table
@@ -30,7 +29,6 @@ NOT_SETTINGS = {"config", "seed_everything"}
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_lists_its_cells(path, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(command, "find_refused", lambda *cells: {})  # their data are not here
     main(["table", "--config", f"conf/table/{path.name}", "--dry_run", "--results_root", "none"])
     cells = read_table([f"conf/table/{path.name}"]).cells
     assert f"{len(cells)} cells: {len(cells)} left" in capsys.readouterr().out

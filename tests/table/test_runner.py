@@ -385,7 +385,6 @@ def test_when_the_time_is_over_no_further_cell_starts(table, capfd, monkeypatch)
     assert not table.records()
     assert "16 cells: 16 left" in capfd.readouterr().out
     assert "0 of 16 cells" in (table.results / "tiny" / "report.md").read_text()
-    monkeypatch.setattr(command, "find_refused", lambda *cells: {})
     monkeypatch.setattr(command, "prepare_datasets", lambda cells, devices: None)
     table.run("--max_hours", "1e-5")  # 36 ms: a cell that has started runs to its end
     assert "16 cells: 1 finished, 15 left" in capfd.readouterr().out
