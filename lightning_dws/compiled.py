@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -59,11 +60,13 @@ def _source_files(function: Any) -> set[Path]:
 def _compile_in_turn(kept: Any) -> None:
     """Let one process after the other compile a function, of which the others load what it kept."""
     name = f"{kept.py_func.__module__}.{kept.py_func.__qualname__}".replace("<locals>", "locals")
-    lock = FileLock(Path(kept._cache.cache_path) / f"{name}.lock")
+    path = Path(kept._cache.cache_path) / f"{name}.lock"
     compile_now = kept.compile
 
     def compile_in_turn(signature: Any) -> Any:
-        with _held(lock):
+        # A lock made here, for one of before a fork is refused; and Numba's own lock comes first,
+        # as it does where what is compiled compiles what it calls: threads wait in one order.
+        with global_compiler_lock, _held(FileLock(path)):
             return compile_now(signature)
 
     kept.compile = compile_in_turn

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -5,6 +7,8 @@ from threading import Event, Thread
 
 import pytest
 from filelock import FileLock
+
+import lightning_dws
 
 HEAD = "from lightning_dws.compiled import compiled\n"
 CALLEE = HEAD + "@compiled\ndef give(x):\n    return x + {}\n"
@@ -58,3 +62,23 @@ def test_a_process_waits_for_the_one_that_compiles(
     finally:
         thread.join()
         sys.modules.pop("kernel_of_two")
+
+
+FORKS = """
+import multiprocessing, kernel_of_a_parent
+child = multiprocessing.get_context("fork").Process(target=kernel_of_a_parent.give, args=(1,))
+child.start()
+child.join()
+raise SystemExit(child.exitcode)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
+def test_a_forked_process_compiles_what_its_parent_imported(tmp_path: Path) -> None:
+    (tmp_path / "kernel_of_a_parent.py").write_text(CALLEE.format(1))
+    root = Path(lightning_dws.__file__).parent.parent
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
