@@ -240,6 +240,18 @@ def test_killed_cells_are_shown_and_go_on_the_next_time(table, start):
     assert {len(record["history"]["step"]) for record in records} == {20}
 
 
+def test_a_cell_trains_a_network_of_compiled_kernels(table):
+    keep_one_row_of_cells(table)
+    table.content["augmentations"] = {"none": {}}
+    options = {"hidden_dim": 4, "num_hidden": 1, "set_layer": "deepsets"}
+    network = {"class_path": "lightning_dws.models.DWSNet", "init_args": options}
+    table.content["models"] = {"DWS": {"model": {"network": network}}}
+    table.content["common"]["data"]["batch_size"] = 16  # fill the lanes of any processor
+    table.run()
+    (record,) = table.records().values()
+    assert record["status"] == "finished", record["error"]
+
+
 def test_a_failed_cell_is_recorded_and_the_others_run(table, capfd):
     table.content |= {"seeds": [0], "views": [1]}
     bad = [{"class_path": "lightning_dws.augmentations.ReLUScaling"}]
