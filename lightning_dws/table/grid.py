@@ -276,11 +276,13 @@ def _check(content: Settings, where: str) -> TableConfig:
         }
         for kind in _ROWS
     }
-    order, poster = content.get("order") or [], content.get("poster") or {}
     for setting, kind in (("order", "augmentation"), ("poster", "dataset")):
-        strangers = [n for n in content.get(setting) or () if n not in rows[f"{kind}s"]]
+        # One that is left out by null is known.
+        strangers = [n for n in content.get(setting) or () if n not in content[f"{kind}s"]]
         if strangers:
             raise DataError(f"{where}: {setting} names {', '.join(strangers)}, which is no {kind}")
+    order = [name for name in content.get("order") or () if name in rows["augmentations"]]
+    poster = {k: v for k, v in (content.get("poster") or {}).items() if k in rows["datasets"]}
     figures = PosterFigures(content.get("poster_figures") or {}, where)
     strangers = [name for name in poster.values() if name not in figures.datasets]
     if strangers:

@@ -51,6 +51,13 @@ def test_rows_in_order_come_first(table):
     assert [(place.augmentation, place.seed) for place in places] == expected
 
 
+def test_a_row_that_is_left_out_may_be_named_in_order(table):
+    table.content["order"] = ["MixUp", "none"]
+    left = read_table([table.words[2]], ["augmentations.MixUp=null"])
+    assert {cell.place.augmentation for cell in left.cells} == {"none"}
+    assert left.order == ("none",)
+
+
 @pytest.mark.parametrize("preset", ["digits", "fmnist-mini", "fmnist"])
 def test_settings_are_what_the_command_line_makes_of_the_words(preset, monkeypatch, capsys):
     """Merged here and merged there: all that a cell's settings say is what its run uses."""
