@@ -13,8 +13,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 # Chebyshev fits on [0, 1/4] in powers of t^2, within 2e-8 and 1e-7.
-_HALF_TURN_SINE = (3.14159264, -5.16771008, 2.55007752, -0.598291286, 0.0776576603)  # sin(pi t) / t
-_HALF_TURN_COSINE_TWICE = (  # 2 cos(pi t)
+HALF_TURN_SINE = (3.14159264, -5.16771008, 2.55007752, -0.598291286, 0.0776576603)  # sin(pi t) / t
+HALF_TURN_COSINE_TWICE = (  # 2 cos(pi t)
     1.99999991,
     -9.86958566,
     8.11682271,
@@ -36,8 +36,8 @@ def sine_kernel() -> Callable[[Array, Array], None]:
     """
     import numba
 
-    s0, s1, s2, s3, s4 = (np.float32(c) for c in _HALF_TURN_SINE)
-    c0, c1, c2, c3, c4 = (np.float32(c) for c in _HALF_TURN_COSINE_TWICE)
+    s0, s1, s2, s3, s4 = (np.float32(c) for c in HALF_TURN_SINE)
+    c0, c1, c2, c3, c4 = (np.float32(c) for c in HALF_TURN_COSINE_TWICE)
     one, two = np.float32(1), np.float32(2)
 
     def kernel(turns: Array, sine: Array) -> None:

@@ -12,6 +12,25 @@ from lightning_dws.inrs.siren import encode_points
 from lightning_dws.sine_kernel import sine_kernel
 from lightning_dws.weight_space import INRArchitecture
 
+DIVERGED_GROWTH = 100.0  # of the error since the start
+_MAX_PSNR = 150.0
+
+
+def psnr_of(mean_squared_error: Tensor) -> Tensor:
+    """Give the peak signal-to-noise ratio in dB, for a peak of 1, of errors of any shape."""
+    return -10 * torch.log10(mean_squared_error.clamp_min(10 ** (-_MAX_PSNR / 10)))
+
+
+def share_points(num_points: int, points_per_step: int | None) -> tuple[Tensor, ...]:
+    """Share out points over steps, the first of which have most, in an order of their own.
+
+    It depends on their number alone. With all points in every step they stay as they are.
+    """
+    if points_per_step is None or points_per_step >= num_points:
+        return (torch.arange(num_points),)
+    order = torch.randperm(num_points, generator=torch.Generator().manual_seed(0))
+    return order.tensor_split(math.ceil(num_points / points_per_step))
+
 
 @dataclass(frozen=True)
 class Block:
@@ -100,16 +119,11 @@ class Chunk:
     def _cut_into_blocks(self) -> list[Block]:
         """Share out the points, in an order that only depends on their number."""
         num_points, device = self.signals.shape[1], self.signals.device
-        parts: tuple[Tensor | slice, ...] = (slice(None),)
-        if self.points_per_step is not None and self.points_per_step < num_points:
-            order = torch.randperm(num_points, generator=torch.Generator().manual_seed(0))
-            count = math.ceil(num_points / self.points_per_step)
-            parts = order.to(device).tensor_split(count)
-        largest = num_points if len(parts) == 1 else math.ceil(num_points / len(parts))
-        padded = 16 * math.ceil(largest / 16)
-        return [self._make_block(part, padded) for part in parts]
+        parts = share_points(num_points, self.points_per_step)
+        padded = 16 * math.ceil(len(parts[0]) / 16)
+        return [self._make_block(part.to(device), padded) for part in parts]
 
-    def _make_block(self, part: Tensor | slice, padded: int) -> Block:
+    def _make_block(self, part: Tensor, padded: int) -> Block:
         target = (self.signals[:, part] - self.architecture.output_offset).mT.contiguous()
         coordinates = self.coordinates[..., part, :]
         num_points, d = coordinates.shape[-2:]

@@ -3,10 +3,10 @@
 One INR is far too small to keep a machine busy, so INRs are fitted in chunks: every operation
 works on all INRs of a chunk, without autograd, into buffers made once. On a CPU a chunk is small
 enough to stay in the cache, every operation runs on one thread, and threads share out the chunks;
-on a GPU a chunk is large.
+on a GPU a chunk is large. Adam's small INRs on CPUs are in lanes instead: ``lane_fits``.
 
 On CPUs an INR's result is the same, bit for bit, whatever it is fitted together with, in which
-order, in chunks of which size, and on how many threads. See ``Chunk`` for what that takes.
+order, in chunks of which size, and on how many threads. See ``Chunk`` for what that takes there.
 """
 
 import math
@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.fitting.chunk import Chunk
+from lightning_dws.inrs.fitting.chunk import DIVERGED_GROWTH, Chunk, psnr_of
+from lightning_dws.inrs.fitting.lane_fits import fit_in_lanes, takes_lanes
 from lightning_dws.inrs.fitting.optimizers import OPTIMIZERS
 from lightning_dws.inrs.fitting.recipes import Recipe
 from lightning_dws.inrs.fitting.refitting import Refitted, fit_again_where_failed
 from lightning_dws.inrs.siren import initialise_inrs
+from lightning_dws.models.lanes import LANES
 from lightning_dws.parallel import one_thread_per_operation
 from lightning_dws.weight_space import INRArchitecture, WeightBatch
 
 Progress = Callable[[int, Tensor], None]
 
-_DIVERGED_GROWTH = 100.0  # of the error since the start
-_MAX_PSNR = 150.0
 _CPU_CHUNK_BYTES = 5 * 2**20
 _GPU_MEMORY_SHARE = 0.25
 _MAX_GPU_CHUNK = 16384
@@ -93,12 +93,20 @@ def fit_inrs(
     num_inrs, num_points = signals.shape[:2]
     psnr = torch.empty(num_inrs, device=device)
     workers = torch.get_num_threads() if device.type == "cpu" else 1
+    in_lanes = takes_lanes(architecture, recipe, device)
     if chunk_size is None:
-        chunk_size = _choose_chunk_size(architecture, num_points, recipe, device)
+        chunk_size = LANES
+        if not in_lanes:
+            chunk_size = _choose_chunk_size(architecture, num_points, recipe, device)
         chunk_size = max(1, min(chunk_size, math.ceil(num_inrs / workers)))
 
     def fit_once(rows: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
         """Fit some INRs; those that diverge keep their start, with a PSNR of minus infinity."""
+        if in_lanes:
+            points = coordinates if coordinates.ndim == 2 else coordinates[rows]
+            return fit_in_lanes(
+                architecture, fitted.parameters[rows], signals[rows], points, recipe
+            )
         size = len(rows)
         padded = torch.cat([rows, rows[-1:].expand(max(2, size + size % 2) - size)])
         points = coordinates if coordinates.ndim == 2 else coordinates[padded]
@@ -121,7 +129,7 @@ def fit_inrs(
             row = int(rows[lost[0]])
             raise DataError(
                 f"the fit of object_id {int(object_id[row])}, view {int(view[row])} diverged: its "
-                f"loss is not finite, or {_DIVERGED_GROWTH:g} times that of the start, with the "
+                f"loss is not finite, or {DIVERGED_GROWTH:g} times that of the start, with the "
                 f"learning_rate {recipe.learning_rate} and with lower ones"
             )
         return result
@@ -223,7 +231,7 @@ def fit_chunk(chunk: Chunk, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """
     target_error = 0.0 if recipe.target_psnr is None else 10 ** (-recipe.target_psnr / 10)
     best, best_error = chunk.rows(chunk.weights), chunk.mean_squared_error()
-    most = _DIVERGED_GROWTH * best_error.clamp_min(0.01)
+    most = DIVERGED_GROWTH * best_error.clamp_min(0.01)
     running = torch.ones_like(best_error, dtype=torch.bool)
     members = torch.arange(len(running), device=running.device)
     optimizer = OPTIMIZERS[recipe.optimizer](chunk, recipe)
@@ -250,5 +258,4 @@ def fit_chunk(chunk: Chunk, recipe: Recipe) -> tuple[Tensor, Tensor]:
             if 2 * len(left) <= len(members):
                 left = torch.cat([left, left[-1:].expand(len(left) % 2)])
                 optimizer, members = optimizer.select(left), members[left]
-    floor = 10 ** (-_MAX_PSNR / 10)
-    return best, -10 * torch.log10(best_error.clamp_min(floor))
+    return best, psnr_of(best_error)

@@ -40,12 +40,7 @@ class Adam(Optimizer):
     def __init__(self, chunk: Chunk, recipe: Recipe) -> None:
         super().__init__(chunk, recipe)
         self.mean, self.square, self.scratch = (torch.zeros_like(chunk.flat) for _ in range(3))
-        beta1, beta2 = recipe.betas
-        rates = [
-            (-recipe.learning_rate_at(step) / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step))
-            for step in range(1, recipe.steps + 1)
-        ]
-        self.rates = torch.tensor(rates, dtype=torch.float64).to(chunk.flat)
+        self.rates = adam_rates(recipe).to(chunk.flat)
         self.decays = torch.tensor(recipe.betas, dtype=torch.float64).to(chunk.flat)
 
     def step(self, step: int) -> None:
@@ -69,6 +64,16 @@ class Adam(Optimizer):
         for own, known in ((chosen.mean, self.mean), (chosen.square, self.square)):
             _copy_rows(chosen.chunk.split_layers(own), self.chunk.split_layers(known), rows)
         return chosen
+
+
+def adam_rates(recipe: Recipe) -> Tensor:
+    """Give the ``rates`` of ``fused.adam_`` for every step, (steps, 2) float64."""
+    beta1, beta2 = recipe.betas
+    rates = [
+        (-recipe.learning_rate_at(step) / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step))
+        for step in range(1, recipe.steps + 1)
+    ]
+    return torch.tensor(rates, dtype=torch.float64)
 
 
 def _copy_rows(to: list[Tensor], source: list[Tensor], rows: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.errors import DataError
-from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs, refitting
+from lightning_dws.inrs.fitting import RECIPES, Recipe, fit_inrs, fitting, refitting
 from lightning_dws.inrs.fitting.chunk import Chunk
 from lightning_dws.inrs.fitting.fitting import fit_chunk
 from lightning_dws.inrs.fitting.optimizers import KroneckerFactored
@@ -85,6 +85,7 @@ def restored_threads():
         ((2, 9, 7, 1), "sine", 37, 11, 0.4),
         ((3, 16, 16, 16, 2), "sine", 101, 23, 0.3),
         ((2, 16, 16, 1), "relu", 64, 23, 0.5),
+        ((2, 130, 1), "sine", 37, 11, 0.5),  # too wide for lanes
     ],
 )
 def test_an_inr_is_the_same_bit_for_bit_whatever_it_is_fitted_with(
@@ -134,6 +135,7 @@ def test_some_of_the_inrs_in_the_test_above_stop_early(way: str) -> None:
 
 def test_inrs_that_stopped_leave_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refitting, "_LOWER_RATES", ())  # the first fit alone is looked at
+    monkeypatch.setattr(fitting, "takes_lanes", lambda *arguments: False)
     sizes = []
     forward = Chunk.forward
     monkeypatch.setattr(
