@@ -1,10 +1,11 @@
-"""Compare this build with an earlier one: training steps, evaluation and alignment, in turns.
+"""Compare this build with an earlier one: fits, training steps, evaluation, alignment, in turns.
 
     python benchmarks/builds.py DIR [--rounds 5] [--store STORE] [--only TEXT]
 
 DIR is a checkout of the other commit ("git worktree add --detach DIR COMMIT"). Each build runs in a
-process of its own, which waits while the other one computes. A step is forward, cross-entropy,
-backward and AdamW on random INRs of 2-32-32-1; alignment is of INRs of a STORE, where one is given.
+process of its own, which waits while the other one computes. Fits are of 128 INRs of 2-32-32-1 to
+28x28 pixels; a step is forward, cross-entropy, backward and AdamW on random INRs; alignment is of
+INRs of a STORE, where one is given.
 Medians are printed, the share of this machine's matrix-product rate that this build's case runs at,
 and the peak of memory over three steps in a process of its own.
 """
@@ -24,11 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 from machine import matmul_gflops, memory_gbps
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from training_steps import count_flops, describe_machine
 
 from lightning_dws import INRArchitecture, WeightBatch
+from lightning_dws.inrs import RECIPES, Recipe, fit_inrs
 from lightning_dws.mixup import align
 from lightning_dws.models import DWSNet, NeuralGraphGNN, NeuralGraphTransformer
 
@@ -50,7 +52,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any], int]] = {  # options,
     "transformer": (NeuralGraphTransformer, {}, 32),
 }
 SYMMETRIES = ("permutation", "signed_permutation")
-PAIRS = 128
+PAIRS, FITS = 128, 128
 
 
 def make_case(
@@ -58,20 +60,39 @@ def make_case(
 ) -> Callable[[], None]:
     """Build what one case repeats."""
     kind, _, what = name.rpartition(": ")
+    if kind == "fitting":
+        return make_fit(RECIPES[what] if what in RECIPES else Recipe(50, learning_rate=5e-4))
     if kind == "alignment":
-        architecture = INRArchitecture(WIDTHS)
-        rows = torch.from_numpy(np.load(inrs, allow_pickle=False))  # type: ignore[arg-type]
-        a, b = (
-            WeightBatch.from_parameters(
-                architecture, half, torch.zeros(len(half), dtype=torch.long)
-            )
-            for half in rows.chunk(2)
-        )
+        return make_alignment(what, torch.from_numpy(np.load(str(inrs), allow_pickle=False)))
+    return make_network_case(kind, what, dtype)
 
-        def align_all() -> None:
-            align(a, b, symmetry=what)  # type: ignore[arg-type]
 
-        return align_all
+def make_fit(recipe: Recipe) -> Callable[[], None]:
+    """Give what fits INRs to noise, of which every one takes all of a recipe's steps."""
+    architecture, ids = INRArchitecture(WIDTHS), torch.arange(FITS)
+    axis = torch.linspace(-1, 1, 28)
+    points, signals = torch.cartesian_prod(axis, axis), torch.rand(FITS, 784, 1)
+    keys = {"seed": 0, "object_id": ids, "view": torch.zeros_like(ids)}
+
+    def fit_all() -> None:
+        fit_inrs(signals, points, architecture, recipe=recipe, **keys)  # type: ignore[arg-type]
+
+    return fit_all
+
+
+def make_alignment(symmetry: str, rows: Tensor) -> Callable[[], None]:
+    """Give what aligns one half of INRs to the other."""
+    architecture, label = INRArchitecture(WIDTHS), torch.zeros(PAIRS, dtype=torch.long)
+    a, b = (WeightBatch.from_parameters(architecture, half, label) for half in rows.chunk(2))
+
+    def align_all() -> None:
+        align(a, b, symmetry=symmetry)  # type: ignore[arg-type]
+
+    return align_all
+
+
+def make_network_case(kind: str, what: str, dtype: torch.dtype) -> Callable[[], None]:
+    """Give a network's training step, or its evaluation."""
     network_class, options, size = NETWORKS[kind]
     torch.manual_seed(0)
     architecture = INRArchitecture(WIDTHS)
@@ -134,7 +155,8 @@ def command(build: Path, *arguments: str) -> dict[str, Any]:
 def compare(other: Path, rounds: int, store: Path | None, only: str) -> None:
     """Print a line for each case, as it ends."""
     builds = (other, Path(__file__).parent.parent)
-    names = [f"{network}: {what}" for network in NETWORKS for what in ("step", "evaluation")]
+    names = ["fitting: fast", "fitting: 50 steps on all points"]
+    names += [f"{network}: {what}" for network in NETWORKS for what in ("step", "evaluation")]
     if store:
         names += [f"alignment: {symmetry}" for symmetry in SYMMETRIES]
     rate = matmul_gflops()
@@ -156,7 +178,7 @@ def compare(other: Path, rounds: int, store: Path | None, only: str) -> None:
                     times.append(ask(worker, name))
             before, now = map(median, seconds)
             line = f"{name:44}{1e3 * before:9.1f}{1e3 * now:9.1f}{before / now:7.1f}"
-            if not name.startswith("alignment"):  # kernels are not counted, float64 takes none
+            if name.rpartition(": ")[0] in NETWORKS:  # kernels are not counted, float64 takes none
                 flops = count_flops(make_case(name, dtype=torch.float64))
                 line += f"{flops / now / 1e9 / rate:12.0%}"
             if name.endswith("step"):
