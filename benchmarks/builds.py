@@ -91,9 +91,12 @@ def make_alignment(symmetry: str, rows: Tensor) -> Callable[[], None]:
     return align_all
 
 
-def make_network_case(kind: str, what: str, dtype: torch.dtype) -> Callable[[], None]:
-    """Give a network's training step, or its evaluation."""
-    network_class, options, size = NETWORKS[kind]
+def make_network_case(
+    kind: str, what: str, dtype: torch.dtype = torch.float32, size: int | None = None
+) -> Callable[[], None]:
+    """Give a network's training step, or its evaluation, of the usual or another batch size."""
+    network_class, options, usual = NETWORKS[kind]
+    size = size or usual
     torch.manual_seed(0)
     architecture = INRArchitecture(WIDTHS)
     rows = torch.randn(size, architecture.num_parameters, dtype=dtype)
@@ -134,13 +137,15 @@ def work(inrs: Path | None) -> None:
 
 
 def print_peak(name: str) -> None:
-    """Print the megabytes that three steps take beside what was there before."""
+    """Print the megabytes that three steps take beside what a step of a small batch has loaded."""
+    kind, _, what = name.rpartition(": ")
 
     def resident(field: str) -> int:
         status = Path("/proc/self/status").read_text().splitlines()
         return int(dict(line.split(":", 1) for line in status)[field].split()[0])
 
-    before, step = resident("VmRSS"), make_case(name)
+    make_network_case(kind, what, size=16)()
+    before, step = resident("VmRSS"), make_network_case(kind, what)
     for _ in range(3):
         step()
     print((resident("VmHWM") - before) / 1024)
