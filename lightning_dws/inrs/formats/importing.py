@@ -148,6 +148,7 @@ def import_inrs(
         store.publish(ranges)
     inrs = require_inrs(header.architecture, "an import")
     notes = [_describe(function, inrs), checked, *importer.observations.notes()]
+    notes += [f"left out: {line}" for line in listing.left_out]
     if listing.passed_over:
         notes.append(
             f"{len(listing.passed_over)} files of weights are not of the layout or not in its "
