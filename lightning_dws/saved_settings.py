@@ -9,6 +9,7 @@ import yaml
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.config_files import read_settings, values_of
 from lightning_dws.errors import DataError
+from lightning_dws.plain_checkpoints import is_plain
 from lightning_dws.runs import DEFAULT_ROOT, find_checkpoint
 from lightning_dws.tasks import named_task
 from lightning_dws.tasks.task_notes import check_same_task
@@ -44,8 +45,13 @@ def with_saved_settings(words: list[str]) -> list[str]:
         check_same_task(note, named_task(name), path)
     settings = find_settings(path, note)
     if settings is None:
+        measured = (
+            f"; 'predict --ckpt_path {path} --data STORE' measures a classifier without"
+            if is_plain(path)
+            else ""
+        )
         raise DataError(
-            f"{path}: does not say what it was trained on; give the --config of its run"
+            f"{path}: does not say what it was trained on; give the --config of its run{measured}"
         )
     if values_of(_OTHER_DATA, words):
         data = {k: v for k, v in settings["data"].items() if k not in _OF_ITS_OWN_DATA}
