@@ -147,7 +147,7 @@ def cut_listing(
             for index in missing.nonzero().flatten().tolist():
                 raise DataError(
                     f"{listing.root}: class {listing.classes[index]!r} has "
-                    f"{int((label == index).sum())} {kind.plural}, too few: its part of split "
+                    f"{kind.count(int((label == index).sum()))}, too few: its part of split "
                     f"{name!r} is empty (val_share {val_share:g}, test_share {test_share:g})"
                 )
         splits |= part

@@ -113,7 +113,7 @@ def test_files_that_are_not_named_or_not_there_are_told(tmp_path, capsys):
     store = do_import(root, tmp_path / "store", *words, "--skip-bad")
     assert sum(map(len, contents(store).values())) == 20
     told = capsys.readouterr().err
-    assert f"left out: 1 state dicts that {words[1]} does not name, such as deep/er/x.pth" in told
+    assert f"left out: 1 state dict that {words[1]} does not name, such as deep/er/x.pth" in told
     assert "1 files of weights are not of the layout" in told
     assert "0.ckpt" in told
 
@@ -127,7 +127,7 @@ def test_files_that_are_not_named_or_not_there_are_told(tmp_path, capsys):
         ("x.pth,a\ny.pth,b\n", "line 1: 'x.pth' is no state dict in .* no other line names one"),
         ("0.pth,a,train\n1.pth,b,later\n", "line 2: split 'later', expected train, val or test"),
         ("0.pth,a,train\n1.pth,a,val\n", "no line of split 'test'"),
-        ("0.pth,a\n1.pth,b\n", "class 'a' has 1 state dicts, too few: its part of split 'train'"),
+        ("0.pth,a\n1.pth,b\n", "class 'a' has 1 state dict, too few: its part of split 'train'"),
     ],
 )
 def test_what_is_no_table_of_classes_is_told(tmp_path, text, message):
