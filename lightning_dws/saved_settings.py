@@ -65,12 +65,17 @@ def name_of_other_data(words: Sequence[str], note: Mapping[str, Any]) -> str | N
     Args:
         words: The command line; one that trains measures nothing.
         note: The checkpoint's of itself.
+
+    Example:
+        >>> name_of_other_data(["predict", "--data.store=data/mine.v2"], {})
+        'mine.v2'
     """
     given = values_of(_OTHER_DATA, words)
     settings = note.get("settings") or {}
     if words[:1] == ["fit"] or not given or given[-1] == settings.get("data", {}).get("store"):
         return None
-    return Path(given[-1]).stem or None
+    path = Path(given[-1])  # of a store, whose name may have dots, or of a config file
+    return (path.stem if path.suffix in (".yaml", ".yml") else path.name) or None
 
 
 def with_found_checkpoint(words: list[str]) -> list[str]:
