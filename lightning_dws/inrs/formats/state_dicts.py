@@ -50,6 +50,7 @@ class StateDicts(WritableLayout):
     )
     output_offset = 0.0
     has_views = True
+    is_anybodys = True
     classes_name = "classes.json"
     suffixes = (".pth", ".pt", ".safetensors")
     _stem = re.compile(r"(.*?)(?:_view([0-9]{1,4}))?", re.DOTALL)
