@@ -114,6 +114,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
+def load_best(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, of a folder the one that ``find_best`` finds.
+
+    Raises:
+        DataError: See ``load_checkpoint`` and ``find_best``.
+    """
+    return load_checkpoint(find_best(Path(path)) if Path(path).is_dir() else path)
+
+
 def _check_sums(path: str | Path) -> None:
     """Compare every member of the archive with the CRC that was written beside it."""
     try:

@@ -33,7 +33,7 @@ from lightning_dws.checkpoints import (
     CHECKPOINT_KEY,
     CHECKPOINTS_FOLDER,
     find_readable,
-    load_checkpoint,
+    load_best,
 )
 from lightning_dws.data import INRDataModule
 from lightning_dws.distributed import ending_together
@@ -156,8 +156,8 @@ class WeightSpaceCLI(LightningCLI):
                 "--init_from",
                 type=str | None,
                 default=None,
-                help="Checkpoint that a new run takes the network's state from: its weights, "
-                "standardisation and batch norm statistics; no optimizer, no epoch.",
+                help="Checkpoint, or folder of a run or of a pulled network, that a new run takes "
+                "the network's weights, standardisation and batch norm statistics from, no more.",
             )
         return parser
 
@@ -174,14 +174,14 @@ class WeightSpaceCLI(LightningCLI):
                 rank_zero_warn(f"{path}: damaged; going on from {found}")
             self.config[command].ckpt_path = str(found)
         elif path is not None and not by_name:
-            self._checkpoint = load_checkpoint(path)
+            self._checkpoint = load_best(path)
         self._checkpoint_path = str(self.config[command].ckpt_path) if self._checkpoint else None
         start = self.config[command].get("init_from")
         if start is not None:
             if path is not None:
                 message = "--init_from starts a new run, --ckpt_path continues one: give one"
                 self.parser.error(message)
-            self._checkpoint = load_checkpoint(start)
+            self._checkpoint = load_best(start)
         elif self._checkpoint is not None:
             task_notes.check_same_task(self._note, self._model_class, str(self._checkpoint_path))
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import jsonargparse
 
 from lightning_dws.help_texts import HelpFormatter
+from lightning_dws.program import program
 from lightning_dws.suggestions import suggest
 
 
@@ -34,6 +35,7 @@ _INSIDE = re.compile(r": Problem with given class_path '[^']*': (?=[\w.]+: )")
 _PARTIAL_RECIPE = re.compile(r"\brecipe: .*arguments are required: ")
 _HINT = "; to change settings of a named recipe: recipe_changes: {steps: 20}"
 _NO_FILE = re.compile(r"Unexpected import path format: (\S+\.ya?ml)$")
+_SUBCOMMAND = re.compile(r"^Subcommand '(\w+)'(?= does not accept option)")
 _LITERAL = re.compile(r"Literal(\[[^\]]*\])")
 _PLAIN = {"Sequence": "a list", "Mapping": "settings by name"}
 _ONE_OF = "one of"  # some values, named by a literal
@@ -49,9 +51,14 @@ class ArgumentParser(jsonargparse.ArgumentParser):
         )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text = shorten(message)
+        text = _SUBCOMMAND.sub(self._name_subcommand, shorten(message))
         meant = suggest(text, self)
         super().error(text.removesuffix(".") + meant if meant else text, ex)
+
+    def _name_subcommand(self, found: re.Match[str]) -> str:
+        """Name a command in full: there is ``fit``, and ``inrs fit``."""
+        group = self.prog.removeprefix(f"{program()} ")
+        return f"'{found[1]}'" if group in (self.prog, "") else f"'{group} {found[1]}'"
 
 
 def shorten(message: str) -> str:

@@ -106,12 +106,20 @@ def check_same_network(
     found, expected = flatten(saved), flatten(configured)
     names = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
     names = [name for name in names if name.removeprefix("init_args.") not in but]
+    if _class_of(found.get("class_path")) is _class_of(expected.get("class_path")):
+        names = [name for name in names if name != "class_path"]
     if not names:
         return
     raise DataError(
         f"{path}: a checkpoint of another network; "
         + "; ".join(f"{n}: found {found.get(n)}, expected {expected.get(n)}" for n in names)
     )
+
+
+def _class_of(path: Any) -> Any:
+    """Find a class by its path where its module is imported already; else give the path."""
+    module, _, name = str(path).rpartition(".")
+    return getattr(sys.modules.get(module), name, path)
 
 
 def check_what_is_left(

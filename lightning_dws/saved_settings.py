@@ -9,6 +9,7 @@ import yaml
 from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
 from lightning_dws.config_files import read_settings, values_of
 from lightning_dws.errors import DataError
+from lightning_dws.plain_checkpoints import is_plain
 from lightning_dws.runs import DEFAULT_ROOT, find_checkpoint
 from lightning_dws.tasks import named_task
 from lightning_dws.tasks.task_notes import check_same_task
@@ -44,8 +45,13 @@ def with_saved_settings(words: list[str]) -> list[str]:
         check_same_task(note, named_task(name), path)
     settings = find_settings(path, note)
     if settings is None:
+        measured = (
+            f"; 'predict --ckpt_path {path} --data STORE' measures a classifier without"
+            if is_plain(path)
+            else ""
+        )
         raise DataError(
-            f"{path}: does not say what it was trained on; give the --config of its run"
+            f"{path}: does not say what it was trained on; give the --config of its run{measured}"
         )
     if values_of(_OTHER_DATA, words):
         data = {k: v for k, v in settings["data"].items() if k not in _OF_ITS_OWN_DATA}
@@ -59,12 +65,17 @@ def name_of_other_data(words: Sequence[str], note: Mapping[str, Any]) -> str | N
     Args:
         words: The command line; one that trains measures nothing.
         note: The checkpoint's of itself.
+
+    Example:
+        >>> name_of_other_data(["predict", "--data.store=data/mine.v2"], {})
+        'mine.v2'
     """
     given = values_of(_OTHER_DATA, words)
     settings = note.get("settings") or {}
     if words[:1] == ["fit"] or not given or given[-1] == settings.get("data", {}).get("store"):
         return None
-    return Path(given[-1]).stem or None
+    path = Path(given[-1])  # of a store, whose name may have dots, or of a config file
+    return (path.stem if path.suffix in (".yaml", ".yml") else path.name) or None
 
 
 def with_found_checkpoint(words: list[str]) -> list[str]:

@@ -128,7 +128,7 @@ def _of_rows(parser: jsonargparse.ArgumentParser, name: str) -> str:
 
 
 def _one_of(command: str) -> str:
-    return f"; it is one of '{program()} {command}'"
+    return f"; the config is one of '{program()} {command}'"
 
 
 def _of_classes(parser: jsonargparse.ArgumentParser, key: str, word: str) -> str:

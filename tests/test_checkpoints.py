@@ -191,7 +191,7 @@ def test_a_checkpoint_is_measured_without_any_config(tmp_path, places, capsys): 
     main(["test", "--ckpt_path", str(last), *few])  # by the run's own config.yaml
 
 
-def test_a_checkpoint_is_measured_on_another_store(tmp_path, places, store, capsys):  # noqa: F811
+def test_a_checkpoint_is_measured_on_another_store(tmp_path, places, store, capsys, caplog):  # noqa: F811
     """On all of it, whatever share of its own data it was trained and tested on."""
     few = ["--data.num_test_objects=1", "--data.dataset.architecture.w0=8"]
     main(["fit", *FIT, *places, *few])
@@ -208,6 +208,10 @@ def test_a_checkpoint_is_measured_on_another_store(tmp_path, places, store, caps
     assert set(run.iterdir()) == own  # beside what is known of its own data
     found = run / store.directory.name / "predictions.csv"
     assert found.read_text() == table.read_text()
+    assert "in the place of others" not in caplog.text
+    found.write_text("object_id\n")
+    main(["predict", *words, f"--data.store={store.directory}"])
+    assert f"{found}, in the place of others that were there" in caplog.text
 
 
 def keeping(architecture, num_classes):

@@ -62,8 +62,11 @@ class PredictionFile(pl.Callback):
             writer.writerow([_text(name, value) for name, values in own for value in values])
         path = Path(self.path) if self.path else run_folder(trainer) / "predictions.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.getvalue().encode())
-        rank_zero_info(f"predictions     {path}")
+        content = text.getvalue().encode()
+        were_others = path.is_file() and path.read_bytes() != content
+        write_atomically(path, content)
+        told = ", in the place of others that were there" if were_others else ""
+        rank_zero_info(f"predictions     {path}{told}")
 
 
 def _names(name: str, values: Tensor, known: Mapping[str, Sequence[str]]) -> Sequence[str]:

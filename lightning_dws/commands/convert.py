@@ -14,6 +14,7 @@ from lightning_dws.inrs.formats import (
     WRITABLE,
     INR2Vec,
     Layout,
+    StateDicts,
     WritableLayout,
     describe_bad,
     export_inrs,
@@ -64,6 +65,25 @@ def import_parser() -> ArgumentParser:
         type=NonNegativeInt,
         default=0,
         help="hold out so many training objects where the source has no validation split",
+    )
+    parser.add_argument(
+        "--labels",
+        type=str | None,
+        default=None,
+        help="of state-dicts that are in no folders of splits and classes: a CSV with a line "
+        "FILE,CLASS, or FILE,CLASS,SPLIT, of each",
+    )
+    parser.add_argument(
+        "--val_share",
+        type=float | None,
+        default=None,
+        help="with labels that have no split val: the share held out for it (default: 0.1)",
+    )
+    parser.add_argument(
+        "--test_share",
+        type=float | None,
+        default=None,
+        help="with labels that have no splits: the share held out for test (default: 0.1)",
     )
     parser.add_argument(
         "--widths", type=list[int] | None, default=None, help="of inr2vec's flat parameters"
@@ -128,18 +148,7 @@ def run_import(options: Namespace) -> None:
     Raises:
         DataError: Nothing was published; the message says why.
     """
-    layout: Layout | str = options.format
-    try:
-        if options.widths is not None and layout == INR2Vec.name:
-            layout = INR2Vec(tuple(options.widths))
-        elif isinstance(layout, str):
-            layout = LAYOUTS[layout]()
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    if options.widths is not None and not isinstance(layout, INR2Vec):
-        raise DataError(f"widths are read from the files of {layout.name}; only inr2vec's need it")
+    layout = _make_layout(options)
     report = import_inrs(
         layout,
         options.source,
@@ -158,6 +167,41 @@ def run_import(options: Namespace) -> None:
     notes = [*(f"note: {note}" for note in report.notes), f"{report.files_per_second:.0f} files/s"]
     sys.stderr.write("\n".join(notes) + "\n")
     sys.stdout.write(f"{report.store.directory}\n")
+
+
+def _make_layout(options: Namespace) -> Layout:
+    """Make the layout with the options that are its own.
+
+    Raises:
+        DataError: One of another layout is given, or does not fit the others.
+    """
+    layout: Layout | str = options.format
+    name = layout if isinstance(layout, str) else layout.name
+    shares = {"val_share": options.val_share, "test_share": options.test_share}
+    shares = {option: share for option, share in shares.items() if share is not None}
+    if options.widths is not None and name != INR2Vec.name:
+        raise DataError(f"widths are read from the files of {name}; only inr2vec's need it")
+    if options.labels is not None and layout != StateDicts.name:
+        raise DataError(f"labels are for --format {StateDicts.name}, not for {name}")
+    if shares and options.labels is None:
+        raise DataError(
+            f"{next(iter(shares))} is for files with --labels; to folders of splits --num_val "
+            "gives a validation split"
+        )
+    if options.num_val and options.labels is not None:
+        raise DataError("num_val is for folders of splits; with --labels --val_share is for that")
+    try:
+        if isinstance(layout, Layout):
+            return layout
+        if layout == INR2Vec.name and options.widths is not None:
+            return INR2Vec(tuple(options.widths))
+        if layout == StateDicts.name:
+            return StateDicts(options.labels, **shares)
+        return LAYOUTS[layout]()
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _meaning(layout: Layout, options: Namespace) -> ImageConvention:

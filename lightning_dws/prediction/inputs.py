@@ -103,8 +103,10 @@ class Reader:
         """What the network's INRs encode; where that is not known, what such mostly do."""
         guessed = {1: SOUNDS, 3: MESHES}.get(self._inrs.in_features, IMAGES)
         with suppress(DataError):  # told where files are to be fitted
-            found = self.find_record().kind
-            return found if found in _IS_KIND else guessed
+            record = self.find_record()
+            if record.kind in _IS_KIND:
+                return record.kind
+            return ARRAYS if record.header.convention.is_volume else guessed
         return guessed
 
     @property

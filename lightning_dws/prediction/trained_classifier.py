@@ -18,7 +18,7 @@ from lightning_dws.inrs import fit_inrs
 from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.signals.base import grid_coordinates
 from lightning_dws.inrs.signals.class_table import ClassTable
-from lightning_dws.inrs.store import is_address
+from lightning_dws.inrs.store import INRStore, is_address
 from lightning_dws.prediction.inputs import Inputs, Reader
 from lightning_dws.prediction.older_checkpoints import read_record
 from lightning_dws.prediction.shared_checkpoints import cache_checkpoint, push_checkpoint
@@ -185,7 +185,7 @@ class TrainedClassifier:
 
     def predict(
         self,
-        inputs: "WeightBatch | Sequence[Any] | Tensor | str | Path",
+        inputs: "WeightBatch | INRStore | Sequence[Any] | Tensor | str | Path",
         *,
         root: str | Path | None = None,
         w0: Sequence[float] | None = None,
@@ -195,11 +195,11 @@ class TrainedClassifier:
         """Classify INRs, or what INRs are fitted to first.
 
         Args:
-            inputs: A ``WeightBatch``; networks (``nn.Sequential``) of the architecture; images,
-                arrays or sounds (see ``prepare_signals``), to which INRs are fitted as to those
-                trained on; or the name of a folder or file of images, meshes, sounds, arrays or
-                state dicts, of a store, or of a split (``"test"``) of the store that the network
-                was trained on.
+            inputs: A ``WeightBatch``; a store, all of whose INRs are compared with their labels;
+                networks (``nn.Sequential``) of the architecture; images, arrays or sounds (see
+                ``prepare_signals``), to which INRs are fitted as to those trained on; or the name
+                of a folder or file of images, meshes, sounds, arrays or state dicts, of a store, or
+                of a split (``"test"``) of the store that the network was trained on.
             root: Folder under whose ``inrs`` the INRs of files are kept. Default: ``root``.
             w0: Frequency of the state dicts' SIRENs, or one for each hidden layer. Default: that
                 of the INRs trained on.
@@ -210,6 +210,8 @@ class TrainedClassifier:
         Raises:
             DataError: They are not of the kind that the network was trained on.
         """
+        if isinstance(inputs, INRStore):
+            inputs = inputs.directory
         if isinstance(inputs, (str, Path)):
             place = Path(root) if root is not None else self.root
             reader = Reader(

@@ -49,14 +49,21 @@ def parse_overrides(overrides: Sequence[str], table: Settings, where: str) -> Se
 def check_left_out(rows: Settings, known: Settings, kind: str, where: str) -> None:
     """Refuse a row that is null, and so left out, where of those known none has its name.
 
+    Args:
+        rows: Of a file, or of the command line.
+        known: Those of the files before it.
+        kind: Of the rows.
+        where: Names the file.
+
     Raises:
         DataError: The row, the kind of it, and a name that is close.
     """
     for name, row in rows.items():
-        if row is None and known and name not in known:
+        if row is None and name not in known:
+            near = closest(str(name), map(str, known))
             raise DataError(
                 f"{where}: {kind}.{name} is null, which leaves a row out, and there is no such row"
-                f"{closest(str(name), map(str, known))}"
+                f"{near or '; a row without settings is {}'}"
             )
 
 

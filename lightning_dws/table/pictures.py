@@ -117,7 +117,11 @@ def _draw_gains(results: Results) -> "Figure | None":
     places = [place for place in _places(results) if _any_gain(results, rows, place)]
     if not places:
         return None
-    views = results.table.views
+    views = [
+        count
+        for count in results.table.views
+        if any(results.gain(Entry(row, m, d, count)) for d, m in places for row in rows)
+    ]
     figure, all_axes = _make_axes(places, 1.2 + 0.2 * len(rows) * (len(views) + 0.5))
     thickness = 0.8 / len(views)
     leftmost = dict(reversed(places))
@@ -131,7 +135,7 @@ def _draw_gains(results: Results) -> "Figure | None":
                 [place + (number + 0.5) * thickness - 0.4 for place, _ in found],
                 [gain.value for _, gain in found],
                 height=thickness * 0.9,
-                color=f"C{number}",
+                color=f"C{results.table.views.index(count)}",
                 label=format_views(count),
                 xerr=[
                     [_reach(gain.value - gain.low) for _, gain in found],

@@ -1,5 +1,8 @@
 import json
+import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -233,6 +236,38 @@ def test_a_training_cannot_go_on_from_a_shared_checkpoint(trained, tmp_path, sto
     other = ForeignMLP(store.architecture, 3)
     with pytest.raises(DataError, match="not of this network"):
         load_checkpoint(path, network=other)
+
+
+def test_a_new_training_begins_with_a_pulled_network(trained, tmp_path, store):
+    write_plain(trained, tmp_path / "pulled")
+    words = ["fit", f"--data.store={store.directory}", f"--trainer.default_root_dir={tmp_path}"]
+    words += ["--model.network=lightning_dws.models.FlatMLP", "--model.network.hidden_dim=4"]
+    words += ["--model.network.num_hidden=1", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+    words += ["--trainer.log_every_n_steps=1"]
+    main([*words, f"--init_from={tmp_path / 'pulled'}", "--model.optimizer.lr=0"])
+    last = read_checkpoint(tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt")
+    weight = "network.head.weight"
+    assert torch.equal(last["state_dict"][weight], read_checkpoint(trained)["state_dict"][weight])
+
+
+def test_a_pulled_network_that_is_to_be_tested_is_told_what_measures_it(trained, tmp_path, capsys):
+    path = write_plain(trained, tmp_path / "pulled")
+    said = fails_in_one_line(["test", f"--ckpt_path={path.parent}", "--data.store=x"], capsys)
+    assert f"'predict --ckpt_path {path} --data STORE' measures" in said
+
+
+def test_python_of_the_page_runs(hub, trained, store, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "sharing.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    load_checkpoint(trained).push_to_hub("OWNER/NETWORK")
+    store.push_to_hub("OWNER/INRS")
+    run = tmp_path / "runs" / "quickstart" / "version_0"
+    shutil.copytree(trained.parent, run / "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert 0 <= float(capsys.readouterr().out) <= 1
+    assert ("models", "OWNER/MINE") in hub.repositories
+    assert ("datasets", "OWNER/COPY") in hub.repositories
 
 
 def test_networks_that_are_no_inrs_are_shared_as_what_they_are(hub, tmp_path):

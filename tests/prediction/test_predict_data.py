@@ -14,10 +14,14 @@ from tiny import RECIPE, random_batch
 
 from lightning_dws import INRArchitecture, load_checkpoint
 from lightning_dws.cli import main
+from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Sampling, Solids, SpokenDigits
 from lightning_dws.inrs.preparation import prepare
+from lightning_dws.inrs.preparation.fitting_record import FittingRecord
 from lightning_dws.inrs.sounds.wav_files import write_wav
+from lightning_dws.inrs.store.convention import ImageConvention
 from lightning_dws.inrs.store.unfinished import UnfinishedStore
+from lightning_dws.prediction.inputs import Reader
 
 
 @pytest.fixture
@@ -310,3 +314,15 @@ def test_classes_of_files_come_from_a_table(predict, error_of, tmp_path, capsys)
     assert "class 'other', which the network does not know" in told.err
     assert "none.csv: is missing" in error_of(tmp_path / "files", "--labels=none.csv")
     assert "classes of files, whereas test has its own" in error_of("test", f"--labels={table}")
+
+
+def test_of_imported_volumes_arrays_are_expected(tmp_path):
+    inrs = random_batch(INRArchitecture((3, 4, 1)), 6)
+    volumes = ImageConvention(is_volume=True)
+    store = INRStore.write(tmp_path / "volumes", inrs, CLASSES, convention=volumes)
+    record = FittingRecord.of_store(store.directory, store.header, None)
+    device = torch.device("cpu")
+    reader = Reader(store.architecture, store.classes, lambda: record, tmp_path, device)
+    write_images(tmp_path / "images")
+    with pytest.raises(DataError, match="found 6 images; expected arrays"):
+        reader.read(tmp_path / "images")

@@ -183,6 +183,21 @@ def test_a_setting_that_would_do_nothing_is_refused(table, capsys, word, message
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_a_row_that_is_null_where_there_is_none_to_leave_out_is_told(table, capsys):
+    table.content["augmentations"]["none"] = None
+    with pytest.raises(SystemExit):
+        table.run("--dry_run")
+    said = capsys.readouterr().err
+    assert "tiny.yaml: augmentations.none is null, which leaves a row out" in said
+    assert "a row without settings is {}" in said
+
+    table.content["augmentations"]["none"] = {}
+    (table.folder / "base.yaml").write_text(yaml.safe_dump(table.content))
+    table.content = {"config": "base.yaml", "augmentations": {"MixUp": None}}
+    table.run("--dry_run")
+    assert "MixUp" not in capsys.readouterr().out
+
+
 def test_words_say_what_pieces_say():
     assert words_of([{"a": {"b": 1, "c": "5"}}, {"d": [1]}, {"e": None, "f": "x y"}]) == [
         "--a.b=1",
@@ -240,8 +255,7 @@ def test_a_row_may_be_for_some_models_alone(table):
     assert places == {("none", "DWS"), ("none", "wide"), ("MixUp", "wide")}
     assert config.rows_of("DWS") == ["none"]
     assert config.rows_of("wide") == ["none", "MixUp"]
-    table.content["models"]["wide"] = None  # left out, and still named
-    config = read_table([table.words[2]])
+    config = read_table([table.words[2]], ["models.wide=null"])  # left out, and still named
     assert {cell.place.augmentation for cell in config.cells} == {"none"}
 
 
@@ -261,8 +275,8 @@ def test_starts_are_compared_before_forms_and_forms_before_seeds(monkeypatch):
 
 def test_a_claim_may_be_of_a_row_that_a_table_leaves_out(table):
     table.content["claims"] = [CLAIM]
-    table.content["augmentations"]["MixUp"] = None
-    assert [claim.first for claim in read_table([table.words[2]]).claims] == ["MixUp"]
+    config = read_table([table.words[2]], ["augmentations.MixUp=null"])
+    assert [claim.first for claim in config.claims] == ["MixUp"]
 
 
 def test_a_later_file_and_set_change_a_table(table, tmp_path):

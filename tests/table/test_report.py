@@ -116,6 +116,18 @@ def test_the_legend_of_gains_lies_on_no_bar(filled, monkeypatch):
         assert not axes.get_tightbbox().overlaps(legend.get_window_extent())
 
 
+def test_bars_of_gains_stand_at_their_rows_where_other_views_were_not_run(filled, monkeypatch):
+    table, *_ = filled
+    figures = {}
+    monkeypatch.setattr(
+        pictures, "save_chart", lambda figure, path: figures.update({path.stem: figure})
+    )
+    report(table)
+    [axes] = figures["gains"].axes
+    assert [bar.get_y() + bar.get_height() / 2 for bar in axes.patches] == pytest.approx([0.0])
+    assert axes.get_yticklabels()[0].get_text() == "MixUp"
+
+
 def test_several_datasets_have_panels_of_their_own_and_models_the_rows_they_have(table: TinyTable):
     table.content |= {"only": {"MixUp": ["wide"]}, "views": [1], "seeds": [0]}
     blobs = table.content["datasets"]["blobs"]

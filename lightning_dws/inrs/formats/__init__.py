@@ -25,6 +25,7 @@ __all__ = [
     "Layout",
     "Listing",
     "Source",
+    "StateDicts",
     "WritableLayout",
     "describe_bad",
     "export_inrs",

@@ -148,6 +148,9 @@ def import_inrs(
         store.publish(ranges)
     inrs = require_inrs(header.architecture, "an import")
     notes = [_describe(function, inrs), checked, *importer.observations.notes()]
+    if layout.is_anybodys:
+        notes += _describe_meaning(header, inrs, grid_shape is not None)
+    notes += [f"left out: {line}" for line in listing.left_out]
     if listing.passed_over:
         notes.append(
             f"{len(listing.passed_over)} files of weights are not of the layout or not in its "
@@ -288,6 +291,22 @@ def _check_rows(
             rows = batch.parameters[own]
             if len(rows) and not rows[0].equal(function.make_row(probe.found.layers)):
                 raise DataError(f"{probe.path}: changed while it was imported; import it again")
+
+
+def _describe_meaning(
+    header: StoreHeader, architecture: INRArchitecture, grid_is_given: bool
+) -> list[str]:
+    """Say what nothing tells of the INRs' inputs and outputs, and is therefore taken for so."""
+    notes = []
+    if architecture.in_features == 3 and not header.convention.is_volume:
+        notes.append(
+            "INRs with three inputs are taken for signed distances of shapes; --volume says that "
+            "they give the values of volumes"
+        )
+    if not grid_is_given:
+        grid = " x ".join(map(str, header.grid_shape))
+        notes.append(f"drawn on {grid} points, as such INRs mostly are; --grid_shape says others")
+    return notes
 
 
 def _describe(function: SourceFunction, architecture: INRArchitecture) -> str:

@@ -65,6 +65,8 @@ class Layout(ABC):
         w0: Frequency of its SIRENs.
         output_offset: What its INRs add to their last layer.
         convention: How its images were given to the INRs.
+        is_anybodys: Whether its INRs may be of anything, which an import is told, or takes for
+            granted and says so.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Layout(ABC):
     w0 = 30.0
     output_offset = 0.5
     convention: ImageConvention = DEFAULT
+    is_anybodys = False
 
     @abstractmethod
     def list_source(self, source: Source) -> Listing:

@@ -40,6 +40,7 @@ class Listing:
         classes: Their names, in the order of the labels.
         bad: What is listed but cannot be imported.
         passed_over: Files of weights that are not listed, as far as they are looked for.
+        left_out: What else is there and is not taken, each a line for people.
         notes: What an export needs to give the same names again, as plain data.
     """
 
@@ -47,6 +48,7 @@ class Listing:
     classes: tuple[str, ...]
     bad: list[BadFile] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -161,4 +163,4 @@ def finish_listing(
     ids, offsets = number_objects([(item.folder, item.name) for item in found])
     objects, incomplete = complete_views(found, ids)
     notes = {"id_offsets": offsets} if any(offsets.values()) else {}
-    return Listing(objects, classes, bad + incomplete, passed_over, notes)
+    return Listing(objects, classes, bad + incomplete, passed_over, notes=notes)

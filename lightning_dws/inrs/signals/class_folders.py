@@ -33,6 +33,10 @@ class FileKind:
     def plural(self) -> str:
         return f"{self.name}es" if self.name.endswith("sh") else f"{self.name}s"
 
+    def count(self, number: int) -> str:
+        """Write so many files of the kind: ``1 image``, ``2 meshes``."""
+        return f"{number} {self.name if number == 1 else self.plural}"
+
 
 def list_class_folders(root: Path, kind: FileKind) -> FileListing:
     """List ``root/CLASS/*`` or ``root/{train,test[,val|valid]}/CLASS/*``.
@@ -53,7 +57,7 @@ def list_class_folders(root: Path, kind: FileKind) -> FileListing:
     left_out: tuple[str, ...] = ()
     if beside:
         left_out = (
-            f"{len(beside)} {kind.plural} beside the folders of classes, such as {beside[0].name}",
+            f"{kind.count(len(beside))} beside the folders of classes, such as {beside[0].name}",
         )
     if splits is None:
         classes, files = _list_classes(kind, root, root)

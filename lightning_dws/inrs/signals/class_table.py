@@ -164,7 +164,7 @@ def list_by_table(root: Path, kind: FileKind, path: str | Path) -> FileListing:
     left_out: tuple[str, ...] = ()
     if others:
         left_out = (
-            f"{len(others)} {kind.plural} that {table.path} does not name, such as {others[0]}",
+            f"{kind.count(len(others))} that {table.path} does not name, such as {others[0]}",
         )
     return FileListing(root, classes, parts, left_out, is_by_table=True)
 
@@ -189,7 +189,8 @@ def _find_columns(path: Path, cells: list[str]) -> tuple[dict[str, int], int]:
 
 def _read_line(where: str, line: int, cells: list[str], columns: dict[str, int]) -> ClassOfFile:
     if len(cells) <= max(columns.values()):
-        raise DataError(f"{where}: {len(cells)} cells, expected {max(columns.values()) + 1}")
+        found = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}"
+        raise DataError(f"{where}: {found}, expected {max(columns.values()) + 1}")
     given = {column: cells[number].strip() for column, number in columns.items()}
     empty = [column for column, cell in given.items() if not cell and column != "split"]
     if empty:

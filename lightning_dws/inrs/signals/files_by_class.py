@@ -118,23 +118,37 @@ class FilesByClass(SignalDataset):
 
     @cached_property
     def _splits(self) -> dict[str, SplitOrder]:
-        splits: dict[str, SplitOrder] = {}
-        for first, label, sizes in self._listing.cut(self.val_share, self.test_share, least=1):
-            if len(sizes) > 1:
-                self._check_classes(label, sizes)
-            splits |= cut_stratified(label, first, sizes)
-        return {name: splits[name] for name in SPLITS}
+        return cut_listing(self._listing, self.kind, self.val_share, self.test_share)
 
-    def _check_classes(self, label: Tensor, sizes: dict[str, int]) -> None:
-        """Make sure that each split that objects are cut into holds every class."""
-        total = torch.bincount(label, minlength=len(self.classes))
-        splits = cut_stratified(label, 0, sizes) if min(sizes.values()) > 0 else {}
-        for name in sizes:
-            found = splits[name].label if splits else label[:0]
-            missing = torch.bincount(found, minlength=len(self.classes)) == 0
+
+def cut_listing(
+    listing: FileListing, kind: FileKind, val_share: float, test_share: float
+) -> dict[str, SplitOrder]:
+    """Share the files of a folder out, stratified, where its splits are not given.
+
+    Args:
+        listing: The files.
+        kind: Of the files.
+        val_share: For validation: of the pool, or of training where validation is not given.
+        test_share: Of the pool, for test.
+
+    Returns:
+        Per split the positions of its files in the listing, and their labels.
+
+    Raises:
+        DataError: A split that files are cut into lacks a class.
+    """
+    splits: dict[str, SplitOrder] = {}
+    for first, label, sizes in listing.cut(val_share, test_share, least=1):
+        part = cut_stratified(label, first, sizes) if min(sizes.values()) > 0 else {}
+        for name in sizes if len(sizes) > 1 else ():
+            found = part[name].label if part else label[:0]
+            missing = torch.bincount(found, minlength=len(listing.classes)) == 0
             for index in missing.nonzero().flatten().tolist():
                 raise DataError(
-                    f"{self.root}: class {self.classes[index]!r} has {int(total[index])} "
-                    f"{self.kind.name}s, too few: its part of split {name!r} is empty (val_share "
-                    f"{self.val_share:g}, test_share {self.test_share:g})"
+                    f"{listing.root}: class {listing.classes[index]!r} has "
+                    f"{kind.count(int((label == index).sum()))}, too few: its part of split "
+                    f"{name!r} is empty (val_share {val_share:g}, test_share {test_share:g})"
                 )
+        splits |= part
+    return {name: splits[name] for name in SPLITS}

@@ -301,6 +301,22 @@ def test_an_import_checks_what_it_did(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "dataset.json").exists()
 
 
+def test_what_is_taken_for_granted_of_inputs_is_told(tmp_path, capsys):
+    shapes = write(tmp_path / "in", make_state(widths=(3, 6, 6, 6, 1)))
+    taken = "taken for signed distances of shapes; --volume says"
+    assert not do_import(shapes, tmp_path / "out").header.convention.is_volume
+    told = capsys.readouterr().err
+    assert taken in told
+    assert "drawn on 32 x 32 x 32 points" in told
+    words = ["--volume", "--grid_shape", "4", "5", "6"]
+    store = do_import(shapes, tmp_path / "volumes", *words)
+    assert store.header.convention.is_volume
+    assert store.header.grid_shape == (4, 5, 6)
+    told = capsys.readouterr().err
+    assert taken not in told
+    assert "drawn on" not in told
+
+
 def test_twins_and_files_that_are_passed_over_are_told(tmp_path, capsys):
     root = write(tmp_path / "in", make_state())
     write(root, make_state(seed=1), "1.pth")

@@ -121,7 +121,7 @@ def test_files_that_are_not_named_or_not_there_are_told(folder, capsys):
     rows = [f"{name},{number % 2}\n" for number, name in enumerate(names(11))]
     signals = table(folder, "".join([*rows, "later.png,1\n"]))
     signals.prepare(dict.fromkeys(SPLITS), show_progress=False)
-    assert f"1 images that {folder.parent / 'table.csv'} does not name" in capsys.readouterr().err
+    assert f"1 image that {folder.parent / 'table.csv'} does not name" in capsys.readouterr().err
     skipped = signals.skipped(dict.fromkeys(SPLITS))
     assert list(skipped) == ["later.png"]
     assert "is missing" in skipped["later.png"]
@@ -131,7 +131,7 @@ def test_images_beside_folders_of_classes_are_told(tmp_path, capsys):
     fill(tmp_path, 4)
     paint(tmp_path / "beside.png", (1, 2, 3))
     ImageFolder(str(tmp_path), **SHARES).prepare({"val": 1}, False)
-    assert "1 images beside the folders of classes, such as beside.png" in capsys.readouterr().err
+    assert "1 image beside the folders of classes, such as beside.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,7 @@ def test_images_beside_folders_of_classes_are_told(tmp_path, capsys):
         ("", "is empty, expected a table of files and their classes"),
         ("file,class\n", "has no line but that of its columns"),
         ("file,size,class,split\n0.png,1,a\n", "line 2: 3 cells, expected 4"),
+        ("0.png,a\n1.png\n", "line 2: 1 cell, expected 2"),
         ("file,size\n0.png,1\n", "line 1: 'file' is no image in"),
         ("a,b,c,d\n0.png,1,2,3\n", "columns a, b, c, d; expected 'file' and 'class'"),
         ("img,digit\n0.png,1\n", "line 1: 'img' is no image in"),
@@ -152,7 +153,7 @@ def test_images_beside_folders_of_classes_are_told(tmp_path, capsys):
         ("0.png,a,train\n1.png,b,\n", "line 2: no split, which other lines have"),
         ("0.png,a,train\n1.png,a,val\n", "no line of split 'test'"),
         ("0.png,a,train\n1.png,b,test\n", "line 2: class 'b', which no line of split 'train'"),
-        ("0.png,a\n1.png,b\n", "class 'a' has 1 images, too few"),
+        ("0.png,a\n1.png,b\n", "class 'a' has 1 image, too few"),
     ],
 )
 def test_what_is_no_table_of_classes_is_told(folder, text, message):

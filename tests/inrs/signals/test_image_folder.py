@@ -311,7 +311,7 @@ def test_a_class_with_too_few_images_is_named(pool):
 
 def test_a_tiny_folder_is_an_error_not_a_crash(tmp_path):
     paint(tmp_path / "a" / "1.png", COLOURS["red"])
-    with pytest.raises(DataError, match="class 'a' has 1 images, too few"):
+    with pytest.raises(DataError, match="class 'a' has 1 image, too few"):
         ImageFolder(str(tmp_path)).split("train")
 
 
