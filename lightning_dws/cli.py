@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from lightning_dws.program import __version__, program, shipped_configs
+from lightning_dws.startup import importing
 from lightning_dws.suggestions import closest
 
 HELP = """\
@@ -62,7 +63,8 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"error: {words[0]!r} is no command; {known}\n")
         sys.exit(2)
     else:
-        from lightning_dws.dispatch import run_command  # imports torch, which takes seconds
+        with importing():
+            from lightning_dws.dispatch import run_command  # imports torch, which takes seconds
 
         run_command(words)
 

@@ -1,8 +1,12 @@
+import gc
 import multiprocessing
 import os
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, a core each
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where there are more, they do not spin
+
+gc.disable()  # until all tests are collected: nearly all that is made stays
 
 import pytest
 import torch
@@ -23,7 +27,16 @@ collect_ignore = [] if find_spec("triton") else ["mixup/test_matching_triton.py"
 # torch.compile's own processes, which import torch anew, cost more than they save here.
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 # Whatever first asks for a process, all are forked from one that has imported what they need.
-multiprocessing.set_forkserver_preload(["lightning_dws.table.worker", "numba"])
+multiprocessing.set_forkserver_preload(["numba", "lightning_dws.table.preloaded"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for garbage among what the tests make, not through all of the modules and tests."""
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 @pytest.fixture(autouse=True, scope="session")

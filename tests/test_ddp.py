@@ -2,6 +2,7 @@
 
 import csv
 import math
+import multiprocessing
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from lightning_dws.mixup import MixUp
 from lightning_dws.models import DWSNet
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.plugins import SyncBatchNorm
+from lightning_dws.table.processes import redirect_output
 from lightning_dws.tasks import ClassificationTask
 
 ROOT = Path(__file__).parents[1]
@@ -482,8 +484,24 @@ def test_the_readme_command_trains_on_two_devices(tmp_path):
     assert INRStore(store).num_objects("test") == 5
 
 
+def launch_second_rank(words: list[str], log: Path) -> None:
+    """Be what a user started, which has imported all it needs; Lightning starts the other."""
+    redirect_output(log)
+    os.environ.update(environment())
+    torch.set_num_threads(1)
+    sys.argv = [str(ROOT / "main.py"), *words]
+    main()
+
+
 def test_a_killed_process_ends_the_run(tmp_path):
-    done = launch(tmp_path, [*FAILING, failing_callback(1, "killed")])
-    assert done.returncode == 1
-    assert "error: another process of this run ended before it was done" in done.stderr
-    assert "Traceback" not in done.stderr
+    places = [f"--data.root={tmp_path / 'data'}", f"--trainer.default_root_dir={tmp_path / 'runs'}"]
+    words, log = [*FAILING, failing_callback(1, "killed"), *places], tmp_path / "log.txt"
+    process = multiprocessing.get_context("forkserver").Process(
+        target=launch_second_rank, args=(words, log)
+    )
+    process.start()
+    process.join(300)
+    printed = log.read_text()
+    assert process.exitcode == 1, printed
+    assert "error: another process of this run ended before it was done" in printed
+    assert "Traceback" not in printed

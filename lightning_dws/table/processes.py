@@ -21,7 +21,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 _FOLDER_PREFIX = "lightning_dws-table-"
 _lock: BaseFileLock | None = None
-_PRELOADED = ["lightning_dws.table.worker"]
+_PRELOADED = ["lightning_dws.table.preloaded"]
 
 
 def start_process(

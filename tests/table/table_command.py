@@ -1,5 +1,6 @@
 """The table's command on blobs: two rows, two models, two numbers of views, two seeds."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -67,3 +68,7 @@ class TinyTable:
 
 def run_two_processes(path: Path) -> None:
     path.write_text(str(sorted(result for _, result in map_in_processes(int, [0, 1], 2))))
+
+
+def write_garbage_collection(path: Path) -> None:
+    path.write_text(json.dumps({"enabled": gc.isenabled(), "kept": gc.get_freeze_count()}))
