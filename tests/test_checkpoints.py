@@ -195,6 +195,8 @@ def test_a_checkpoint_is_measured_without_any_config(tmp_path, places, capsys): 
 
 def test_a_checkpoint_is_measured_on_another_store(tmp_path, places, store, capsys, caplog):  # noqa: F811
     """On all of it, whatever share of its own data it was trained and tested on."""
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+        caplog.set_level("INFO", name)  # a cell of a table in this process may have changed it
     few = ["--data.num_test_objects=1", "--data.dataset.architecture.w0=8"]
     main(["fit", *FIT, *places, *few])
     last = run_folder(tmp_path) / "checkpoints" / "last.ckpt"
