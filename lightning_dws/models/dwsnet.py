@@ -16,6 +16,7 @@ from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.dws_lanes import LaneNetwork, takes_lanes
 from lightning_dws.models.dws_layer import DWSLayer, Features
 from lightning_dws.models.dws_tables import fits_tables
+from lightning_dws.models.graph_features import without_autocast
 from lightning_dws.models.options import check_choice, check_heads, check_options
 from lightning_dws.models.parameter_axes import fold_tensors, parameter_tensors, unfold_tensors
 from lightning_dws.models.pooling import REDUCTIONS, pool
@@ -99,17 +100,19 @@ class DWSNet(nn.Module):
 
     def forward(self, batch: WeightBatch) -> Float[Tensor, "batch classes"]:
         """Give logits."""
-        in_lanes = self._takes_lanes(batch.parameters)
+        with without_autocast(batch.parameters):
+            in_lanes = self._takes_lanes(batch.parameters)
         # Else threads that torch uses for the head would spin beside those of the next lanes.
         with one_thread_per_operation() if in_lanes else nullcontext():
             return self.head(self.embed(batch))  # type: ignore[no-any-return]
 
     def embed(self, batch: WeightBatch) -> Float[Tensor, "batch features"]:
         """Give invariant features: what the linear head takes."""
-        if self._takes_lanes(batch.parameters):
-            pooled = self._pool_in_lanes(batch)
-        else:
-            pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
+        with without_autocast(batch.parameters):
+            if self._takes_lanes(batch.parameters):
+                pooled = self._pool_in_lanes(batch)
+            else:
+                pooled = [self._pool_all(x) for x in self.equivariant_features(batch)]
         last = sum(spec.is_weight for spec in self.architecture.tensors)
         weights, biases = pooled[:last], pooled[last:]
         return torch.cat([*weights[1:-1], weights[0], weights[-1], *biases], 1)

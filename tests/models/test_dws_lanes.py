@@ -220,6 +220,18 @@ def test_lanes_are_taken_where_most_are_filled():
         assert not takes_lanes(x)
 
 
+@pytest.mark.parametrize("size", [3, LANES])
+def test_a_lower_precision_changes_nothing_before_the_head(size):
+    """On CPUs it would be slower, in lanes and without."""
+    widths = (2, 4, 5, 1)
+    batch = make_inrs(widths, size)
+    model = make_model(batch.architecture)
+    expected = model.embed(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.embed(batch), expected)
+        assert model(batch).dtype == torch.bfloat16
+
+
 def test_who_takes_lanes():
     widths, rows = (2, 4, 5, 1), torch.zeros(LANES, 2 * 4 + 4 + 20 + 5 + 5 + 1)
     model = make_model(INRArchitecture(widths))
