@@ -119,14 +119,14 @@ def _forward(layers, weights, inputs, targets, first, count, rooms):
                 store(rooms.active, room + point * step + o, bias)
         own, out = Matrix(weights, start, step, 1), Matrix(rooms.active, room, step, 1)
         if layer > 0:
-            below_step = n_in | 1
-            below = Matrix(rooms.active, _POINTS * layers.rooms[layer - 1], below_step, 1)
-            multiply_lanes(count, n_out, n_in, below, own, out, True)
-        elif layers.own_inputs:
+            room_below = _POINTS * layers.rooms[layer - 1]
+            below = Matrix(rooms.active, room_below, n_in | 1, 1)
+        else:
             below = Matrix(inputs, first * n_in, n_in, 1)
+        if layer > 0 or layers.own_inputs:
             multiply_lanes(count, n_out, n_in, below, own, out, True)
         else:
-            multiply(count, n_out, n_in, Matrix(inputs, first * n_in, n_in, 1), own, out, True)
+            multiply(count, n_out, n_in, below, own, out, True)
         if layer < last:
             _activate(
                 rooms.active, rooms.slopes, room, count * step, layers.is_sine, layers.frequency
@@ -163,11 +163,10 @@ def _backward(layers, weights, inputs, gradient, first, count, rooms, factor, ke
                 total = total + load(rooms.deltas, delta + point * step + o)
             store(gradient, place, total)
         if layer == 0:
+            below = Matrix(inputs, first * n_in, 1, n_in)
             if layers.own_inputs:
-                below = Matrix(inputs, first * n_in, 1, n_in)
                 multiply_lanes(n_in, n_out, count, below, own, out, keeps)
             else:
-                below = Matrix(inputs, first * n_in, 1, n_in)
                 multiply(n_in, n_out, count, below, own, out, keeps)
             return
         below_step, room = n_in | 1, _POINTS * layers.rooms[layer - 1]
