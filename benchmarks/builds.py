@@ -231,6 +231,8 @@ def main() -> None:
     parser.add_argument("--inrs", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if not (arguments.other / "lightning_dws").is_dir():  # else this build meets itself
+        parser.error(f"{arguments.other}: expected a checkout, found no folder lightning_dws in it")
     if arguments.work:
         work(arguments.inrs)
     elif arguments.peak:
