@@ -169,7 +169,8 @@ class DWSNet(nn.Module):
         check_architecture(self.architecture, batch)
         layers: list[DWSLayer] = list(self.layers)  # type: ignore[arg-type]
         if self._lanes is None:
-            self._lanes = LaneNetwork(self.architecture, layers)
+            with torch.inference_mode(False):  # a training may come after a first evaluation
+                self._lanes = LaneNetwork(self.architecture, layers)
         return self._lanes.embed(
             self.standardize(batch.parameters),
             layers,

@@ -210,6 +210,30 @@ def test_what_needs_no_gradient_gets_none(set_layer):
     assert not model(batch).requires_grad
 
 
+@both_set_layers
+def test_what_is_evaluated_first_is_trained_as_any_other(set_layer):
+    """As by Lightning's ``validate`` before ``fit``."""
+    batch = make_inrs((2, 6, 7, 1), LANES)
+    model = make_model(batch.architecture, set_layer=set_layer)
+    expected = results(copy.deepcopy(model), batch)
+    with torch.inference_mode():
+        model.eval()(batch)
+    found = results(model.train(), batch)
+    assert all(torch.equal(found[name], x) for name, x in expected.items())
+
+
+def test_the_default_dtype_does_not_matter():
+    batch = make_inrs((2, 6, 7, 1), LANES)
+    model = make_model(batch.architecture)
+    expected = results(copy.deepcopy(model), batch)
+    try:
+        torch.set_default_dtype(torch.float64)
+        found = results(model, batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[name], x) for name, x in expected.items())
+
+
 def test_lanes_are_taken_where_most_are_filled():
     x = torch.zeros(4 * LANES, 3)
     taken = [size for size in range(2 * LANES + 1) if takes_lanes(x[:size])]
