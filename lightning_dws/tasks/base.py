@@ -138,6 +138,7 @@ class WeightSpaceTask(MeasuredModule):
         Raises:
             DataError: The trainer's precision would convert the INRs themselves.
         """
+        super().setup(stage)
         check_precision(self.trainer.precision)
         is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
         if is_new and self._datamodule is not None:
@@ -226,6 +227,7 @@ class WeightSpaceTask(MeasuredModule):
 
     def on_train_start(self) -> None:
         """Set the first learning rate of a run that continues, maybe with another length."""
+        self._restored = True  # for any later training, which goes on from this one
         self._logged_splits.clear()  # a run that goes on in mid-epoch does not start one
         tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
         for config in self.trainer.lr_scheduler_configs:
