@@ -45,7 +45,7 @@ class PositionBatchNorm(nn.Module):
         plain = wide.device.type != "cpu" and not self.synchronised
         if self.training and plain and wide.numel() > len(self.weight):  # of one value is no std
             self.num_batches_tracked += 1
-            rows = wide.reshape(-1, len(self.weight), wide[0, 0].numel())
+            rows = wide.reshape(-1, len(self.weight), wide.shape[2:].numel())
             statistics = self.running_mean, self.running_var
             out = functional.batch_norm(
                 rows, *statistics, self.weight, self.bias, True, self.momentum, self.eps
@@ -54,7 +54,8 @@ class PositionBatchNorm(nn.Module):
             out, mean, unbiased = _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 wide, self.weight, self.bias, self.eps, self.synchronised and dist.is_initialized()
             )
-            self.track(mean, unbiased)
+            if len(x) > 0 or self.synchronised:
+                self.track(mean, unbiased)
         else:
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
@@ -72,7 +73,7 @@ class PositionBatchNorm(nn.Module):
 
 def _split(x: Tensor, num_features: int) -> Tensor:
     """View (B, fold * C, *axes) as (B, fold, C, N)."""
-    return x.reshape(len(x), -1, num_features, x[0, 0].numel())
+    return x.reshape(len(x), x.shape[1] // num_features, num_features, x.shape[2:].numel())
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -84,7 +85,7 @@ class _BatchNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         split = _split(x, len(weight))
         own_count = x.numel() // len(weight)
-        count: int | Tensor = own_count
+        count: int | Tensor = max(own_count, 1)
         mean = split.sum(_OVER) / count
         centred = split - mean[:, None]
         squares = torch.linalg.vector_norm(centred, dim=3).square_().sum((0, 1))
