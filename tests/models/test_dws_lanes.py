@@ -268,6 +268,46 @@ def test_who_takes_lanes():
     assert not model.double()._takes_lanes(rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("layers.1", "forward"),
+        ("layers.0", "forward_pre"),
+        ("norms.0.1", "full_backward"),
+        ("norms.1.1", "full_backward_pre"),
+        ("dropout", "forward"),
+    ],
+)
+def test_nothing_with_hooks_is_in_lanes(name, kind):
+    batch = make_inrs((2, 4, 5, 1), LANES)
+    model = make_model(batch.architecture, dropout=0.5)
+    called = []
+    register = getattr(model.get_submodule(name), f"register_{kind}_hook")
+    handle = register(lambda *_: called.append(True))
+    model(batch).sum().backward()
+    assert called
+    handle.remove()
+    assert model._takes_lanes(batch.parameters)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_what_a_hook_has_seen_stays(batch_norm):
+    batch = make_inrs((2, 4, 5, 1), LANES)
+    model = make_model(batch.architecture, batch_norm=batch_norm)
+    seen = []
+
+    def look(module, inputs, out):
+        seen.extend((x, x.clone()) for x in (out if isinstance(out, list) else [out]))
+
+    for module in [*model.layers, *(norm for norms in model.norms for norm in norms)]:
+        module.register_forward_hook(look)
+    logits = model(batch)
+    assert seen
+    assert all(torch.equal(x, then) for x, then in seen)
+    plain = make_model(batch.architecture, batch_norm=batch_norm)(batch)
+    torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
+
+
 def fit_tables(axes, set_layer="deepsets"):
     tensors = [ParameterTensor(str(number), own, 1) for number, own in enumerate(axes)]
     return fits_tables(DWSLayer(tensors, 1, 1, set_layer, "max", 1))
