@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning import Callback
+from pytorch_lightning.plugins import TorchSyncBatchNorm
 from torch import nn
 
 from lightning_dws.config_files import own_settings, values_of
@@ -212,6 +213,24 @@ def check_precision(precision: str) -> None:
     """
     if precision.endswith("-true") and precision != "32-true":
         raise DataError(f"precision {precision} would convert the INRs; use 32-true or bf16-mixed")
+
+
+def check_batch_norm(trainer: pl.Trainer, network: nn.Module) -> None:
+    """Refuse a trainer that would make torch's synchronised batch norm of a network's own.
+
+    Raises:
+        DataError: It would; it names the plugin that synchronises the network's own.
+    """
+    from lightning_dws.models.batch_norm import PositionBatchNorm  # loads Numba
+
+    plugin = getattr(trainer.strategy, "_layer_sync", None)
+    if type(plugin) is TorchSyncBatchNorm and any(
+        isinstance(module, PositionBatchNorm) for module in network.modules()
+    ):
+        raise DataError(
+            f"sync_batchnorm: torch's cannot take the features of {type(network).__name__}; give "
+            "the trainer plugins=[lightning_dws.plugins.SyncBatchNorm()], as the command line does"
+        )
 
 
 def check_monitors(trainer: pl.Trainer, metrics: Sequence[str]) -> None:

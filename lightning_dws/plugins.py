@@ -18,7 +18,18 @@ class SyncBatchNorm(TorchSyncBatchNorm):
 
     def apply(self, model: nn.Module) -> nn.Module:
         _set_synchronised(model, True)
-        return super().apply(model)
+        own = [
+            (parent, name, child)
+            for parent in model.modules()
+            for name, child in parent.named_children()
+            if isinstance(child, PositionBatchNorm)
+        ]
+        for parent, name, _ in own:  # torch would make its own of them
+            parent.add_module(name, nn.Identity())
+        model = super().apply(model)
+        for parent, name, child in own:
+            parent.add_module(name, child)
+        return model
 
     def revert(self, model: nn.Module) -> nn.Module:
         _set_synchronised(model, False)

@@ -87,7 +87,8 @@ class Augmentation(ABC):
             raise ValueError("give a generator to draw, or params to replay, not both")
         else:
             self.check_architecture(batch.architecture)
-        result = self.transform(batch, params)
+        with torch.autocast(batch.device.type, enabled=False):  # a rounded map is another one
+            result = self.transform(batch, params)
         found = f"a {type(result).__name__}"
         if isinstance(result, WeightBatch):
             found = f"parameters of shape {tuple(result.parameters.shape)}"
@@ -110,7 +111,8 @@ def _with_gate(draw: Callable[..., Params]) -> Callable[..., Params]:
         self: Augmentation, batch: WeightBatch, generator: torch.Generator
     ) -> Params:
         self.check_architecture(batch.architecture)
-        params = draw(self, batch, generator)
+        with torch.autocast(batch.device.type, enabled=False):
+            params = draw(self, batch, generator)
         if self.p == 1 or GATE in params:  # a super().draw() has already drawn it
             return params
         return {**params, GATE: draw_bernoulli(batch, self.p, generator)}

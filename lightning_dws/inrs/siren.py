@@ -69,14 +69,19 @@ def neuron_activations(batch: WeightBatch, coordinates: Tensor) -> Iterator[Tens
 
     Yields:
         For each layer l (B, N, n_{l+1}): after the activation function, and with the architecture's
-        output offset in the last. Differentiable.
+        output offset in the last. Differentiable. Autocast changes nothing: w0 would multiply its
+        rounding.
     """
     architecture = require_inrs(batch.architecture, "neuron_activations")
+    device = batch.device.type
+    if torch.is_autocast_enabled(device):  # what coordinates are made by rounds them alone
+        coordinates = coordinates.to(batch.parameters.dtype)
     own_points = coordinates.ndim == 3
     hidden = encode_points(architecture, coordinates)
     hidden = hidden if own_points else hidden.expand(len(batch), *hidden.shape)
     for layer, (weight, bias) in enumerate(zip(batch.weights, batch.biases, strict=True)):
-        hidden = torch.baddbmm(bias[:, None, :], hidden, weight.mT)
+        with torch.autocast(device, enabled=False):
+            hidden = torch.baddbmm(bias[:, None, :], hidden, weight.mT)
         if layer == architecture.num_layers - 1:
             hidden = hidden + architecture.output_offset
         elif architecture.activation == "sine":

@@ -5,20 +5,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm as _TorchBatchNorm
 
 _OVER = (0, 1, 3)  # batch, folds, positions
 
 Folded = Float[Tensor, "batch folded_channels *axes"]
 
 
-class PositionBatchNorm(nn.Module):
+class PositionBatchNorm(_TorchBatchNorm):
     """Batch norm per channel over batch, folds and positions; folds come before channels.
 
     The same numbers as ``nn.BatchNorm1d``, whose kernel is slow on the CPU where the channels do
-    not come last, and is used elsewhere.
+    not come last, and is used elsewhere. It is one of torch's batch norms to those that look for
+    them: averages of weights take the statistics anew (``torch.optim.swa_utils.update_bn``,
+    Lightning's ``StochasticWeightAveraging``), and what freezes a network stops them.
 
     Attributes:
         synchronised: Whether to take the statistics over the batches of all processes together, as
@@ -30,31 +32,25 @@ class PositionBatchNorm(nn.Module):
     num_batches_tracked: Tensor
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
+        super().__init__(num_features, eps, momentum)
         self.synchronised = False
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take rows of any shape."""
 
     def forward(self, x: Folded) -> Folded:
         """Normalise with the batch's statistics in training, with the running ones otherwise."""
         wide = x.to(self.weight.dtype)
         plain = wide.device.type != "cpu" and not self.synchronised
         if self.training and plain and wide.numel() > len(self.weight):  # of one value is no std
-            self.num_batches_tracked += 1
-            rows = wide.reshape(-1, len(self.weight), wide[0, 0].numel())
-            statistics = self.running_mean, self.running_var
-            out = functional.batch_norm(
-                rows, *statistics, self.weight, self.bias, True, self.momentum, self.eps
-            ).view(x.shape)
+            rows = wide.reshape(-1, len(self.weight), wide.shape[2:].numel())
+            out = super().forward(rows).view(x.shape)
         elif self.training:
             out, mean, unbiased = _BatchNorm.apply(  # type: ignore[no-untyped-call]
                 wide, self.weight, self.bias, self.eps, self.synchronised and dist.is_initialized()
             )
-            self.track(mean, unbiased)
+            if len(x) > 0 or self.synchronised:
+                self.track(mean, unbiased)
         else:
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
@@ -64,15 +60,23 @@ class PositionBatchNorm(nn.Module):
 
     @torch.no_grad()
     def track(self, mean: Float[Tensor, "channels"], unbiased: Float[Tensor, "channels"]) -> None:
-        """Move the running statistics towards a batch's mean and unbiased variance."""
+        """Move the running statistics towards a batch's mean and unbiased variance.
+
+        A momentum of None makes them the means over all batches.
+        """
+        if not self.track_running_stats:
+            return
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(unbiased, self.momentum)
+        share: Any = self.momentum
+        if share is None:
+            share = self.num_batches_tracked.to(mean.dtype).reciprocal()
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(unbiased, share)
 
 
 def _split(x: Tensor, num_features: int) -> Tensor:
     """View (B, fold * C, *axes) as (B, fold, C, N)."""
-    return x.reshape(len(x), -1, num_features, x[0, 0].numel())
+    return x.reshape(len(x), x.shape[1] // num_features, num_features, x.shape[2:].numel())
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -84,7 +88,7 @@ class _BatchNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         split = _split(x, len(weight))
         own_count = x.numel() // len(weight)
-        count: int | Tensor = own_count
+        count: int | Tensor = max(own_count, 1)
         mean = split.sum(_OVER) / count
         centred = split - mean[:, None]
         squares = torch.linalg.vector_norm(centred, dim=3).square_().sum((0, 1))

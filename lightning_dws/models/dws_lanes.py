@@ -160,7 +160,8 @@ class LaneNetwork:
         else:
             count = len(moments) * self._norm_positions
             mean, variance = self._join(moments, count)
-            unbiased = variance.detach() * (count / (count - 1).clamp(min=1))
+            correction = count / (count - 1).clamp(min=1)
+            unbiased = variance.detach() * correction.to(variance.dtype)
             width = len(norms[0].weight)
             of_norms = zip(norms, mean.detach().split(width), unbiased.split(width), strict=True)
             for norm, own_mean, own_variance in of_norms:
@@ -180,7 +181,8 @@ class LaneNetwork:
 
 
 def _identity(layer: Layer) -> Affine:
-    return torch.tensor([[0.0], [1.0], [0.0]]).repeat(1, layer.before.channels)
+    rows = torch.tensor([[0.0], [1.0], [0.0]], dtype=torch.float32)
+    return rows.repeat(1, layer.before.channels)
 
 
 class _Layer(torch.autograd.Function):

@@ -53,7 +53,7 @@ class LayerTables:
         self.axis_sizes = dict(sorted(sizes.items()))
         self.num_weights = self.num_attended = 0
         self._slots = torch.empty(0, dtype=torch.int64)
-        self._coefficient = torch.empty(0)
+        self._coefficient = torch.empty(0, dtype=torch.float32)
         maps = dict(zip(layer.alongs, layer.linears, strict=True))
         before, sources = self._place(layer.in_channels, maps)
         after, targets = self._place(layer.out_channels, maps)

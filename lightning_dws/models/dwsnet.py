@@ -33,7 +33,8 @@ class DWSNet(nn.Module):
     """Classify INRs, or other networks, by their weights with DWSNet (Navon et al., 2023).
 
     ``Standardize``, then ``num_hidden + 1`` equivariant layers with batch norm, relu and dropout
-    between them, then relu, pooling over all positions, and a linear layer.
+    between them, then relu, pooling over all positions, and a linear layer. With hooks on its
+    layers it is several times slower on a CPU: kernels do not stop for them.
 
     Args:
         architecture: Of the INRs: any number of layers from two, any widths; or of other networks.
@@ -139,10 +140,12 @@ class DWSNet(nn.Module):
         return features
 
     def _activate(self, layer: int, tensor: int, x: Tensor) -> Tensor:
+        source = self.layers[layer]
         if self.norms:
-            x = self.norms[layer][tensor](x)  # type: ignore[index]
-        # In place where a layer's output is a tensor of its own, not a part of a merged product.
-        x = torch.relu(x) if x.ndim == 2 else torch.relu_(x)
+            source = self.norms[layer][tensor]  # type: ignore[index]
+            x = source(x)
+        # In place where it is a tensor of its own, not a part of a merged product, nor a hook's.
+        x = torch.relu(x) if x.ndim == 2 or _is_hooked(source) else torch.relu_(x)
         return self.dropout(x) if self.dropout.p > 0 else x
 
     def _pool_all(self, x: Tensor) -> Tensor:
@@ -162,6 +165,7 @@ class DWSNet(nn.Module):
             and fits_tables(self.layers[0])  # type: ignore[arg-type]
             and len({norm.training for norm in norms}) < 2
             and not any(norm.synchronised and norm.training for norm in norms)
+            and not any(map(_is_hooked, [*self.layers, *norms, self.dropout]))
         )
 
     def _pool_in_lanes(self, batch: WeightBatch) -> Features:
@@ -169,10 +173,21 @@ class DWSNet(nn.Module):
         check_architecture(self.architecture, batch)
         layers: list[DWSLayer] = list(self.layers)  # type: ignore[arg-type]
         if self._lanes is None:
-            self._lanes = LaneNetwork(self.architecture, layers)
+            with torch.inference_mode(False):  # a training may come after a first evaluation
+                self._lanes = LaneNetwork(self.architecture, layers)
         return self._lanes.embed(
             self.standardize(batch.parameters),
             layers,
             [list(norms) for norms in self.norms],  # type: ignore[call-overload]
             self.dropout.p if self.dropout.training else 0.0,
         )
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether somebody looks at what goes in or out of a module, or changes it."""
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+    )

@@ -76,7 +76,7 @@ def fold_tensors(batch: WeightBatch) -> list[Float[Tensor, "batch _folded_featur
         moved = tensors[number].permute(0, *fixed, *permutable)
         if fixed and permutable and fixed[0] > permutable[0]:
             moved = moved.contiguous()
-        folded.append(moved.reshape(len(batch), -1, *sizes))
+        folded.append(moved.reshape(len(batch), spec.num_entries // math.prod(sizes), *sizes))
     return folded
 
 

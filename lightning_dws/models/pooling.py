@@ -100,7 +100,7 @@ class _MaxPoolMatrix(torch.autograd.Function):
         grad = torch.empty_like(x)
         inrs_at_once = max(1, len(x))
         if x.device.type == "cpu":
-            inrs_at_once = max(1, _CACHED_ENTRIES // max(1, x[0].numel()))
+            inrs_at_once = max(1, _CACHED_ENTRIES // x.shape[1:].numel())
         chunks = (x, rows, columns, grad_x, grad_rows, grad_columns, grad)
         for x_, rows_, columns_, grad_x_, grad_rows_, grad_columns_, grad_ in zip(
             *(tensor.split(inrs_at_once) for tensor in chunks), strict=True
@@ -130,7 +130,7 @@ class _MapEntries(torch.autograd.Function):
         entries = x.flatten(2)
         out = x.new_empty(len(x), len(matrix), *x.shape[2:])
         torch.add(rows[..., None], columns[..., None, :], out=out)
-        out.view(len(x), len(matrix), -1).baddbmm_(matrix.expand(len(x), -1, -1), entries)
+        out.flatten(2).baddbmm_(matrix.expand(len(x), -1, -1), entries)
         return out
 
     @staticmethod

@@ -63,7 +63,8 @@ def _evaluate(batch: WeightBatch, probes: Tensor, derive: bool) -> list[tuple[Te
     architecture = require_inrs(batch.architecture, "probes")
     widest = len(probes) * max(architecture.hidden_widths) * probes.element_size()
     size = max(1, _BYTES_AT_ONCE // widest)
-    chunks = [batch[start : start + size] for start in range(0, len(batch), size)]
+    starts = range(0, max(1, len(batch)), size)  # of no INRs one chunk, which is empty too
+    chunks = [batch[start : start + size] for start in starts]
     probes = probes.detach()
     return map_in_threads(lambda c: _evaluate_chunk(architecture, c, probes, derive), chunks)
 

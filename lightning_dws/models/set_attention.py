@@ -147,7 +147,8 @@ def attend_at_once(
     qkv = torch.cat(by_source, 1).transpose(2, 3).reshape(3, -1, d // num_heads, n)
     q, k, v = qkv.unbind()
     attention = torch.bmm(q.mT, k).mul(1 / math.sqrt(d)).softmax(-1)
-    heads = torch.baddbmm(q, v, attention.mT).view(-1, batch, d // num_heads, n)
+    heads = torch.baddbmm(q, v, attention.mT)
+    heads = heads.view(num_blocks * num_heads, batch, d // num_heads, n)
     o = heads.transpose(1, 2).reshape(num_blocks, d, batch * n)
     blocks = o + torch.baddbmm(out_bias[..., None], out_weight, o).relu()
     outputs: dict[int, Tensor] = {}
@@ -186,7 +187,7 @@ class _Attend(torch.autograd.Function):
         for row, scale, weights in zip(qkv, scales, zip(*in_weights, strict=True), strict=True):
             for chunk, weight, x in zip(row.split(sizes), weights, sources, strict=True):
                 weight = weight if scale == 1 else weight * scale
-                torch.bmm(weight.expand(batch, -1, -1), x, out=chunk.view(batch, -1, n))
+                torch.bmm(weight.expand(batch, -1, -1), x, out=chunk.view(batch, len(weight), n))
 
         q, k, v = qkv.view(3, -1, d // num_heads, n)
         attention = q.new_empty(len(q), n, n)
@@ -262,7 +263,7 @@ class _Attend(torch.autograd.Function):
             for x, chunk, weights, grad_x, grad_weight in zip(
                 sources, row.split(sizes), in_weights, grad_sources, grad_weights, strict=True
             ):
-                grad = chunk.view(batch, -1, n)
+                grad = chunk.view(batch, weights.shape[1], n)
                 # The bias apart: the product is much slower with the odd column.
                 grad_linear = torch.bmm(grad, x[:, :-1].mT).sum(0)
                 grad_bias = grad.sum((0, 2))[:, None]

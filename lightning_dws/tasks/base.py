@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.data.paired_rows import PairKind
-from lightning_dws.option_checks import check_precision
+from lightning_dws.option_checks import check_batch_norm, check_precision
 from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, compile_network
 from lightning_dws.tasks.divergence import DivergenceWatch
@@ -136,9 +136,12 @@ class WeightSpaceTask(MeasuredModule):
         before the training begins, as finders of learning rates do, find the weights standardised.
 
         Raises:
-            DataError: The trainer's precision would convert the INRs themselves.
+            DataError: The trainer's precision would convert the INRs themselves, or its
+                ``sync_batchnorm`` the network's batch norm.
         """
+        super().setup(stage)
         check_precision(self.trainer.precision)
+        check_batch_norm(self.trainer, self.network)
         is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
         if is_new and self._datamodule is not None:
             self._fit_to_data(self._datamodule)
@@ -226,6 +229,7 @@ class WeightSpaceTask(MeasuredModule):
 
     def on_train_start(self) -> None:
         """Set the first learning rate of a run that continues, maybe with another length."""
+        self._restored = True  # for any later training, which goes on from this one
         self._logged_splits.clear()  # a run that goes on in mid-epoch does not start one
         tell_about_schedule(self.trainer, self.schedule, self.warmup_steps)
         for config in self.trainer.lr_scheduler_configs:

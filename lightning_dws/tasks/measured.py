@@ -91,6 +91,17 @@ class MeasuredModule(pl.LightningModule):
         metrics: Any = self.metrics[f"{split}_"]
         return dict(metrics.items())
 
+    def setup(self, stage: str) -> None:
+        """Measure from zero, whatever a run before this one has left.
+
+        A run that was broken off has counted some batches, and an evaluation in inference mode
+        leaves counts that no training can add to.
+        """
+        super().setup(stage)
+        for metric in self.metrics.modules():
+            if isinstance(metric, Metric):
+                metric.reset()
+
     def on_train_epoch_start(self) -> None:
         self._logged_splits.discard("train")
 

@@ -66,6 +66,14 @@ class TestEveryAugmentation:
         assert augmented.parameters.dtype == dtype
         assert augmented.parameters.isfinite().all()
 
+    def test_autocast_changes_nothing(self, example: Example) -> None:
+        """What is exact stays so."""
+        batch = random_batch(example.architecture, 16, dtype=torch.float32)
+        augmentation = example.make(p=0.5)
+        expected = augmentation(batch, generator(3)).parameters
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(augmentation(batch, generator(3)).parameters, expected)
+
     @pytest.mark.parametrize("size", [0, 1])
     def test_takes_small_batches(self, example: Example, size: int) -> None:
         batch = random_batch(example.architecture, size)

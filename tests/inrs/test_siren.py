@@ -77,6 +77,18 @@ def test_every_inr_may_have_points_of_its_own():
         torch.testing.assert_close(own[index : index + 1], shared)
 
 
+def test_autocast_does_not_round_inrs():
+    """w0 would multiply it; coordinates that a layer has made in lower precision are taken."""
+    batch, points = initialise(torch.arange(3)), torch.rand(7, 2)
+    expected, rounded = (
+        evaluate_inrs(batch, points),
+        evaluate_inrs(batch, points.bfloat16().float()),
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(evaluate_inrs(batch, points), expected)
+        assert torch.equal(evaluate_inrs(batch, points.bfloat16()), rounded)
+
+
 @pytest.mark.parametrize("shape", [(7, 3), (4, 7, 2), (7,)])
 def test_wrong_coordinates_are_named(shape):
     with pytest.raises(ValueError, match=r"coordinates must have shape \(N, 2\) or \(3, N, 2\)"):

@@ -210,6 +210,30 @@ def test_what_needs_no_gradient_gets_none(set_layer):
     assert not model(batch).requires_grad
 
 
+@both_set_layers
+def test_what_is_evaluated_first_is_trained_as_any_other(set_layer):
+    """As by Lightning's ``validate`` before ``fit``."""
+    batch = make_inrs((2, 6, 7, 1), LANES)
+    model = make_model(batch.architecture, set_layer=set_layer)
+    expected = results(copy.deepcopy(model), batch)
+    with torch.inference_mode():
+        model.eval()(batch)
+    found = results(model.train(), batch)
+    assert all(torch.equal(found[name], x) for name, x in expected.items())
+
+
+def test_the_default_dtype_does_not_matter():
+    batch = make_inrs((2, 6, 7, 1), LANES)
+    model = make_model(batch.architecture)
+    expected = results(copy.deepcopy(model), batch)
+    try:
+        torch.set_default_dtype(torch.float64)
+        found = results(model, batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[name], x) for name, x in expected.items())
+
+
 def test_lanes_are_taken_where_most_are_filled():
     x = torch.zeros(4 * LANES, 3)
     taken = [size for size in range(2 * LANES + 1) if takes_lanes(x[:size])]
@@ -242,6 +266,46 @@ def test_who_takes_lanes():
     assert not model._takes_lanes(rows)
     assert model.eval()._takes_lanes(rows)
     assert not model.double()._takes_lanes(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("layers.1", "forward"),
+        ("layers.0", "forward_pre"),
+        ("norms.0.1", "full_backward"),
+        ("norms.1.1", "full_backward_pre"),
+        ("dropout", "forward"),
+    ],
+)
+def test_nothing_with_hooks_is_in_lanes(name, kind):
+    batch = make_inrs((2, 4, 5, 1), LANES)
+    model = make_model(batch.architecture, dropout=0.5)
+    called = []
+    register = getattr(model.get_submodule(name), f"register_{kind}_hook")
+    handle = register(lambda *_: called.append(True))
+    model(batch).sum().backward()
+    assert called
+    handle.remove()
+    assert model._takes_lanes(batch.parameters)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_what_a_hook_has_seen_stays(batch_norm):
+    batch = make_inrs((2, 4, 5, 1), LANES)
+    model = make_model(batch.architecture, batch_norm=batch_norm)
+    seen = []
+
+    def look(module, inputs, out):
+        seen.extend((x, x.clone()) for x in (out if isinstance(out, list) else [out]))
+
+    for module in [*model.layers, *(norm for norms in model.norms for norm in norms)]:
+        module.register_forward_hook(look)
+    logits = model(batch)
+    assert seen
+    assert all(torch.equal(x, then) for x, then in seen)
+    plain = make_model(batch.architecture, batch_norm=batch_norm)(batch)
+    torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
 
 
 def fit_tables(axes, set_layer="deepsets"):

@@ -1,14 +1,17 @@
+import copy
 import itertools
 
 import pytest
 import torch
 from golden import DWSNET_FILES, Golden
 from symmetry import make_batch, permute_hidden, relative
+from torch.optim.swa_utils import update_bn
 
 from lightning_dws import INRArchitecture, WeightBatch
 from lightning_dws.models import DWSNet
 from lightning_dws.models.batch_norm import PositionBatchNorm
 from lightning_dws.models.dws_layer import linear_maps
+from lightning_dws.models.lanes import LANES
 from lightning_dws.models.parameter_axes import parameter_tensors
 from lightning_dws.models.pooling import map_entries, pool, pool_matrix
 from lightning_dws.models.set_attention import attend
@@ -185,6 +188,39 @@ def test_batch_norm_is_torchs(shape, training):
     assert ours.state_dict().keys() == reference.state_dict().keys()
     torch.testing.assert_close(ours.running_mean, reference.running_mean)
     torch.testing.assert_close(ours.running_var, reference.running_var)
+
+
+@pytest.mark.parametrize("change", [{"momentum": None}, {"track_running_stats": False}], ids=str)
+def test_batch_norm_tracks_what_torchs_does(change):
+    """As whatever averages or freezes a network sets it."""
+    ours, reference = PositionBatchNorm(4).double(), torch.nn.BatchNorm1d(4).double()
+    assert isinstance(ours, torch.nn.modules.batchnorm._BatchNorm)
+    vars(ours).update(change)
+    vars(reference).update(change)
+    for size in (5, 3, 9):
+        x = torch.randn(size, 4, 6, dtype=torch.float64)
+        torch.testing.assert_close(ours(x), reference(x))
+    for name, value in reference.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+    assert ours.num_batches_tracked == (3 if "momentum" in change else 0)
+    torch.testing.assert_close(ours.eval()(x), reference.eval()(x))
+
+
+@pytest.mark.parametrize("size", [3, LANES])
+def test_statistics_are_taken_anew(size):
+    model = make_model((2, 6, 6, 1), torch.float32)
+    model.standardize.keep_identity()
+    batches = [make_batch((2, 6, 6, 1), size, torch.float32, seed) for seed in (1, 2)]
+    exact = copy.deepcopy(model).double()
+    for norm in model.norms.modules():
+        if isinstance(norm, PositionBatchNorm):
+            norm.running_mean += 100
+    update_bn(batches, model)
+    update_bn([batch.to(torch.float64) for batch in batches], exact)
+    for name, value in exact.named_buffers():
+        torch.testing.assert_close(model.get_buffer(name).to(value), value, rtol=1e-4, atol=1e-4)
+    assert model.norms[0][0].num_batches_tracked == 2
+    assert model.norms[0][0].momentum == 0.1
 
 
 @pytest.mark.parametrize("set_layer", SET_LAYERS)

@@ -14,6 +14,7 @@ from lightning_dws.checkpoints import load_checkpoint
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
 from lightning_dws.models import DWSNet
+from lightning_dws.plugins import SyncBatchNorm
 from lightning_dws.tasks import ClassificationTask
 
 
@@ -191,3 +192,32 @@ def test_a_precision_that_would_convert_inrs_is_refused(tmp_path, data, precisio
     trainer = make_trainer(tmp_path, precision=precision)
     with pytest.raises(DataError, match=f"precision {precision} would convert the INRs"):
         trainer.fit(task, datamodule=data)
+
+
+# Lightning's: the averages of an epoch come to a schedule that is by step
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
+def test_averaged_weights_have_statistics_of_their_own(tmp_path, store):
+    root = str(store.directory.parent)
+    data = INRDataModule(tiny_spec(), root=root, batch_size=24)  # all at once
+    network = DWSNet(data.architecture, 3, hidden_dim=4, num_hidden=1, num_heads=1)
+    average = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=2)
+    trainer = make_trainer(tmp_path, max_epochs=4, callbacks=[average])
+    trainer.fit(ClassificationTask(network, 3), datamodule=data)
+    expected = copy.deepcopy(network)
+    for norm in expected.norms[0]:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        expected.train()(data.store.split("train", views=1))
+    for found, norm in zip(network.norms[0], expected.norms[0], strict=True):
+        torch.testing.assert_close(found.running_mean, norm.running_mean, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found.running_var, norm.running_var, rtol=1e-4, atol=1e-6)
+
+
+def test_torchs_synchronised_batch_norm_is_refused(tmp_path, data):
+    options = {"sync_batchnorm": True, "strategy": "ddp", "devices": 1}
+    task = ClassificationTask(DWSNet(data.architecture, 3, hidden_dim=4, num_heads=1), 3)
+    task.trainer = make_trainer(tmp_path, **options)
+    with pytest.raises(DataError, match=r"sync_batchnorm: torch's .* DWSNet; .*SyncBatchNorm\(\)"):
+        task.setup("fit")
+    task.trainer = make_trainer(tmp_path, **options, plugins=[SyncBatchNorm()])
+    task.setup("fit")

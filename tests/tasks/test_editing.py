@@ -101,6 +101,8 @@ def test_nothing_is_changed_at_first_so_that_the_error_is_the_baselines(tmp_path
     images = images if source == "originals" else own.clamp(0, 1)
     expected = (own - dilate(images, 1)).square().mean()
     assert metrics["test/error"] == pytest.approx(float(expected), rel=1e-5)
+    lower = make_trainer(tmp_path, precision="bf16-mixed")  # which is of the network alone
+    assert lower.test(task, datamodule=data, verbose=False) == [metrics]
 
 
 def test_it_learns_to_edit_and_predict_writes_the_edited_inrs(tmp_path, capsys):
