@@ -71,6 +71,10 @@ def test_state_dicts_of_another_shape_are_refused():
         WeightBatch.from_state_dicts(ARCHITECTURE, [state])
 
 
+def test_no_state_dicts_are_a_batch_of_no_networks():
+    assert WeightBatch.from_state_dicts(ARCHITECTURE, []).parameters.shape == (0, 59)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

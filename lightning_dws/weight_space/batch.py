@@ -155,7 +155,8 @@ class WeightBatch:
                     f"{[spec.shape for spec in specs]} for {architecture.summary}, got {found}"
                 )
             rows.append(torch.cat([tensor.flatten() for tensor in state.values()]))
-        return cls.from_parameters(architecture, torch.stack(rows), label)
+        table = torch.stack(rows) if rows else torch.empty(0, architecture.num_parameters)
+        return cls.from_parameters(architecture, table, label)
 
     @classmethod
     def from_sequentials(cls, architecture: Architecture, networks: Sequence[nn.Module]) -> Self:
