@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.file_listing import (
     POOL,
@@ -35,7 +36,7 @@ class FileKind:
 
     def count(self, number: int) -> str:
         """Write so many files of the kind: ``1 image``, ``2 meshes``."""
-        return f"{number} {self.name if number == 1 else self.plural}"
+        return counted(number, self.name, self.plural)
 
 
 def list_class_folders(root: Path, kind: FileKind) -> FileListing:
@@ -115,6 +116,6 @@ def _list_classes(
         found = [path for path in list_entries(folder, root) if kind.has(path.name)]
         found = [path for path in found if path.is_file()]
         if not found:
-            raise DataError(f"{folder}: no {kind.name}s in it; expected {folder}/{one}")
+            raise DataError(f"{folder}: no {kind.plural} in it; expected {folder}/{one}")
         files += [(path, classes.index(name)) for path in found]
     return classes, sorted(files, key=lambda file: file[1])

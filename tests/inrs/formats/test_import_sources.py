@@ -325,7 +325,7 @@ def test_twins_and_files_that_are_passed_over_are_told(tmp_path, capsys):
     for _ in range(2):  # the second time nothing is read again
         do_import(root, tmp_path / "out")
         told = capsys.readouterr().err
-        assert "1 files hold the very weights of another one" in told
+        assert "1 file holds the very weights of another one" in told
         assert "passed over, first train/cat/3.ckpt" in told
 
 

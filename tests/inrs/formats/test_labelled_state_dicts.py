@@ -114,7 +114,7 @@ def test_files_that_are_not_named_or_not_there_are_told(tmp_path, capsys):
     assert sum(map(len, contents(store).values())) == 20
     told = capsys.readouterr().err
     assert f"left out: 1 state dict that {words[1]} does not name, such as deep/er/x.pth" in told
-    assert "1 files of weights are not of the layout" in told
+    assert "1 file of weights is not of the layout" in told
     assert "0.ckpt" in told
 
 
