@@ -337,7 +337,7 @@ def test_pipes_and_devices_are_no_files(tmp_path, make):
     with pytest.raises(DataError, match=r"not a regular file|leads out"):
         do_import(root, tmp_path / "out")
     (root / "classes.json").unlink()
-    with pytest.raises(DataError, match=r"1 bad files.*(not a regular file|leads out)"):
+    with pytest.raises(DataError, match=r"1 bad file.*(not a regular file|leads out)"):
         do_import(root, tmp_path / "out")
 
 
