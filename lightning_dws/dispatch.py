@@ -1,10 +1,12 @@
 """Run the command that words name, and say in one line what went wrong."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_dws.commands.inrs import run_inrs
 from lightning_dws.commands.predict import has_data, run_predict
@@ -18,6 +20,8 @@ from lightning_dws.saved_settings import with_found_checkpoint, with_saved_setti
 
 def run_command(words: Sequence[str]) -> None:
     """Run ``inrs``, ``zoo``, ``table``, or one of Lightning's commands; exit with 1 where it fails.
+
+    One that SIGTERM stops ends with 143, as programs do that know nothing of it.
 
     Args:
         words: The command line, its first the command.
@@ -43,6 +47,9 @@ def run_command(words: Sequence[str]) -> None:
             run_predict(words[1:])
         else:
             run_lightning(with_saved_settings(with_found_checkpoint(expand_includes(words))))
+    except SIGTERMException:  # Lightning's, by which a stopped run would have ended with 0
+        sys.stderr.write("stopped by SIGTERM; 'fit' goes on with --ckpt_path last\n")
+        sys.exit(128 + signal.SIGTERM)
     except (DataError, OSError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {in_one_line(error)}\n")
         sys.exit(1)

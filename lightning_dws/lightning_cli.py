@@ -25,9 +25,9 @@ from lightning_dws.callbacks import (
     ParameterSummary,
     RunRecord,
     Throughput,
-    guard_logger,
     last_checkpoint,
     place_checkpoints,
+    start_loggers,
 )
 from lightning_dws.checkpoints import (
     CHECKPOINT_KEY,
@@ -224,14 +224,13 @@ class WeightSpaceCLI(LightningCLI):
             ours.append(last_checkpoint())
         self.config = self._written_config
         trainer = super()._instantiate_trainer(with_plugins(config), ours)
-        for logger in trainer.loggers:
-            guard_logger(logger)
         if self._run is not None:
             place_checkpoints(trainer, self._run.folder / CHECKPOINTS_FOLDER)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         rank_zero_only(sys.stderr.write)(self._length)
+        start_loggers(self.trainer.loggers)
         with ending_together(self.trainer), naming_checkpoint(self.trainer):
             super()._run_subcommand(subcommand)
 

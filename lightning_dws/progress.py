@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from torch import Tensor
 
+from lightning_dws.counting import counted
+
 
 def _make_console() -> Console:
     """Write to standard output; to a notebook only the end of it, without asking for ipywidgets."""
@@ -92,9 +94,10 @@ class FittingProgress(WorkProgress):
     def on_end(self) -> None:
         """Tell how many INRs were fitted again."""
         if self._num_refitted and not self._bar.disable:
+            was = "was" if self._num_refitted == 1 else "were"
             self._bar.console.print(
-                f"{self._num_refitted} of {self._count} INRs failed at the recipe's learning rate "
-                "and were fitted again at a lower one",
+                f"{self._num_refitted} of {counted(self._count, 'INR')} failed at the recipe's "
+                f"learning rate and {was} fitted again at a lower one",
                 highlight=False,
                 soft_wrap=True,
             )

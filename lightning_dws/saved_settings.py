@@ -6,11 +6,16 @@ from typing import Any
 
 import yaml
 
-from lightning_dws.checkpoints import CHECKPOINT_KEY, load_checkpoint
-from lightning_dws.config_files import read_settings, values_of
+from lightning_dws.checkpoints import (
+    CHECKPOINT_KEY,
+    CHECKPOINTS_FOLDER,
+    LAST_NAME,
+    load_checkpoint,
+)
+from lightning_dws.config_files import read_settings, settings_of, values_of
 from lightning_dws.errors import DataError
 from lightning_dws.plain_checkpoints import is_plain
-from lightning_dws.runs import DEFAULT_ROOT, find_checkpoint
+from lightning_dws.runs import DEFAULT_ROOT, find_checkpoint, find_newest_run
 from lightning_dws.tasks import named_task
 from lightning_dws.tasks.task_notes import check_same_task
 
@@ -79,23 +84,51 @@ def name_of_other_data(words: Sequence[str], note: Mapping[str, Any]) -> str | N
 
 
 def with_found_checkpoint(words: list[str]) -> list[str]:
-    """Put the file of a checkpoint where a command that measures one names its run.
+    """Put the file of a checkpoint where a command line names its run.
+
+    That is the best one to be measured, and the last one to go on from.
 
     Args:
-        words: The command line. What continues a training is left as it is: that wants the last
-            checkpoint, and not the best.
+        words: The command line.
 
     Raises:
-        DataError: The option names nothing; or see ``find_checkpoint``.
+        DataError: The option names nothing, or the best one to go on from; or see
+            ``find_checkpoint``.
     """
     paths = values_of(("--ckpt_path",), words)
     if paths and not paths[-1]:  # of a shell's variable that is not set
         raise DataError("--ckpt_path: names nothing, expected a file that 'fit' wrote")
+    if words[0] == "fit" and paths:
+        found = _find_last(paths[-1], words)
+        return words if found is None else [*words, f"--ckpt_path={found}"]
     if words[0] not in ("validate", "test", "predict") or not paths:
         return words
     roots = values_of(("--trainer.default_root_dir",), words)
     found = find_checkpoint(paths[-1], Path(roots[-1] if roots else DEFAULT_ROOT))
     return words if str(found) == paths[-1] else [*words, f"--ckpt_path={found}"]
+
+
+def _find_last(given: str, words: Sequence[str]) -> Path | None:
+    """Find the last checkpoint of the run that a training is to go on from; None for a file.
+
+    ``last`` is of the newest run that has the name which the command line says, if it says one.
+    """
+    path = Path(given)
+    if given == "best" and not path.exists():
+        raise DataError(
+            "--ckpt_path best: a training goes on from where it was, expected 'last', the folder "
+            "of a run or a file; --init_from FOLDER starts a new one with the best network"
+        )
+    if given == "last" and not path.exists():
+        files = [settings_of(value) for value in values_of(("-c", "--config"), words)]
+        names = [file["name"] for file in files if file.get("name")]
+        trainers = [file["trainer"] for file in files if isinstance(file.get("trainer"), dict)]
+        roots = [root for trainer in trainers if (root := trainer.get("default_root_dir"))]
+        names += values_of(("--name",), words)
+        roots += values_of(("--trainer.default_root_dir",), words)
+        path = find_newest_run(Path(roots[-1] if roots else DEFAULT_ROOT, *map(str, names[-1:])))
+    last = path / CHECKPOINTS_FOLDER / LAST_NAME
+    return last if path.is_dir() and last.is_file() else None
 
 
 def find_settings(path: str | Path, note: Mapping[str, Any]) -> dict[str, Any] | None:

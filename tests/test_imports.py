@@ -17,8 +17,9 @@ FOLDER = Path(__file__).parents[1] / PACKAGE
 
 # From the ground up; rooms of one line do not know each other.
 LAYERS = (
-    "errors compiled devices fourier_encoding parallel randomness sine_kernel program help_texts",
-    "inr_modules suggestions startup",
+    "errors counting compiled devices fourier_encoding parallel randomness sine_kernel program "
+    "help_texts",
+    "help_texts inr_modules suggestions startup",
     "parse_errors",
     "weight_space",
     "inrs.siren",

@@ -239,7 +239,7 @@ def test_predictions_of_the_callback_are_read(tmp_path):
         ("name,prediction\ncat.png,cat\n", "line 2: expected the name of a store's INR"),
         ("object_id,prediction,probability a\n1,0,0.5\n1,3,0.5\n", "line 3: "),
         ("object_id,prediction,probability a\n1,0,nan\n", "line 2: expected a probability"),
-        ("object_id,prediction\n1\n", "line 2 has 1 cells, expected 2"),
+        ("object_id,prediction\n1\n", "line 2 has 1 cell, expected 2"),
         ("\x00\x01\x02" * 50, "expected a table"),
     ],
 )

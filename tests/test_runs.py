@@ -1,17 +1,21 @@
 """Where runs keep their files, and what a run that continues knows of the one before."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_dws.cli import main
 from lightning_dws.errors import DataError
 from lightning_dws.resuming import changed_settings
 from lightning_dws.runs import find_run
+from lightning_dws.saved_settings import with_found_checkpoint
 from lightning_dws.tasks import ClassificationTask
 
 WORDS = [
@@ -142,6 +146,45 @@ def test_a_checkpoint_says_where_its_run_is_however_it_is_spelled(tmp_path, monk
     assert find_run("other", None, None, str(absolute)).folder == Path("other/run/version_0")
     assert find_run(None, "other", None, str(absolute)).folder == Path("runs/other/version_0")
     assert find_run(None, None, 7, str(absolute)).folder == Path("runs/run/version_7")
+
+
+def test_a_training_goes_on_from_the_last_checkpoint_of_a_run(tmp_path):
+    runs = tmp_path / "runs"
+    mine, newer = (make_run(runs / name / "version_0") for name in ("mine", "newer"))
+    mine.touch()
+    newer.touch()
+    os.utime(mine, (1, 1))
+    root = f"--trainer.default_root_dir={runs}"
+    by_name = yaml.safe_dump({"name": "mine", "trainer": {"default_root_dir": str(runs)}})
+    for words, expected in (
+        ([root, "--ckpt_path=last"], newer),
+        ([root, "--name=mine", "--ckpt_path=last"], mine),
+        ([f"--config={by_name}", "--ckpt_path=last"], mine),
+        ([f"--ckpt_path={mine.parent.parent}"], mine),
+    ):
+        assert with_found_checkpoint(["fit", *words])[-1] == f"--ckpt_path={expected}"
+    assert with_found_checkpoint(["fit", f"--ckpt_path={mine}"])[-1] == f"--ckpt_path={mine}"
+    with pytest.raises(DataError, match="no run has left a checkpoint"):
+        with_found_checkpoint(["fit", root, "--name=other", "--ckpt_path=last"])
+    with pytest.raises(DataError, match=r"--ckpt_path best: .* expected 'last'"):
+        with_found_checkpoint(["fit", root, "--ckpt_path=best"])
+
+
+def test_a_run_that_is_stopped_does_not_end_as_a_finished_one(monkeypatch, capsys):
+    def stopped(*_):
+        raise SIGTERMException
+
+    monkeypatch.setattr("lightning_dws.dispatch.run_lightning", stopped)
+    with pytest.raises(SystemExit) as end:
+        main(["fit"])
+    assert end.value.code == 143
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+
+
+def test_one_class_alone_is_refused_before_anything_is_fitted():
+    data = SimpleNamespace(num_classes=1, classes=("cats",), directory="data/mine")
+    with pytest.raises(DataError, match="data/mine: one class alone, 'cats'"):
+        ClassificationTask.check_run(None, data)
 
 
 def test_the_version_of_another_run_is_refused(tmp_path):

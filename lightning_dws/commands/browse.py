@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
+from lightning_dws.counting import counted
 from lightning_dws.inrs.store import INRStore, is_address
 from lightning_dws.page import choose_inrs, write_page
 from lightning_dws.parse_errors import ArgumentParser
@@ -62,4 +63,4 @@ def run_browse(options: Namespace) -> None:
     folder = Path() if is_address(options.directory) else store.directory
     path = Path(options.output) if options.output else folder / "inrs.html"
     size = write_page(path, contents)
-    sys.stdout.write(f"{path}: {len(contents.inrs)} INRs, {size / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{path}: {counted(len(contents.inrs), 'INR')}, {size / 1e6:.1f} MB\n")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.fourier_encoding import FourierEncoding
 from lightning_dws.inrs.formats import (
@@ -230,5 +231,6 @@ def run_export(options: Namespace) -> None:
     report = export_inrs(layout, options.source, options.output)
     for note in report.notes:
         sys.stderr.write(f"note: {note}\n")
-    sys.stderr.write(f"{report.num_files} files, {report.files_per_second:.0f} files/s\n")
+    files = counted(report.num_files, "file")
+    sys.stderr.write(f"{files}, {report.files_per_second:.0f} files/s\n")
     sys.stdout.write(f"{options.output}\n")

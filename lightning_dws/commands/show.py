@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from lightning_dws.commands.originals import add_signals
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.figures import write_figure
 from lightning_dws.inrs.known_signals import find_originals
@@ -95,7 +96,7 @@ def run_show(options: Namespace) -> None:
         _write_sounds(store, sounds, options)
     if options.mesh is not None:
         if not of_shapes:
-            found = "volumes" if inputs == 3 else f"signals with {inputs} inputs"
+            found = "volumes" if inputs == 3 else f"signals with {counted(inputs, 'input')}"
             raise DataError(f"{store.directory}: mesh is for INRs of shapes, these are of {found}")
         _export_mesh(store, options.split, options.object, Path(options.mesh))
 
@@ -136,8 +137,9 @@ def _summary(store: INRStore) -> Group:
         function = f"{architecture.activation}, w0 {architecture.w0:g}"
         described = f"{encoding}{widths}, {function}"
     kind = f"{architecture.noun} of {header.signals}"
+    classes = counted(len(store.classes), "class", "classes")
     lines = (
-        f"{store.directory}: {kind}, {len(store.classes) or 'no'} classes",
+        f"{store.directory}: {kind}, {classes if store.classes else 'no classes'}",
         f"architecture: {described}, {architecture.num_parameters} parameters",
         f"fitting: {recipe}, seed {header.seed}",
     )

@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from lightning_dws.commands.originals import add_signals
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.known_signals import find_originals
 from lightning_dws.inrs.store import local_folder
@@ -40,7 +41,8 @@ def run_verify(options: Namespace) -> None:
     result = verify_store(folder, originals, options.sample)
     for problem in result.problems:
         sys.stderr.write(f"{problem}\n")
-    found = f"{result.num_inrs} {header.architecture.noun}"
+    noun = header.architecture.noun
+    found = counted(result.num_inrs, noun.removesuffix("s"), noun)
     if result.problems:
         raise DataError(f"{folder}: problems: {len(result.problems)} in {found}")
     rendered = f"{result.num_rendered} rendered" if result.num_rendered else "none rendered"

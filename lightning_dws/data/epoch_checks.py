@@ -5,6 +5,7 @@ import sys
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 
 _MUCH = 0.25  # of the INRs, left out of every epoch
@@ -28,14 +29,16 @@ def check_epoch(trainer: pl.Trainer, num_rows: int, num_batches: int, batch_size
     by_epoch = trainer.check_val_every_n_epoch is not None
     if by_epoch and isinstance(every, int) and every > max(available, 1):
         raise DataError(
-            f"trainer.val_check_interval is {every}, and an epoch has {available} batches; "
-            "with trainer.check_val_every_n_epoch null it counts batches of all epochs"
+            f"trainer.val_check_interval is {every}, and an epoch has "
+            f"{counted(available, 'batch', 'batches')}; with trainer.check_val_every_n_epoch null "
+            "it counts batches of all epochs"
         )
     left_out = num_rows - num_batches * batch_size
     if left_out > _MUCH * num_rows:
-        batches = "1 batch" if num_batches == 1 else f"{num_batches} batches"
+        inrs = counted(num_rows, "training INR")
+        batches = counted(num_batches, "batch", "batches")
         rank_zero_only(sys.stderr.write)(
-            f"{num_rows} training INRs in batches of {batch_size}: {batches} an epoch, "
+            f"{inrs} in batches of {batch_size}: {batches} an epoch, "
             f"without {left_out} of them; data.batch_size or data.drop_last false "
             "changes that\n"
         )

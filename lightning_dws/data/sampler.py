@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.randomness import make_generator
 
 
@@ -44,7 +45,8 @@ class EpochSampler:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if num_rows < world_size:
-            raise ValueError(f"{num_rows} training INRs cannot be split over {world_size} ranks")
+            inrs = counted(num_rows, "training INR")
+            raise ValueError(f"{inrs} cannot be split over {world_size} ranks")
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -107,7 +109,8 @@ class SequentialSampler:
         self, num_rows: int, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> None:
         if num_rows < world_size:
-            raise ValueError(f"{num_rows} INRs cannot be split over {world_size} ranks")
+            inrs = counted(num_rows, "INR")
+            raise ValueError(f"{inrs} cannot be split over {world_size} ranks")
         self._batches = torch.arange(rank, num_rows, world_size).split(batch_size)
 
     def __len__(self) -> int:

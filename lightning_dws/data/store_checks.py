@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws.augmentations import Augmentation, Scaling
+from lightning_dws.counting import counted
 from lightning_dws.data.placement import Table
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.store import INRStore, StoreHeader
@@ -54,7 +55,7 @@ def check_split(store: INRStore, directory: Path, split: str, views: int) -> Non
         )
     if split == "train" and views > store.num_views("train"):
         raise DataError(
-            f"{directory}: holds {store.num_views('train')} views of its training "
+            f"{directory}: holds {counted(store.num_views('train'), 'view')} of its training "
             f"objects, and data.views is {views}; --data.views "
             f"{store.num_views('train')} takes all there are"
         )
@@ -68,8 +69,8 @@ def check_share(table: Table, directory: Path, split: str, world_size: int) -> N
     """
     if len(table) < world_size:
         raise DataError(
-            f"{directory}: the {len(table)} {split} INRs of this run cannot be split over "
-            f"{world_size} processes; every one needs at least one"
+            f"{directory}: the {counted(len(table), f'{split} INR')} of this run cannot be split "
+            f"over {world_size} processes; every one needs at least one"
         )
 
 
@@ -87,8 +88,11 @@ def check_classes(table: Table, directory: Path, classes: tuple[str, ...]) -> No
     counts = torch.bincount(table.label.cpu(), minlength=len(classes))
     missing = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if missing:
+        inrs = counted(
+            len(table), "training INR of this run holds", "training INRs of this run hold"
+        )
         raise DataError(
-            f"{directory}: the {len(table)} training INRs of this run hold none of the "
+            f"{directory}: the {inrs} none of the "
             f"class {', '.join(missing)}; every class needs at least one"
         )
 

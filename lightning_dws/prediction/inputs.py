@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_dws import weight_space
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs import INRStore, Wanted, prepare_store
 from lightning_dws.inrs.preparation.fitting_record import (
@@ -175,8 +176,9 @@ class Reader:
         signals = find_files(place, self._is_signal)
         if weights and signals:
             raise DataError(
-                f"{place}: holds {len(weights)} files of weights (such as {weights[0].name}) and "
-                f"{len(signals)} {self._kind} (such as {signals[0].name}); which are meant?"
+                f"{place}: holds {counted(len(weights), 'file')} of weights (such as "
+                f"{weights[0].name}) and {_counted(len(signals), self._kind)} (such as "
+                f"{signals[0].name}); which are meant?"
             )
         if weights:
             return self._read_weights(place, weights)
@@ -191,9 +193,11 @@ class Reader:
         others = find_files(place, lambda name: True)
         kinds = [_kind_of(path.name) for path in others]
         counts = {kind: kinds.count(kind) for kind in _IS_KIND if kind in kinds}
-        found = f"{len(others)} other files, such as {others[0].name}" if others else "no file"
+        found = "no file"
+        if others:
+            found = f"{counted(len(others), 'other file')}, such as {others[0].name}"
         if counts:
-            found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            found = ", ".join(_counted(count, kind) for kind, count in counts.items())
         return DataError(
             f"{place}: found {found}; expected {self._kind}, state dicts "
             f"({', '.join(WEIGHT_SUFFIXES)}) or a store"
@@ -223,8 +227,8 @@ class Reader:
         notes = []
         if missing := [name for name in names if name not in rows]:
             notes.append(
-                f"{self.class_table.path}: names {len(missing)} of {len(names)} files not, such as "
-                f"{missing[0]}"
+                f"{self.class_table.path}: names {len(missing)} of {counted(len(names), 'file')} "
+                f"not, such as {missing[0]}"
             )
         if unknown := sorted(set(found) - {"", *self.classes}):
             notes.append(
@@ -282,9 +286,11 @@ def _compare(psnr: Tensor, lowest: float | None) -> list[str]:
     low = int((psnr < lowest).sum()) if lowest is not None else 0
     if low <= _FEW * len(psnr):
         return []
+    inrs = counted(len(psnr), "INR")
     return [
-        f"{low} of {len(psnr)} INRs are fitted worse than 99 % of those that were trained on "
-        f"({lowest:.1f} dB): they encode something else, and predictions may mean little"
+        f"{counted(low, f'of {inrs} is', f'of {inrs} are')} fitted worse than 99 % of those that "
+        f"were trained on ({lowest:.1f} dB): they encode something else, and predictions may mean "
+        "little"
     ]
 
 
@@ -298,6 +304,11 @@ _IS_KIND = {
     SOUNDS: is_wav_name,
     ARRAYS: is_array_name,
 }
+
+
+def _counted(number: int, kind: str) -> str:
+    """Write so many files of a kind: ``1 mesh``, ``2 images``."""
+    return counted(number, "mesh" if kind == MESHES else kind.removesuffix("s"), kind)
 
 
 def _kind_of(name: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import read_csv_rows
 
@@ -52,7 +53,9 @@ def read_predicted_classes(
     found = {}
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise DataError(f"{path}: line {number} has {len(row)} cells, expected {len(header)}")
+            raise DataError(
+                f"{path}: line {number} has {counted(len(row), 'cell')}, expected {len(header)}"
+            )
         cells = dict(zip(header, row, strict=True))
         try:
             found[_key(cells)] = _predicted(cells, named or classes)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.importer import Observations
 from lightning_dws.inrs.formats.layouts import FoundINR
@@ -75,7 +76,7 @@ def read_weights(
         observed.add(found, name)
     if not rows:
         raise DataError(
-            f"{place}: none of {len(paths)} files can be used, first {skipped[0][0]}: "
+            f"{place}: none of {counted(len(paths), 'file')} can be used, first {skipped[0][0]}: "
             f"{skipped[0][1]}"
         )
     notes = [f"skipped: {name}: {reason}" for name, reason in skipped]

@@ -8,6 +8,7 @@ import optuna
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from optuna.trial import FrozenTrial, TrialState
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.program import program
@@ -118,7 +119,8 @@ class _Progress:
 def _tell_begin(config: SweepConfig, study: optuna.Study) -> None:
     ended = len(studies.counted(study.get_trials(deepcopy=False)))
     left = max(0, config.trials - ended)
-    sys.stdout.write(f"{config.name}: {config.trials} trials, {ended} ended, {left} to run\n")
+    trials = counted(config.trials, "trial")
+    sys.stdout.write(f"{config.name}: {trials}, {ended} ended, {left} to run\n")
 
 
 def _tell_end(

@@ -7,10 +7,12 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from lightning_dws.counting import counted
 from lightning_dws.figures import save_figure
 from lightning_dws.files import write_atomically
+from lightning_dws.sweep import study as studies
 from lightning_dws.sweep.pictures import draw_sweep, score_of
-from lightning_dws.sweep.study import ERROR, SECONDS, STEP, counted, is_failed
+from lightning_dws.sweep.study import ERROR, SECONDS, STEP, is_failed
 from lightning_dws.sweep.sweep_config import SweepConfig, shown
 from lightning_dws.table.pieces import command_of, merge_pieces, words_of
 
@@ -28,7 +30,7 @@ def write_results(config: SweepConfig, study: optuna.Study, folder: Path) -> Fro
     Returns:
         The best trial; None where none is finished.
     """
-    trials = counted(study.get_trials(deepcopy=False))
+    trials = studies.counted(study.get_trials(deepcopy=False))
     ranked = rank(config, trials)
     best = ranked[0] if ranked else None
     if best is not None:
@@ -86,9 +88,9 @@ def _report(
     lines = [
         f"# Sweep {config.name}",
         "",
-        f"{len(trials)} of {config.trials} trials: {len(ranked)} finished, {len(ended_early)} "
-        f"ended early, {len(failed)} failed. Judged by the best {config.monitor} of a run; nothing "
-        f"was tested. Sampler: {sampler}, seed {config.seed}.",
+        f"{len(trials)} of {counted(config.trials, 'trial')}: {len(ranked)} finished, "
+        f"{len(ended_early)} ended early, {len(failed)} failed. Judged by the best "
+        f"{config.monitor} of a run; nothing was tested. Sampler: {sampler}, seed {config.seed}.",
         "",
     ]
     if ranked:

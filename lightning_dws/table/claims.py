@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_dws.table.grid import format_views
+from lightning_dws.counting import counted
 from lightning_dws.table.published import Claim
 from lightning_dws.table.results import Entry, Results
 from lightning_dws.table.statistics import Estimate
@@ -80,6 +80,6 @@ def _pairs(claim: Claim, dataset: str, results: Results) -> dict[str, tuple[Entr
             )
             has_margin = claim.expected != "harmless" or results.score(pair[0]).kind.in_percent
             if has_margin and results.difference([pair]) is not None:
-                name = model if claim.first_views else f"{model}, {format_views(views)}"
+                name = model if claim.first_views else f"{model}, {counted(views, 'view')}"
                 pairs[name] = pair
     return pairs

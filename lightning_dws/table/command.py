@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.parse_errors import ArgumentParser
 from lightning_dws.program import program
@@ -114,7 +115,7 @@ def _run(table: TableConfig, cells: CellStore, scores: Scores, options: Namespac
     todo = _left(table, cells, options.retry_failed)
     done = len(table.cells) - len(_left(table, cells, retry_failed=True))
     sys.stdout.write(
-        f"{table.name}: {len(table.cells)} cells, {done} finished, {len(todo)} to run\n"
+        f"{table.name}: {counted(len(table.cells), 'cell')}, {done} finished, {len(todo)} to run\n"
     )
     if not todo:
         return
@@ -175,7 +176,7 @@ def _states(table: TableConfig, cells: CellStore) -> list[tuple[Cell, str]]:
 def _summary(table: TableConfig, cells: CellStore) -> str:
     counts = Counter(state for _, state in _states(table, cells))
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"{table.name}: {len(table.cells)} cells: {states}\n"
+    return f"{table.name}: {counted(len(table.cells), 'cell')}: {states}\n"
 
 
 def _list(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean
 
+from lightning_dws.counting import counted
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.table_score import Scores
@@ -74,7 +75,7 @@ def forecast(cells: CellStore, todo: Sequence[Cell], done: Sequence[Cell], num_j
     if len(todo) > unknown:
         parts.append(f"{format_duration(total / num_jobs)} with {num_jobs} at a time")
     if unknown:
-        parts.append(f"{unknown} cells of unknown duration")
+        parts.append(f"{counted(unknown, 'cell')} of unknown duration")
     if parts:
         lines.append(f"left: {', and '.join(parts)}")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lightning_dws.config_files import Settings, list_files, own_settings, read_settings
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.program import find_shipped
 from lightning_dws.table.overrides import check_left_out, parse_overrides
@@ -21,16 +22,6 @@ from lightning_dws.table.published import Claim, PosterFigures, read_claims
 _ROWS = ("augmentations", "models", "datasets")
 _REQUIRED = ("name", "seeds", "views", *_ROWS)
 _OPTIONAL = ("common", "score", "order", "only", "poster", "poster_figures", "claims")
-
-
-def format_views(views: int) -> str:
-    """Write a number of views.
-
-    Example:
-        >>> format_views(1), format_views(10)
-        ('1 view', '10 views')
-    """
-    return f"{views} view" if views == 1 else f"{views} views"
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class Coordinates:
     seed: int
 
     def __str__(self) -> str:
-        views, seed = format_views(self.views), f"seed {self.seed}"
+        views, seed = counted(self.views, "view"), f"seed {self.seed}"
         place = (self.augmentation, self.model, self.dataset, views, seed)
         return " | ".join(place)
 

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_dws.counting import counted
 from lightning_dws.figures import save_chart
-from lightning_dws.table.grid import format_views
 from lightning_dws.table.results import BASELINE, Entry, Results
 from lightning_dws.table.table_score import TableScore
 from lightning_dws.tasks import DEFAULT_TASK
@@ -136,7 +136,7 @@ def _draw_gains(results: Results) -> "Figure | None":
                 [gain.value for _, gain in found],
                 height=thickness * 0.9,
                 color=f"C{results.table.views.index(count)}",
-                label=format_views(count),
+                label=counted(count, "view"),
                 xerr=[
                     [_reach(gain.value - gain.low) for _, gain in found],
                     [_reach(gain.high - gain.value) for _, gain in found],
@@ -191,7 +191,7 @@ def _draw_overfitting(results: Results) -> "Figure | None":
     figure, all_axes = _make_axes(list(curves), 3.6)
     for axes, own in zip(all_axes, curves.values(), strict=True):
         for number, (views, (steps, train, held_out)) in enumerate(own):
-            color, name = f"C{number}", format_views(views)
+            color, name = f"C{number}", counted(views, "view")
             axes.plot(steps, train, "--", color=color, label=f"{name}, training")
             axes.plot(steps, held_out, "-", color=color, label=f"{name}, held out (validation)")
         axes.set_xlabel("optimizer step")

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from lightning_dws.counting import counted
 from lightning_dws.files import write_atomically
 from lightning_dws.table.cells import CellStore
 from lightning_dws.table.claims import MARGIN, examine_claims
-from lightning_dws.table.grid import Coordinates, TableConfig, format_views
+from lightning_dws.table.grid import Coordinates, TableConfig
 from lightning_dws.table.method import describe_method
 from lightning_dws.table.results import BASELINE, Entry, Results
 from lightning_dws.table.statistics import Estimate, rank_correlation
@@ -45,10 +46,12 @@ def write_report(table: TableConfig, cells: CellStore, figures: Iterable[str] = 
 def _state(results: Results) -> str:
     total, finished, failed = len(results.records), len(results.finished), len(results.failed)
     left = total - finished - failed
-    state = f"{finished} of {total} cells are finished"
+    cells = counted(total, "cell")
+    state = counted(finished, f"of {cells} is finished", f"of {cells} are finished")
     if failed:
         state += f", {failed} failed"
-    return f"{state}, {left} have not run." if left else f"{state}."
+    not_run = counted(left, "has not run", "have not run")
+    return f"{state}, {not_run}." if left else f"{state}."
 
 
 def _grid(results: Results, dataset: str, model: str) -> list[str]:
@@ -58,7 +61,7 @@ def _grid(results: Results, dataset: str, model: str) -> list[str]:
     header, ours = ["augmentation"], f"{model} on {dataset}"
     rows = [[name] for name in augmentations]
     for column in columns:
-        views, best = format_views(column.views), _best(results, column)
+        views, best = counted(column.views, "view"), _best(results, column)
         score = results.score(column).kind.words
         entries = [column.in_row(name) for name in augmentations]
         header += [f"{views}: {score}", f"{views}: gain"]
@@ -87,7 +90,7 @@ def _figure(results: Results, entry: Entry, best: float | None) -> str:
     )
     notes = []
     if found < num_seeds and found:
-        notes.append(f"{found} of {num_seeds} seeds")
+        notes.append(f"{found} of {counted(num_seeds, 'seed')}")
     if failed:
         notes.append(f"{failed} failed")
     if undefined := results.num_undefined(entry):
@@ -105,7 +108,7 @@ def _gain(results: Results, entry: Entry) -> str:
         return ""
     text = format_estimate(gain, results.decimals(entry))
     if gain.num_seeds < len(results.runs(entry)):  # the others have no run to compare with
-        text += f" ({gain.num_seeds} of {len(results.table.seeds)} seeds)"
+        text += f" ({gain.num_seeds} of {counted(len(results.table.seeds), 'seed')})"
     return text
 
 
@@ -179,7 +182,7 @@ def _correlations(results: Results) -> list[str]:
         ]
         correlation = rank_correlation(*zip(*known, strict=True)) if known else None
         if correlation is not None:
-            place = [column.dataset, column.model, format_views(column.views)]
+            place = [column.dataset, column.model, counted(column.views, "view")]
             rows.append([*place, str(len(known)), *(f"{value:.2f}" for value in correlation)])
     if not rows:
         return []
@@ -209,8 +212,9 @@ def _conditions(results: Results) -> list[str]:
                 r for place, r in results.finished.items() if place == _at(place, dataset, views)
             ]
             for steps, epochs in _distinct((r["steps"], r["epochs"]) for r in own):
-                text = f"{steps} optimizer steps, {epochs:g} epochs"
-                lines.append(f"{dataset}, {format_views(views)}: {text}")
+                in_epochs = "1 epoch" if epochs == 1 else f"{epochs:g} epochs"
+                text = f"{counted(steps, 'optimizer step')}, {in_epochs}"
+                lines.append(f"{dataset}, {counted(views, 'view')}: {text}")
     environments = [record["environment"] for record in results.finished.values()]
     commits = sorted({str(c) for e in environments for c in e["git_commits"]})
     lines.append(f"code: commit {', '.join(commits)}")

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from lightning_dws.counting import counted
 from lightning_dws.lightning_cli import run_lightning
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.processes import start_process
@@ -69,7 +70,7 @@ def tell_refused(refused: dict[Cell, str]) -> None:
         row = " | ".join(_place(cell))
         lines[row, reason] = lines.get((row, reason), 0) + 1
     for (row, reason), count in lines.items():
-        sys.stderr.write(f"cannot run: {row} ({count} cells): {reason}\n")
+        sys.stderr.write(f"cannot run: {row} ({counted(count, 'cell')}): {reason}\n")
 
 
 def _place(cell: Cell) -> tuple[str, str, str]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lightning_dws.config_files import Settings
+from lightning_dws.counting import counted
 from lightning_dws.parallel import num_cores
 from lightning_dws.table.grid import Cell
 from lightning_dws.table.processes import start_process
@@ -70,7 +71,7 @@ def make_slots(num_jobs: int, devices: str) -> list[Slot]:
     else:
         raise ValueError(f"devices must be auto, cpu or numbers of GPUs, got {devices!r}")
     if any(gpu is not None and gpu >= found for gpu in gpus):
-        raise ValueError(f"devices is {devices!r}, but torch finds {found} GPUs")
+        raise ValueError(f"devices is {devices!r}, but torch finds {counted(found, 'GPU')}")
     count = num_jobs or len(gpus)
     threads = max(1, num_cores() // count)
     return [Slot(gpus[number % len(gpus)], threads) for number in range(count)]

@@ -83,6 +83,13 @@ class ClassificationTask(WeightSpaceTask):
         super().link_arguments(parser)
         parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
 
+    def check_run(self, data: Any) -> None:
+        if data.num_classes < 2:
+            raise DataError(
+                f"{data.directory}: one class alone, {data.classes[0]!r}; classification tells "
+                "two or more apart"
+            )
+
     @property
     def column_names(self) -> dict[str, list[str]]:
         """Of what ``predict_step`` gives, where it has several columns."""

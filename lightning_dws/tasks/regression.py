@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.optim import AdamW
 
 from lightning_dws.callbacks import PredictionFile, ScatterPlot
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.tasks.base import WeightSpaceTask
 from lightning_dws.tasks.compiling import CompileMode
@@ -121,8 +122,9 @@ class RegressionTask(WeightSpaceTask):
             if not is_good.all():
                 expected = "a finite number" if self.loss == "mse" else "a share in [0, 1]"
                 found = float(column[~is_good][0])
+                where = counted(int((~is_good).sum()), f"{split} INR")
                 raise DataError(
-                    f"{name} of {int((~is_good).sum())} {split} INRs is not {expected}, such as "
+                    f"{name} of {where} is not {expected}, such as "
                     f"{found:g}; loss {self.loss} cannot be trained on it"
                 )
 

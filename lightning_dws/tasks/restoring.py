@@ -13,6 +13,7 @@ from pytorch_lightning.trainer.connectors import checkpoint_connector
 from torch import Tensor, nn
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.plain_checkpoints import is_own_class, is_plain
 from lightning_dws.weight_space import (
@@ -108,8 +109,9 @@ def check_classes(trained: tuple[str, ...], data: tuple[str, ...], where: str) -
     if trained == data:
         return
     if len(trained) != len(data):
-        what = f"{len(trained)} classes ({_some(trained)}), the data have {len(data)}"
-        raise DataError(f"{where}: trained on {what} ({_some(data)})")
+        classes = f"{counted(len(trained), 'class', 'classes')} ({_some(trained)})"
+        data_have = f"the data have {len(data)} ({_some(data)})"
+        raise DataError(f"{where}: trained on {classes}, {data_have}")
     other = [
         label for label, names in enumerate(zip(trained, data, strict=True)) if len({*names}) > 1
     ]

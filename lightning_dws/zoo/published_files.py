@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import check_regular
 from lightning_dws.weight_space import NetworkArchitecture, TensorSpec
@@ -166,7 +167,8 @@ def read_metrics(folder: Path, num_rows: int) -> dict[str, list[str]]:
     path = find_metrics(folder)
     rows = list(_read_csv(path, (NETWORK, STEP)))
     if len(rows) != num_rows:
-        raise DataError(f"{path}: {len(rows)} lines, and {WEIGHTS} has {num_rows} rows")
+        lines = counted(len(rows), "line")
+        raise DataError(f"{path}: {lines}, and {WEIGHTS} has {counted(num_rows, 'row')}")
     return {name: [row[name] for row in rows] for name in rows[0] if name}
 
 

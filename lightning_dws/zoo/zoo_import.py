@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import check_regular, file_sha256, make_directory
 from lightning_dws.inrs.signals import SPLITS
@@ -184,15 +185,26 @@ def _select(
     ]
     notes = []
     if lacking := len(rows_of) - len(complete):
-        notes.append(f"{lacking} of {len(rows_of)} networks lack a checkpoint and were left out")
+        notes.append(
+            counted(
+                lacking,
+                f"of {counted(len(rows_of), 'network')} lacks a checkpoint and was left out",
+                f"of {counted(len(rows_of), 'network')} lack a checkpoint and were left out",
+            )
+        )
     rows = torch.tensor(complete)
     finite = torch.tensor([bool(np.isfinite(weights[own]).all()) for own in complete])
     if not finite.all():
         notes.append(
-            f"{int((~finite).sum())} networks have weights that are not finite and were left out"
+            counted(
+                int((~finite).sum()),
+                "network has weights that are not finite and was left out",
+                "networks have weights that are not finite and were left out",
+            )
         )
     if int(finite.sum()) < len(SPLITS):
-        raise DataError(f"{path}: {int(finite.sum())} networks are too few for three splits")
+        found = counted(int(finite.sum()), "network is", "networks are")
+        raise DataError(f"{path}: {found} too few for three splits")
     return rows[finite], notes
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import make_directory
 from lightning_dws.inrs.signals import SPLITS
@@ -53,7 +54,8 @@ def prepare_zoo(
         store = UnfinishedStore(directory, spec.header)
         missing = store.missing([*ranges, *store.listed])
         if missing and not writable:
-            raise DataError(f"{directory}: lacks {len(missing)} shards and cannot be written")
+            lacking = counted(len(missing), "shard")
+            raise DataError(f"{directory}: lacks {lacking} and cannot be written")
         todo = [(where, store.longest_prefix(where)) for where in missing]
         total = sum(len(where) - (len(prefix.range) if prefix else 0) for where, prefix in todo)
         with _ZooProgress(total, spec.signals.name, show_progress) as progress:

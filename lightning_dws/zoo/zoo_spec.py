@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals import SPLITS, SignalDataset
 from lightning_dws.inrs.store import StoreHeader
@@ -46,7 +47,8 @@ class ZooSpec:
         most, there_are = self.training.num_classes[1], len(self.signals.classes)
         if most > there_are:
             raise ValueError(
-                f"num_classes is up to {most}, and {self.signals.name} has {there_are} classes"
+                f"num_classes is up to {most}, and {self.signals.name} has "
+                f"{counted(there_are, 'class', 'classes')}"
             )
 
     @cached_property

@@ -64,7 +64,7 @@ def test_bad_numbers_are_named():
         EpochSampler(5, 0, seed=0)
     with pytest.raises(ValueError, match="1 training INRs cannot be split over 2 ranks"):
         EpochSampler(1, 4, seed=0, world_size=2)
-    with pytest.raises(ValueError, match="1 INRs cannot be split over 2 ranks"):
+    with pytest.raises(ValueError, match="1 INR cannot be split over 2 ranks"):
         SequentialSampler(1, 4, world_size=2)
 
 

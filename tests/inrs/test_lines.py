@@ -128,7 +128,7 @@ def test_an_import_of_lines_is_shown(tmp_path, capsys):
     assert INRStore(output).header.grid_shape == (1024,)
     main(["inrs", "show", str(output)])
     assert (output / "inrs.png").stat().st_size > 3000
-    assert "1 classes" in capsys.readouterr().out
+    assert "1 class" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

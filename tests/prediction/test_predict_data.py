@@ -131,7 +131,7 @@ def test_images_of_other_sizes_and_modes_are_converted_and_bad_ones_named(
         ]
         said = capsys.readouterr().err
         assert said.count("skipped: broken.png: not a readable image") == 1
-        assert "1 images are stretched to 5x6, such as wide.gif of 5x60" in said
+        assert "1 image is stretched to 5x6, such as wide.gif of 5x60" in said
         assert "2 images are made grey, such as large.webp" in said
 
 
@@ -251,14 +251,14 @@ def test_a_store_and_a_split_are_predicted_and_compared(tmp_path, predict, error
     ("files", "named"),
     [
         ({}, "found no file; expected images, state dicts"),
-        ({"a.txt": b"x"}, "found 1 other files, such as a.txt"),
-        ({"a.off": b"OFF"}, "found 1 meshes; expected images"),
+        ({"a.txt": b"x"}, "found 1 other file, such as a.txt"),
+        ({"a.off": b"OFF"}, "found 1 mesh; expected images"),
         (
             {"a.png": b"x", "b.png": b"y"},
             "none of 2 files can be used, first a.png: not a readable",
         ),
-        ({"a.pth": b"x"}, "none of 1 files can be used, first a.pth"),
-        ({"a.pth": b"x", "a.png": b"x"}, "holds 1 files of weights"),
+        ({"a.pth": b"x"}, "none of 1 file can be used, first a.pth"),
+        ({"a.pth": b"x", "a.png": b"x"}, "holds 1 file of weights"),
     ],
 )
 def test_what_holds_nothing_to_predict_is_one_error(tmp_path, error_of, files, named):

@@ -64,3 +64,9 @@ def test_the_found_batch_size_is_that_of_the_training(fit):
     assert data.batch_size == 6  # twice the first try
     assert seen.sizes == 6 * [6]
     assert task.lr == 1e-4
+
+
+def test_no_batch_size_is_tried_beyond_all_training_inrs(fit):
+    _, data, _ = fit(BatchSizeFinder(mode="power", steps_per_trial=1, init_val=8))
+    num_inrs = len(data.tables["train"])
+    assert num_inrs <= data.batch_size < 2 * num_inrs

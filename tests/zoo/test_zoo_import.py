@@ -145,8 +145,8 @@ def test_what_is_incomplete_or_not_finite_is_left_out_and_told(source, tmp_path,
     write_csv(source / "metrics.csv.gz", rows[:5] + rows[6:])
     main(["zoo", "import", f"--source={source}", f"--output={tmp_path / 'store'}"])
     told = capsys.readouterr().err
-    assert "1 of 12 networks lack a checkpoint and were left out" in told
-    assert "1 networks have weights that are not finite" in told
+    assert "1 of 12 networks lacks a checkpoint and was left out" in told
+    assert "1 network has weights that are not finite" in told
     assert INRStore(tmp_path / "store").object_ids() == set(range(10))
 
 

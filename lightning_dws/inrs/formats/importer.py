@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.layouts import FoundINR, Layout
 from lightning_dws.inrs.formats.listing import ListedObject, Listing
@@ -61,18 +62,18 @@ class Observations:
         if self._twins:
             known, path = self._twins[0]
             notes.append(
-                f"{len(self._twins)} files hold the very weights of another one, first {path} "
-                f"those of {known}"
+                f"{counted(len(self._twins), 'file holds', 'files hold')} the very weights of "
+                f"another one, first {path} those of {known}"
             )
         if self._reordered:
             notes.append(
-                f"the layers of {len(self._reordered)} files are saved in another order than their "
-                f"names say, first {self._reordered[0]}: the names were followed"
+                f"the layers of {counted(len(self._reordered), 'file')} are saved in another order "
+                f"than their names say, first {self._reordered[0]}: the names were followed"
             )
         if self._doubles:
             notes.append(
-                f"{len(self._doubles)} files hold float64, which is rounded to float32, first "
-                f"{self._doubles[0]}"
+                f"{counted(len(self._doubles), 'file holds', 'files hold')} float64, which is "
+                f"rounded to float32, first {self._doubles[0]}"
             )
         return notes
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import make_directory
 from lightning_dws.fourier_encoding import FourierEncoding
@@ -152,10 +153,12 @@ def import_inrs(
         notes += _describe_meaning(header, inrs, grid_shape is not None)
     notes += [f"left out: {line}" for line in listing.left_out]
     if listing.passed_over:
-        notes.append(
-            f"{len(listing.passed_over)} files of weights are not of the layout or not in its "
-            f"list, and were passed over, first {listing.passed_over[0][:200]}"
+        passed_over = counted(
+            len(listing.passed_over),
+            "file of weights is not of the layout or not in its list, and was",
+            "files of weights are not of the layout or not in its list, and were",
         )
+        notes.append(f"{passed_over} passed over, first {listing.passed_over[0][:200]}")
     return ImportReport(INRStore(directory), importer.bad, notes, progress.files_per_second)
 
 
@@ -168,9 +171,10 @@ def describe_bad(bad: Sequence[BadFile]) -> str:
 
 
 def _bad_files(source: Source, bad: Sequence[BadFile]) -> DataError:
+    files, them = counted(len(bad), "bad file"), "it" if len(bad) == 1 else "them"
     return DataError(
-        f"{source.directory}: {len(bad)} bad files, nothing is published; repair them or leave "
-        f"them out with --skip-bad: {describe_bad(bad)}".replace("\n", "; ")
+        f"{source.directory}: {files}, nothing is published; repair {them} or leave "
+        f"{them} out with --skip-bad: {describe_bad(bad)}".replace("\n", "; ")
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.source import BadFile, Source, last_number
 from lightning_dws.inrs.signals import SPLITS
@@ -78,7 +79,7 @@ class Listing:
         train = self.objects.get("train", [])
         if self.objects.get("val") or count >= len(train):
             raise DataError(
-                f"num_val {count}: the source has {len(train)} training objects, "
+                f"num_val {count}: the source has {counted(len(train), 'training object')}, "
                 f"{len(self.objects.get('val', []))} for validation"
             )
         labels = [read_label(one) if one.label is None else one.label for one in train]

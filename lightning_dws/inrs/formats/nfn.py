@@ -4,6 +4,7 @@ import re
 
 import torch
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.formats.layouts import DIGITS, INRName, PathNamer, WritableLayout
 from lightning_dws.inrs.formats.listing import FoundObject, Listing, finish_listing
@@ -26,8 +27,8 @@ class _NFNNamer(PathNamer):
                 start, stop = _NFN_SPLITS[split]
                 if store.num_objects(split) > stop - start:
                     raise DataError(
-                        f"{store.directory}: {store.num_objects(split)} objects in split "
-                        f"{split!r}, nfn has room for {stop - start}"
+                        f"{store.directory}: {counted(store.num_objects(split), 'object')} in "
+                        f"split {split!r}, nfn has room for {stop - start}"
                     )
 
     def _ids_tell(self, split: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import make_directory
 from lightning_dws.inrs.preparation.skipped import recall_skipped
@@ -99,8 +100,8 @@ class Plan:
             count = wanted.num_objects[split]
             if count is not None and count > len(order):
                 raise DataError(
-                    f"{spec.signals.name} has {len(order)} objects in split {split!r}, "
-                    f"{count} are asked for"
+                    f"{spec.signals.name} has {counted(len(order), 'object')} in split {split!r}, "
+                    f"{counted(count, 'is', 'are')} asked for"
                 )
             self._orders[split] = order
         self._check_orders()
@@ -132,7 +133,7 @@ class Plan:
                 raise DataError(
                     f"{signals.name}: object_id {int(order.object_id[row])} of split {split!r} "
                     f"has label {int(order.label[row])}, expected 0 to {num_labels - 1} for the "
-                    f"{len(signals.classes)} classes"
+                    f"{counted(len(signals.classes), 'class', 'classes')}"
                 )
         ids = [i for order in self._orders.values() for i in order.object_id.tolist()]
         if len(set(ids)) < len(ids) or min(ids, default=0) < 0:

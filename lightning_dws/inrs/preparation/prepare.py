@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import fit_inrs
 from lightning_dws.inrs.preparation.known_inrs import FittedINRs, KnownINRs, join
@@ -104,7 +105,8 @@ class Fitter:
             missing = store.missing([*plan.ranges, *store.listed])
             if missing and not writable:
                 raise DataError(
-                    f"{plan.directory}: lacks {len(missing)} shards and cannot be written"
+                    f"{plan.directory}: lacks {counted(len(missing), 'shard')} and cannot be "
+                    "written"
                 )
             if writable:
                 self._fit_shards(store, missing)
@@ -165,7 +167,8 @@ class Fitter:
             todo.append((where, prefix, objects, known.has(objects, where.view)))
         num_known = sum(int(is_known.sum()) for *_, is_known in todo)
         if num_known:
-            sys.stderr.write(f"{num_known} INRs are taken from an earlier store beside this one\n")
+            taken = counted(num_known, "INR is", "INRs are")
+            sys.stderr.write(f"{taken} taken from an earlier store beside this one\n")
         total = sum(len(is_known) for *_, is_known in todo) - num_known
         with FittingProgress(total, signals.name, self._show_progress) as progress:
             for group in self._groups(todo):

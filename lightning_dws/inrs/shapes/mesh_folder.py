@@ -129,7 +129,8 @@ class MeshFolder(ShapeSignals):
             empty = [split for split, size in sizes.items() if size < 1]
             if empty:
                 raise DataError(
-                    f"{self._listing.root}: {len(label)} meshes, too few: no {empty[0]} split"
+                    f"{self._listing.root}: {_MESHES.count(len(label))}, too few: no {empty[0]} "
+                    "split"
                 )
             splits |= cut_stratified(label, first, sizes)
         return {name: splits[name] for name in SPLITS}

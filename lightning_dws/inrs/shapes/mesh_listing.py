@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.shapes.mesh_files import is_mesh_name
 from lightning_dws.inrs.signals.file_listing import (
@@ -81,16 +82,18 @@ def _list_files(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
 
 def _describe(others: list[Path], root: Path) -> list[str]:
     """Say what is left out, a line for each kind of it, with one example."""
-    kinds: dict[str, list[Path]] = {}
+    kinds: dict[tuple[str, str], list[Path]] = {}
     for path in others:
         if path.is_dir():
-            kind = "folders where meshes are expected"
+            kind = "folder", "where meshes are expected"
         elif is_mesh_name(path.name):
-            kind = "meshes beside the folders of splits"
+            kind = "mesh", "beside the folders of splits"
         else:
-            kind = f"files {path.suffix.lower() or 'without extension'}, which no reader takes"
+            suffix = path.suffix.lower() or "without extension"
+            kind = "file", f"{suffix}, which no reader takes"
         kinds.setdefault(kind, []).append(path)
     return [
-        f"{len(paths)} {kind} (such as {paths[0].relative_to(root)})"
-        for kind, paths in sorted(kinds.items())
+        f"{counted(len(paths), one, 'meshes' if one == 'mesh' else None)} {which} "
+        f"(such as {paths[0].relative_to(root)})"
+        for (one, which), paths in sorted(kinds.items())
     ]

@@ -1,9 +1,11 @@
 """A folder of files by class: which files, in which order, of which class and split."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.file_listing import (
     POOL,
@@ -35,15 +37,15 @@ class FileKind:
 
     def count(self, number: int) -> str:
         """Write so many files of the kind: ``1 image``, ``2 meshes``."""
-        return f"{number} {self.name if number == 1 else self.plural}"
+        return counted(number, self.name, self.plural)
 
 
 def list_class_folders(root: Path, kind: FileKind) -> FileListing:
     """List ``root/CLASS/*`` or ``root/{train,test[,val|valid]}/CLASS/*``.
 
     Hidden files and folders, and files of another kind, are left out; so are those of the kind
-    beside the folders of classes, which is told. The order is that of the names, whatever the
-    file system's.
+    beside the folders of classes or deeper, which is told. The order is that of the names,
+    whatever the file system's.
 
     Raises:
         DataError: There is no such folder, its layout is another, a class has no files of the
@@ -59,6 +61,12 @@ def list_class_folders(root: Path, kind: FileKind) -> FileListing:
         left_out = (
             f"{kind.count(len(beside))} beside the folders of classes, such as {beside[0].name}",
         )
+    places = [root] if splits is None else list(splits.values())
+    if nested := [path for place in places for path in _find_nested(place, root, kind)]:
+        left_out += (
+            f"{kind.count(len(nested))} in folders below those of classes, such as "
+            f"{nested[0].relative_to(root)}",
+        )
     if splits is None:
         classes, files = _list_classes(kind, root, root)
         return FileListing(root, classes, {POOL: files}, left_out)
@@ -67,6 +75,19 @@ def list_class_folders(root: Path, kind: FileKind) -> FileListing:
         found, parts[split] = _list_classes(kind, folder, root, classes)
         classes = classes or found
     return FileListing(root, classes, parts, left_out)
+
+
+def _find_nested(place: Path, root: Path, kind: FileKind) -> list[Path]:
+    """Find the files of the kind that lie deeper than in the folder of their class."""
+    classes = list_folders(place, root)
+    inner = [folder for own in classes for folder in list_folders(own, root)]
+    return [
+        Path(folder, name)
+        for top in inner
+        for folder, _, names in os.walk(top)
+        for name in sorted(names)
+        if kind.has(name)
+    ]
 
 
 def _find_splits(root: Path, folders: dict[str, Path]) -> dict[str, Path] | None:
@@ -115,6 +136,6 @@ def _list_classes(
         found = [path for path in list_entries(folder, root) if kind.has(path.name)]
         found = [path for path in found if path.is_file()]
         if not found:
-            raise DataError(f"{folder}: no {kind.name}s in it; expected {folder}/{one}")
+            raise DataError(f"{folder}: no {kind.plural} in it; expected {folder}/{one}")
         files += [(path, classes.index(name)) for path in found]
     return classes, sorted(files, key=lambda file: file[1])

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import read_csv_rows
 from lightning_dws.inrs.signals.class_folders import FileKind, list_class_folders
@@ -189,8 +190,8 @@ def _find_columns(path: Path, cells: list[str]) -> tuple[dict[str, int], int]:
 
 def _read_line(where: str, line: int, cells: list[str], columns: dict[str, int]) -> ClassOfFile:
     if len(cells) <= max(columns.values()):
-        found = f"{len(cells)} cell{'s' if len(cells) > 1 else ''}"
-        raise DataError(f"{where}: {found}, expected {max(columns.values()) + 1}")
+        wanted = max(columns.values()) + 1
+        raise DataError(f"{where}: {counted(len(cells), 'cell')}, expected {wanted}")
     given = {column: cells[number].strip() for column, number in columns.items()}
     empty = [column for column, cell in given.items() if not cell and column != "split"]
     if empty:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import file_sha256, json_sha256
 from lightning_dws.inrs.signals.base import SignalDataset
@@ -75,7 +76,7 @@ class UnsortedFiles:
         if self.by_id and all(reasons.get(index) is not None for index in self.by_id):
             index = next(iter(self.by_id))
             raise DataError(
-                f"{self.root}: none of {len(self.paths)} files can be used, first "
+                f"{self.root}: none of {counted(len(self.paths), 'file')} can be used, first "
                 f"{self.describe(index)}: {reasons[index]}"
             )
 

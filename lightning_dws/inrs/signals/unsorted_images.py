@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.base import pixel_coordinates
 from lightning_dws.inrs.signals.file_listing import name_dataset
@@ -81,19 +82,22 @@ class UnsortedImages(UnsortedSignals):
         changes = []
         if stretched:
             changes.append(
-                f"{len(stretched)} images are stretched to {height}x{width}, such as {stretched[0]}"
+                f"{counted(len(stretched), 'image is', 'images are')} stretched to "
+                f"{height}x{width}, such as {stretched[0]}"
             )
         if greyed:
-            changes.append(f"{len(greyed)} images are made grey, such as {greyed[0]}")
+            made = counted(len(greyed), "image is", "images are")
+            changes.append(f"{made} made grey, such as {greyed[0]}")
         if on_white:
             changes.append(
-                f"{len(on_white)} images with alpha are put on white, as the network reads none, "
-                f"such as {on_white[0]}"
+                f"{counted(len(on_white), 'image with alpha is', 'images with alpha are')} put on "
+                f"white, as the network reads none, such as {on_white[0]}"
             )
         if opaque:
+            are = "is" if len(opaque) == 1 else "are"
             changes.append(
-                f"{len(opaque)} images have no alpha, which the network reads, and are taken as "
-                f"opaque, such as {opaque[0]}"
+                f"{counted(len(opaque), 'image has', 'images have')} no alpha, which the network "
+                f"reads, and {are} taken as opaque, such as {opaque[0]}"
             )
         return changes
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import check_regular, json_sha256, write_atomically
 from lightning_dws.inrs.signals import SPLITS
@@ -104,7 +105,8 @@ def _read_plain(directory: Path) -> dict[str, Any]:
     path = directory / INDEX_NAME
     if not path.exists():
         shards = len(list(directory.glob("*.safetensors")))
-        state = f"an unfinished store with {shards} shards" if shards else "no INR store"
+        unfinished = f"an unfinished store with {counted(shards, 'shard')}"
+        state = unfinished if shards else "no INR store"
         raise DataError(
             f"{directory}: {state} (there is no {INDEX_NAME}); 'zoo fit' makes a store of CNNs, "
             "'inrs fit' one of INRs, 'inrs import' and 'zoo import' read published ones"

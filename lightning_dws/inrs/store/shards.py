@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import check_regular, file_sha256, payload_sha256, write_atomically
 from lightning_dws.inrs.store.header import COLUMNS, StoreHeader
@@ -200,7 +201,7 @@ def _check_values(path: Path, where: ShardRange, header: StoreHeader, batch: Wei
     if low < 0 or high >= header.num_labels:
         raise DataError(
             f"{path}: labels from {low} to {high}, expected 0 to {header.num_labels - 1} for the "
-            f"{len(header.classes)} classes"
+            f"{counted(len(header.classes), 'class', 'classes')}"
         )
     if (batch.object_id < 0).any():
         raise DataError(f"{path}: object_id {int(batch.object_id.min())}, expected none below 0")
@@ -226,7 +227,7 @@ def check_file(directory: Path, shard: Shard, header: StoreHeader) -> None:
     needed = 4 * len(shard.range) * header.architecture.num_parameters
     if shard.num_bytes < needed:  # so that no table is made for INRs that are not there
         raise DataError(
-            f"{path}: {shard.num_bytes} bytes cannot hold {len(shard.range)} INRs of "
+            f"{path}: {shard.num_bytes} bytes cannot hold {counted(len(shard.range), 'INR')} of "
             f"{header.architecture.num_parameters} parameters"
         )
 

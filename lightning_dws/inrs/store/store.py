@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.fitting import Recipe
 from lightning_dws.inrs.signals import SPLITS
@@ -269,8 +270,8 @@ class INRStore:
             wanted = self.num_objects(name) if num_objects is None else num_objects
             if available < wanted:
                 raise DataError(
-                    f"{self.directory}: split {name!r} holds {available} objects in view {view}, "
-                    f"{wanted} are asked for"
+                    f"{self.directory}: split {name!r} holds {counted(available, 'object')} in "
+                    f"view {view}, {counted(wanted, 'is', 'are')} asked for"
                 )
             for shard in self.shards:
                 where = shard.range

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals import SignalDataset
 from lightning_dws.inrs.siren import evaluate_inrs
@@ -249,7 +250,8 @@ def describe_low(store: INRStore) -> Iterator[str]:
         least = max(min(median - _FAR_BELOW, _GOOD), _LITTLE)
         count = int((psnr < least).sum())
         if count:
+            inrs = f"of {counted(len(psnr), 'INR')} in split {split!r}"
             yield (
-                f"{count} of {len(psnr)} INRs in split {split!r} have less than {least:.1f} dB, "
+                f"{counted(count, f'{inrs} has', f'{inrs} have')} less than {least:.1f} dB, "
                 f"far below a good fit; median {median:.1f} dB, lowest {lowest:.1f} dB"
             )

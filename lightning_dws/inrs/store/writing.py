@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.files import make_directory, payload_sha256
 from lightning_dws.inrs.fitting import Recipe
@@ -121,7 +122,9 @@ def _cut(
     val, test = (max(1, round(share * len(objects))) if share else 0 for share in shares)
     sizes = {"train": len(objects) - val - test, "val": val, "test": test}
     if sizes["train"] < 1:
-        raise DataError(f"{len(objects)} objects are too few for the splits {sizes}")
+        raise DataError(
+            f"{counted(len(objects), 'object is', 'objects are')} too few for the splits {sizes}"
+        )
     orders = cut_stratified(label, 0, sizes)
     parts = {}
     for split in (name for name in SPLITS if sizes[name]):
@@ -186,7 +189,7 @@ def _check_labels(views: Mapping[str, list[_Part]], header: StoreHeader) -> None
             if low < 0 or high > most:
                 raise DataError(
                     f"{split}: labels from {low} to {high}, expected 0 to {most} for the "
-                    f"{len(header.classes)} classes"
+                    f"{counted(len(header.classes), 'class', 'classes')}"
                 )
             if not torch.equal(batch.label, first):
                 raise DataError(f"{split}: views of an object have different labels")

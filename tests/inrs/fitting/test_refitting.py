@@ -116,7 +116,7 @@ def test_inrs_far_below_the_others_are_counted(tmp_path, capsys):
         assert list(describe_low(store)) == []
     store.psnr = lambda split: torch.tensor([30.0, 31.0, 9.0, math.nan, 30.5])
     assert next(describe_low(store)) == (
-        "1 of 4 INRs in split 'train' have less than 20.0 dB, far below a good fit; "
+        "1 of 4 INRs in split 'train' has less than 20.0 dB, far below a good fit; "
         "median 30.0 dB, lowest 9.0 dB"
     )
     store.psnr = lambda split: torch.tensor([9.0, 10.0, 13.0])  # most have failed
@@ -129,6 +129,6 @@ def test_fit_and_show_say_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(INRStore, "psnr", lambda self, split: low)
     recipe = '--recipe={"steps": 5, "learning_rate": 0.005}'
     main(["inrs", "fit", *words, recipe, f"--root={tmp_path}", "--store=one"])
-    assert "1 of 100 INRs in split 'train' have less than 20.0 dB" in capsys.readouterr().err
+    assert "1 of 100 INRs in split 'train' has less than 20.0 dB" in capsys.readouterr().err
     main(["inrs", "show", str(tmp_path / "one")])
-    assert "1 of 100 INRs in split 'train' have" in " ".join(capsys.readouterr().out.split())
+    assert "1 of 100 INRs in split 'train' has" in " ".join(capsys.readouterr().out.split())

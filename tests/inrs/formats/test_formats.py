@@ -488,7 +488,7 @@ def test_paths_that_lead_out_are_refused(tmp_path, path):
     splits = json.loads((root / "splits.json").read_text())
     splits["test"].append(path)
     (root / "splits.json").write_text(json.dumps(splits))
-    with pytest.raises(DataError, match="1 bad files"):
+    with pytest.raises(DataError, match="1 bad file"):
         do_import("dwsnets-fmnist", root, tmp_path / "store")
 
 

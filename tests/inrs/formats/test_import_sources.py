@@ -325,7 +325,7 @@ def test_twins_and_files_that_are_passed_over_are_told(tmp_path, capsys):
     for _ in range(2):  # the second time nothing is read again
         do_import(root, tmp_path / "out")
         told = capsys.readouterr().err
-        assert "1 files hold the very weights of another one" in told
+        assert "1 file holds the very weights of another one" in told
         assert "passed over, first train/cat/3.ckpt" in told
 
 
@@ -337,7 +337,7 @@ def test_pipes_and_devices_are_no_files(tmp_path, make):
     with pytest.raises(DataError, match=r"not a regular file|leads out"):
         do_import(root, tmp_path / "out")
     (root / "classes.json").unlink()
-    with pytest.raises(DataError, match=r"1 bad files.*(not a regular file|leads out)"):
+    with pytest.raises(DataError, match=r"1 bad file.*(not a regular file|leads out)"):
         do_import(root, tmp_path / "out")
 
 

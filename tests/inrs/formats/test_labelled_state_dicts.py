@@ -108,13 +108,13 @@ def test_files_that_are_not_named_or_not_there_are_told(tmp_path, capsys):
     shutil.copy(root / "0.pth", root / "deep" / "er" / "x.pth")
     (root / "0.ckpt").write_bytes(b"x")
     words = write_table(tmp_path / "table.csv", [*CLASSES.items(), ("later.pth", "cat")])
-    with pytest.raises(DataError, match=r"1 bad files, .*--skip-bad: later\.pth: no such file"):
+    with pytest.raises(DataError, match=r"1 bad file, .*--skip-bad: later\.pth: no such file"):
         do_import(root, tmp_path / "store", *words)
     store = do_import(root, tmp_path / "store", *words, "--skip-bad")
     assert sum(map(len, contents(store).values())) == 20
     told = capsys.readouterr().err
     assert f"left out: 1 state dict that {words[1]} does not name, such as deep/er/x.pth" in told
-    assert "1 files of weights are not of the layout" in told
+    assert "1 file of weights is not of the layout" in told
     assert "0.ckpt" in told
 
 

@@ -374,8 +374,8 @@ def test_other_files_are_left_out_and_links_stay_inside(sound, cache, tmp_path, 
     told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert [line.rpartition("left out of ")[2] for line in told] == [
         f"{root}: 2 files .mtl, which no reader takes (such as box/train/box.mtl)",
-        f"{root}: 1 folders where meshes are expected (such as box/test/more)",
-        f"{root}: 1 meshes beside the folders of splits (such as box/box_0000.off)",
+        f"{root}: 1 folder where meshes are expected (such as box/test/more)",
+        f"{root}: 1 mesh beside the folders of splits (such as box/box_0000.off)",
     ]
     os.symlink(tmp_path, root / "box" / "train" / "link.off")
     with pytest.raises(DataError, match="a link to nothing inside"):

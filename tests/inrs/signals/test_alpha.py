@@ -118,7 +118,7 @@ def test_files_with_alpha_are_predicted_by_a_network_that_reads_it(
     Image.new("RGB", (5, 6)).save(new / "opaque.png")
     network.predict(new)
     assert (
-        "1 images have no alpha, which the network reads, and are taken as opaque, such as "
+        "1 image has no alpha, which the network reads, and is taken as opaque, such as "
         "opaque.png" in capsys.readouterr().err
     )
 

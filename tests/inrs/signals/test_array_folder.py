@@ -207,8 +207,8 @@ def test_arrays_are_fitted_verified_drawn_and_predicted(tmp_path, monkeypatch, c
     main([*predict, "--data=new"])
     said = capsys.readouterr().err
     assert "skipped: left/nan.npy: " in said
-    assert "1 arrays are stretched to" in said
-    assert "1 arrays are clipped to -7 to 12, such as hot.npy, which has -14 to 24" in said
+    assert "1 array is stretched to" in said
+    assert "1 array is clipped to -7 to 12, such as hot.npy, which has -14 to 24" in said
     with open("out.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["name"], row["label"]) for row in rows] == [
@@ -217,7 +217,7 @@ def test_arrays_are_fitted_verified_drawn_and_predicted(tmp_path, monkeypatch, c
     Image.new("L", (5, 4)).save(tmp_path / "image.png")
     with pytest.raises(SystemExit):
         main([*predict, "--data=image.png"])
-    assert "found 1 images; expected arrays" in capsys.readouterr().err
+    assert "found 1 image; expected arrays" in capsys.readouterr().err
 
 
 def test_a_volume_is_drawn_as_slices_and_a_shape_is_not(tmp_path, capsys):

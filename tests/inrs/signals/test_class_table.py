@@ -130,8 +130,14 @@ def test_files_that_are_not_named_or_not_there_are_told(folder, capsys):
 def test_images_beside_folders_of_classes_are_told(tmp_path, capsys):
     fill(tmp_path, 4)
     paint(tmp_path / "beside.png", (1, 2, 3))
+    deep = next(path for path in sorted(tmp_path.iterdir()) if path.is_dir()) / "deep"
+    deep.mkdir()
+    paint(deep / "below.png", (1, 2, 3))
     ImageFolder(str(tmp_path), **SHARES).prepare({"val": 1}, False)
-    assert "1 image beside the folders of classes, such as beside.png" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 image beside the folders of classes, such as beside.png" in said
+    below = (deep / "below.png").relative_to(tmp_path)
+    assert f"1 image in folders below those of classes, such as {below}" in said
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_an_unknown_split_is_named(store):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere", "no INR store"), ("half", "an unfinished store with 1 shards")],
+    [("nowhere", "no INR store"), ("half", "an unfinished store with 1 shard")],
 )
 def test_what_is_no_store_is_refused(tmp_path, name, message):
     (tmp_path / "half").mkdir()

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.arrays.array_files import (
     ArrayProperties,
@@ -140,8 +141,10 @@ class ArrayFolder(FilesByClass, ArraySignals):
         sizes = [properties.size for properties in self._properties.values()]
         others = [size for size in sizes if size != self.grid_shape]
         if others and show_progress:
+            arrays = counted(len(sizes), "array")
+            stretched = counted(len(others), f"of {arrays} is", f"of {arrays} are")
             sys.stderr.write(
-                f"{self.name}: {len(others)} of {len(sizes)} arrays are stretched to "
+                f"{self.name}: {stretched} stretched to "
                 f"{times(self.grid_shape)}, such as one of {times(others[0])}\n"
             )
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 from lightning_dws.inrs.signals.arrays.array_files import Array, read_array
 from lightning_dws.inrs.signals.arrays.base import ArraySignals, ValueRange, times, to_signal
@@ -69,12 +70,13 @@ class UnsortedArrays(UnsortedSignals, ArraySignals):
         changes = []
         if stretched:
             changes.append(
-                f"{len(stretched)} arrays are stretched to {times(self.grid_shape)}, such as "
-                f"{stretched[0]}"
+                f"{counted(len(stretched), 'array is', 'arrays are')} stretched to "
+                f"{times(self.grid_shape)}, such as {stretched[0]}"
             )
         if clipped:
             changes.append(
-                f"{len(clipped)} arrays are clipped to {low:g} to {high:g}, such as {clipped[0]}"
+                f"{counted(len(clipped), 'array is', 'arrays are')} clipped to {low:g} to "
+                f"{high:g}, such as {clipped[0]}"
             )
         return changes
 
