@@ -11,10 +11,12 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import LearningRateFinder
 from pytorch_lightning.plugins import TorchSyncBatchNorm
 from torch import nn
 
 from lightning_dws.config_files import own_settings, values_of
+from lightning_dws.counting import counted
 from lightning_dws.errors import DataError
 
 _LARGEST = 2**53  # whole numbers that are exact everywhere, and more than any run has of anything
@@ -231,6 +233,28 @@ def check_batch_norm(trainer: pl.Trainer, network: nn.Module) -> None:
             f"sync_batchnorm: torch's cannot take the features of {type(network).__name__}; give "
             "the trainer plugins=[lightning_dws.plugins.SyncBatchNorm()], as the command line does"
         )
+
+
+def check_rate_finder(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
+    """Refuse a ``LearningRateFinder`` that the training's epochs end before it has tried all rates.
+
+    Lightning would take the best of the first, which are too small, and speak of divergence.
+
+    Raises:
+        DataError: It says how many batches there are, and how many are wanted.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for finder in callbacks:
+        if not isinstance(finder, LearningRateFinder) or trainer.max_epochs in (None, -1):
+            continue
+        wanted, in_epoch = finder._num_training_steps, len(data.train_dataloader())
+        if in_epoch * trainer.max_epochs < wanted:
+            batches = counted(in_epoch, "batch", "batches")
+            raise DataError(
+                f"LearningRateFinder: tries {wanted} rates on a batch each, and the training has "
+                f"{counted(trainer.max_epochs, 'epoch')} of {batches}; give trainer.max_epochs "
+                f"{-(-wanted // in_epoch)} or more, or the finder's num_training_steps"
+            )
 
 
 def check_monitors(trainer: pl.Trainer, metrics: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.data.paired_rows import PairKind
-from lightning_dws.option_checks import check_batch_norm, check_precision
+from lightning_dws.option_checks import check_batch_norm, check_precision, check_rate_finder
 from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, compile_network
 from lightning_dws.tasks.divergence import DivergenceWatch
@@ -136,14 +136,16 @@ class WeightSpaceTask(MeasuredModule):
         before the training begins, as finders of learning rates do, find the weights standardised.
 
         Raises:
-            DataError: The trainer's precision would convert the INRs themselves, or its
-                ``sync_batchnorm`` the network's batch norm.
+            DataError: The trainer's precision would convert the INRs themselves, its
+                ``sync_batchnorm`` the network's batch norm, or its epochs end before its
+                ``LearningRateFinder`` does.
         """
         super().setup(stage)
         check_precision(self.trainer.precision)
         check_batch_norm(self.trainer, self.network)
         is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
         if is_new and self._datamodule is not None:
+            check_rate_finder(self.trainer, self._datamodule)
             self._fit_to_data(self._datamodule)
         mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
         if mode:

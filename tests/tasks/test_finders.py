@@ -7,6 +7,7 @@ from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from tiny import FlatMLP, tiny_spec
 
 from lightning_dws.data import INRDataModule
+from lightning_dws.errors import DataError
 from lightning_dws.tasks import ClassificationTask
 
 
@@ -24,7 +25,7 @@ class Rates(pl.Callback):
 
 @pytest.fixture
 def fit(tmp_path):
-    def run(finder, warmup_steps=0):
+    def run(finder, warmup_steps=0, max_epochs=None):
         seen = Rates()
         data = INRDataModule(tiny_spec(), root=str(tmp_path / "data"), batch_size=4)
         torch.manual_seed(0)
@@ -34,6 +35,7 @@ def fit(tmp_path):
         )
         trainer = pl.Trainer(
             max_steps=6,
+            max_epochs=max_epochs,
             accelerator="cpu",
             logger=False,
             enable_checkpointing=False,
@@ -55,6 +57,12 @@ def test_the_found_learning_rate_is_that_of_the_training_warm_up_included(fit):
     assert found not in (None, 1e-4)
     assert task.lr == found
     assert seen.rates == pytest.approx([found / 4, found / 2, 3 * found / 4, *3 * [found]])
+
+
+def test_a_training_that_ends_before_all_rates_are_tried_is_refused(fit):
+    finder = LearningRateFinder(num_training_steps=40)
+    with pytest.raises(DataError, match=r"tries 40 rates .* 2 epochs of (\d+) batches; give"):
+        fit(finder, max_epochs=2)
 
 
 def test_the_found_batch_size_is_that_of_the_training(fit):
