@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import Namespace
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import LearningRateFinder
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.plugins import TorchSyncBatchNorm
 from torch import nn
 
@@ -235,16 +235,23 @@ def check_batch_norm(trainer: pl.Trainer, network: nn.Module) -> None:
         )
 
 
-def check_rate_finder(trainer: pl.Trainer, data: pl.LightningDataModule) -> None:
-    """Refuse a ``LearningRateFinder`` that the training's epochs end before it has tried all rates.
+def check_finders(trainer: pl.Trainer, data: Any) -> None:
+    """Keep Lightning's finders of batch size and learning rate to what the training has.
 
-    Lightning would take the best of the first, which are too small, and speak of divergence.
+    The one would go on to batches of more than all INRs, the other take the best of the first
+    rates, far too small, where the epochs end before it has tried all.
+
+    Args:
+        trainer: With its callbacks.
+        data: The datamodule, set up.
 
     Raises:
-        DataError: It says how many batches there are, and how many are wanted.
+        DataError: The learning rate's would; it says how many batches there are and are wanted.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for finder in callbacks:
+        if isinstance(finder, BatchSizeFinder):
+            finder._max_val = min(finder._max_val, len(data.tables["train"]))
         if not isinstance(finder, LearningRateFinder) or trainer.max_epochs in (None, -1):
             continue
         wanted, in_epoch = finder._num_training_steps, len(data.train_dataloader())

@@ -434,7 +434,7 @@ def report_of(tmp_path: Path, words: list[str]) -> str:
 
 def test_an_error_on_every_rank_is_told_once(tmp_path):
     line = report_of(tmp_path, ["--data.num_val_objects=1"])
-    assert "the 1 val INRs of this run cannot be split over 2 processes" in line
+    assert "the 1 val INR of this run cannot be split over 2 processes" in line
 
 
 def test_an_error_of_the_rank_that_fits_is_told_by_it(tmp_path):

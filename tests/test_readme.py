@@ -64,7 +64,7 @@ def test_python_of_the_page_of_cnns_runs(tmp_path, monkeypatch):
 def test_commands_are_understood(command, options, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     given = options.replace("my_package.MyNetwork", "tiny.FlatMLP").split()
-    words = [word for word in given if word not in ("--help", "PATH", "--ckpt_path")]
+    words = [word for word in given if word not in ("--help", "PATH", "last", "--ckpt_path")]
     prints_config = words and "--data" not in words
     with pytest.raises(SystemExit) as stop:
         main([command, *words, "--print_config" if prints_config else "--help"])

@@ -134,7 +134,6 @@ class TableLoader:
 
     def __init__(self, table: Table, batches: EpochSampler | SequentialSampler) -> None:
         self.table = table
-        self.dataset = table  # whose length bounds what Lightning's BatchSizeFinder tries
         self._batches = batches
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_dws.checkpoints import CHECKPOINT_KEY
 from lightning_dws.data.paired_rows import PairKind
-from lightning_dws.option_checks import check_batch_norm, check_precision, check_rate_finder
+from lightning_dws.option_checks import check_batch_norm, check_finders, check_precision
 from lightning_dws.randomness import seed_torch, stream_seed
 from lightning_dws.tasks.compiling import CompileMode, compile_network
 from lightning_dws.tasks.divergence import DivergenceWatch
@@ -145,7 +145,7 @@ class WeightSpaceTask(MeasuredModule):
         check_batch_norm(self.trainer, self.network)
         is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
         if is_new and self._datamodule is not None:
-            check_rate_finder(self.trainer, self._datamodule)
+            check_finders(self.trainer, self._datamodule)
             self._fit_to_data(self._datamodule)
         mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
         if mode:

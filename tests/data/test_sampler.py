@@ -62,7 +62,7 @@ def test_evaluation_counts_every_row_once_over_all_ranks():
 def test_bad_numbers_are_named():
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         EpochSampler(5, 0, seed=0)
-    with pytest.raises(ValueError, match="1 training INRs cannot be split over 2 ranks"):
+    with pytest.raises(ValueError, match="1 training INR cannot be split over 2 ranks"):
         EpochSampler(1, 4, seed=0, world_size=2)
     with pytest.raises(ValueError, match="1 INR cannot be split over 2 ranks"):
         SequentialSampler(1, 4, world_size=2)

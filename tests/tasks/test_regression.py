@@ -189,7 +189,7 @@ def test_shares_are_predicted_as_shares(tmp_path, data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": ["broken"]}, "broken of 1 train INRs is not a finite number, such as nan"),
+        ({"targets": ["broken"]}, "broken of 1 train INR is not a finite number, such as nan"),
         (
             {"targets": ["size"], "loss": "binary_cross_entropy"},
             r"size of 24 train INRs is not a share in \[0, 1\]",
