@@ -54,6 +54,8 @@ class _Running:
 def make_slots(num_jobs: int, devices: str) -> list[Slot]:
     """Share out threads and GPUs over cells that run at the same time.
 
+    No cell takes more threads than torch would here, so ``OMP_NUM_THREADS`` holds for each.
+
     Args:
         num_jobs: Cells at a time; 0 is one for each GPU, or one on the CPU.
         devices: ``auto`` takes all GPUs there are; ``cpu``; or the numbers of GPUs, ``0,2``.
@@ -73,7 +75,7 @@ def make_slots(num_jobs: int, devices: str) -> list[Slot]:
     if any(gpu is not None and gpu >= found for gpu in gpus):
         raise ValueError(f"devices is {devices!r}, but torch finds {counted(found, 'GPU')}")
     count = num_jobs or len(gpus)
-    threads = max(1, num_cores() // count)
+    threads = max(1, min(num_cores() // count, torch.get_num_threads()))
     return [Slot(gpus[number % len(gpus)], threads) for number in range(count)]
 
 

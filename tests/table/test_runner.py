@@ -17,7 +17,7 @@ from table_command import NOISE, WIDE, TinyTable, run_two_processes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lightning_dws.cli import main
-from lightning_dws.table import command, processes
+from lightning_dws.table import command, processes, runner
 from lightning_dws.table.cluster import ClusterJob
 from lightning_dws.table.processes import redirect_output, start_process
 
@@ -37,6 +37,14 @@ def keep_one_row_of_cells(table: TinyTable) -> None:
 
 def figures(record: dict) -> dict:
     return {name: record[name] for name in ("test", "best", "steps", "test_objects", "history")}
+
+
+@pytest.mark.parametrize(("num_jobs", "expected"), [(1, 2), (4, 2), (8, 1), (9, 1)])
+def test_no_cell_takes_more_threads_than_torch_would(num_jobs, expected, monkeypatch):
+    monkeypatch.setattr(runner, "num_cores", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    slots = runner.make_slots(num_jobs, "cpu")
+    assert [slot.num_threads for slot in slots] == num_jobs * [expected]
 
 
 def test_a_table_runs_every_cell_once(table, capfd):
