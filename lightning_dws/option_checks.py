@@ -248,6 +248,8 @@ def check_finders(trainer: pl.Trainer, data: Any) -> None:
     Raises:
         DataError: The learning rate's would; it says how many batches there are and are wanted.
     """
+    if not hasattr(data, "tables"):  # somebody's own, which may have no length
+        return
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for finder in callbacks:
         if isinstance(finder, BatchSizeFinder):

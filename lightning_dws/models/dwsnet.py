@@ -34,7 +34,7 @@ class DWSNet(nn.Module):
 
     ``Standardize``, then ``num_hidden + 1`` equivariant layers with batch norm, relu and dropout
     between them, then relu, pooling over all positions, and a linear layer. With hooks on its
-    layers it is several times slower on a CPU: kernels do not stop for them.
+    layers it leaves its kernels on a CPU, which would not call them, and takes twice as long.
 
     Args:
         architecture: Of the INRs: any number of layers from two, any widths; or of other networks.

@@ -120,14 +120,14 @@ def ask(study: optuna.Study, config: SweepConfig) -> Trial | None:
     """Give the next trial to run; None where there are as many as the sweep has."""
     trials = study.get_trials(deepcopy=False)
     waits = any(trial.state == TrialState.WAITING for trial in trials)
-    if not waits and len(counted(trials)) >= config.trials:
+    if not waits and len(counted_trials(trials)) >= config.trials:
         return None
     num_drawn = sum(_FIXED not in trial.system_attrs for trial in trials)
     study.sampler = _sampler(config, num_drawn)
     return study.ask(config.space.distributions)
 
 
-def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def counted_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Give the trials that a sweep's number of trials counts.
 
     Not those that wait or were killed, nor those that failed and were run again.

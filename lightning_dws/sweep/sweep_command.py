@@ -107,7 +107,7 @@ class _Progress:
 
     def __call__(self, trial: FrozenTrial) -> None:
         config = self._config
-        begun = studies.counted(self._study.get_trials(deepcopy=False))
+        begun = studies.counted_trials(self._study.get_trials(deepcopy=False))
         ended = sum(other.state != TrialState.RUNNING for other in begun)
         sys.stdout.write(
             f"[{ended}/{config.trials}] trial {trial.number}: {describe_end(config, trial)} "
@@ -117,7 +117,7 @@ class _Progress:
 
 
 def _tell_begin(config: SweepConfig, study: optuna.Study) -> None:
-    ended = len(studies.counted(study.get_trials(deepcopy=False)))
+    ended = len(studies.counted_trials(study.get_trials(deepcopy=False)))
     left = max(0, config.trials - ended)
     trials = counted(config.trials, "trial")
     sys.stdout.write(f"{config.name}: {trials}, {ended} ended, {left} to run\n")

@@ -30,7 +30,7 @@ def write_results(config: SweepConfig, study: optuna.Study, folder: Path) -> Fro
     Returns:
         The best trial; None where none is finished.
     """
-    trials = studies.counted(study.get_trials(deepcopy=False))
+    trials = studies.counted_trials(study.get_trials(deepcopy=False))
     ranked = rank(config, trials)
     best = ranked[0] if ranked else None
     if best is not None:

@@ -143,10 +143,10 @@ class WeightSpaceTask(MeasuredModule):
         super().setup(stage)
         check_precision(self.trainer.precision)
         check_batch_norm(self.trainer, self.network)
-        is_new = stage == "fit" and not self._restored and not self.trainer.ckpt_path
-        if is_new and self._datamodule is not None:
+        if stage == "fit" and self._datamodule is not None:
             check_finders(self.trainer, self._datamodule)
-            self._fit_to_data(self._datamodule)
+            if not self._restored and not self.trainer.ckpt_path:
+                self._fit_to_data(self._datamodule)
         mode, self.compile_mode = self.compile_mode, False  # once is enough for all stages
         if mode:
             self._compiled = compile_network(self.network, mode, self.trainer)

@@ -8,6 +8,7 @@ from tiny import FlatMLP, tiny_spec
 
 from lightning_dws.data import INRDataModule
 from lightning_dws.errors import DataError
+from lightning_dws.option_checks import check_finders
 from lightning_dws.tasks import ClassificationTask
 
 
@@ -78,3 +79,10 @@ def test_no_batch_size_is_tried_beyond_all_training_inrs(fit):
     _, data, _ = fit(BatchSizeFinder(mode="power", steps_per_trial=1, init_val=8))
     num_inrs = len(data.tables["train"])
     assert num_inrs <= data.batch_size < 2 * num_inrs  # Lightning doubles before it looks
+
+
+def test_finders_leave_a_datamodule_of_ones_own_alone():
+    finders = [BatchSizeFinder(max_val=32), LearningRateFinder()]
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, callbacks=finders)
+    check_finders(trainer, pl.LightningDataModule())
+    assert finders[0]._max_val == 32
